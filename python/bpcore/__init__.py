@@ -1,0 +1,40 @@
+"""The exact gradient of a dense feed-forward network, on a CPU, for training code of your own.
+
+>>> import bpcore, numpy as np
+>>> net = bpcore.Network([2, 8, 1], hidden="tanh", loss="binary_cross_entropy")
+>>> params = net.initialize(seed=0)
+>>> X, Y = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+>>> cost, grad = net.cost_and_gradient(params, X, Y)
+"""
+
+
+from .accumulator import Accumulator as Accumulator
+from .backend import available_backends as available_backends
+from .gradient_check import check_gradient as check_gradient
+from .network import Layer as Layer
+from .network import Network as Network
+from .network import Trace as Trace
+from .optimizers import Adam as Adam
+from .optimizers import GradientDescent as GradientDescent
+from .training import History as History
+from .training import train as train
+
+# The name of the backend in use; from here on `bpcore.backend` is this string, and the module of that name is reached
+# by `from bpcore.backend import ...`.
+from .backend import name as backend  # isort: skip
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Accumulator",
+    "Adam",
+    "GradientDescent",
+    "History",
+    "Layer",
+    "Network",
+    "Trace",
+    "available_backends",
+    "backend",
+    "check_gradient",
+    "train",
+]

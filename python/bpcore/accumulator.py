@@ -1,0 +1,145 @@
+"""Sums of gradients that can be fed piece by piece, sent between processes, and merged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from . import arrays, slots
+from .arrays import Floats
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+class Accumulator:
+    """Running sums over rows: of losses, of weights, and of gradients (the seed's Delta).
+
+    Sums are kept, never means, so pieces of any size merge into the gradient of the whole, and a penalty is counted
+    once, in :meth:`finish`.
+
+    Parameters
+    ----------
+    network : Network
+
+    Attributes
+    ----------
+    network : Network
+    buffer : ndarray of float64, shape (3 + n_parameters,)
+        ``[sum of weighted losses, sum of weights, rows, sums of gradients...]``, contiguous. Buffers add up, so
+        ``comm.Allreduce(MPI.IN_PLACE, accumulator.buffer)`` merges those of all processes.
+    """
+
+    __slots__ = ("buffer", "network")
+
+    network: Network
+    buffer: Floats
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.buffer = np.zeros(3 + network.n_parameters)
+
+    def __repr__(self) -> str:
+        return f"<Accumulator of {self.rows} rows, weight {self.weight:g}, for {self.network}>"
+
+    @property
+    def rows(self) -> int:
+        """How many rows were added."""
+        return int(self.buffer[2])
+
+    @property
+    def weight(self) -> float:
+        """The sum of their weights."""
+        return float(self.buffer[1])
+
+    def reset(self) -> None:
+        """Forget all that was added."""
+        self.buffer[...] = 0
+
+    def add(
+        self,
+        params: npt.ArrayLike,
+        X: npt.ArrayLike,
+        Y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Add the losses and gradients of some rows, at these parameters.
+
+        The arguments and errors are those of :meth:`Network.cost_and_gradient`, except that no rows, and rows of no
+        weight, are fine. If an argument is wrong nothing is added.
+        """
+        from .network import block
+
+        net, core, plan = self.network, self.network._core, self.network._plan
+        params = arrays.vector("params", params, net.n_parameters, net.dtype)
+        X = arrays.matrix("X", X, net.sizes[0])
+        Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss)
+        weights, weight = arrays.sample_weights(sample_weight, len(X))
+
+        def work(start: int, stop: int) -> tuple[float, Floats]:
+            sums = np.empty(net.n_parameters, net.dtype)
+            rows = block(net, X, Y, weights, start, stop)
+            return core.accumulate(plan, params, *rows, sums), sums
+
+        total = np.zeros_like(self.buffer)
+        threads = slots.n_threads(net, len(X), threads)
+        for losses, sums in slots.in_order(work, slots.bounds(net, len(X)), threads):
+            total[0] += losses
+            total[3:] += sums
+        total[1:3] = weight, len(X)
+        self.buffer += total  # at once, so that an interrupt leaves all or nothing of a call
+
+    def merge(self, other: Accumulator) -> None:
+        """Add what another accumulator of the same network holds; ``other`` is not changed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no accumulator, or one for another network, or this one itself.
+        """
+        if not isinstance(other, Accumulator):
+            raise TypeError(f"other is a {type(other).__name__}, but an Accumulator is wanted")
+        if other.network != self.network:
+            raise ValueError(f"other is for {other.network}, but this one is for {self.network}")
+        if other is self:
+            raise ValueError("other is this accumulator itself")
+        self.buffer += other.buffer
+
+    def finish(
+        self, params: npt.ArrayLike, l2: float = 0.0, out: Floats | None = None
+    ) -> tuple[float, Floats]:
+        """The cost and the gradient of all that was added: ``D = Delta / m + l2 * W``, ``Delta / m`` for biases.
+
+        The sums stay as they are; more can be added after it.
+
+        Parameters
+        ----------
+        params : array_like of shape (n_parameters,)
+            The parameters that the rows were added at; the penalty is of these.
+        l2, out
+            As in :meth:`Network.cost_and_gradient`.
+
+        Returns
+        -------
+        J : float
+        grad : ndarray of shape (n_parameters,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong, or if nothing was added, or rows of no weight only.
+        """
+        net, core, plan = self.network, self.network._core, self.network._plan
+        params = arrays.vector("params", params, net.n_parameters, net.dtype)
+        l2 = arrays.number("l2", l2)
+        losses, weight, rows = (float(x) for x in self.buffer[:3])
+        if not weight > 0:
+            what = "the sum of the weights is 0" if rows else "no rows were added"
+            raise ValueError(f"{what}, so there is no mean cost")
+        out = arrays.output(out, params.shape, net.dtype, params, self.buffer)
+        core.finish(plan, params, self.buffer[3:], weight, l2, out)
+        penalty = l2 / 2 * core.penalty(plan, params) if l2 else 0.0
+        return losses / weight + penalty, out

@@ -1,0 +1,232 @@
+"""What comes in is checked here, once, for every backend: kind, shape and value, with errors that name the argument.
+
+Nothing is converted that need not be. Rows stay as they came, whatever their dtype and layout, until :func:`rows`
+takes a block of them: so a memory map, a Fortran-ordered array or a column of a table is never copied whole.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.floating[Any]]
+
+
+def real_array(name: str, value: object) -> Array:
+    """``value`` as an array of real numbers, not copied if it is one already.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything else: complex numbers, text, objects, dates, or masked entries.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill or drop the masked entries first")
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:  # ragged lists; tensors that need grad
+        raise TypeError(f"{name} cannot be taken as an array of real numbers: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are wanted")
+    return array
+
+
+def native(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array in ``dtype``, C-contiguous, aligned and native: itself if it is so already, else a copy."""
+    array = np.ascontiguousarray(array, dtype=dtype)
+    return array if array.flags.aligned else array.copy()
+
+
+def rows(array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> Array:
+    """Rows ``start`` to ``stop`` as the backends take them; a copy of those rows only where one is needed."""
+    return native(array[start:stop], dtype)
+
+
+def vector(name: str, value: object, size: int, dtype: np.dtype[Any]) -> Floats:
+    """A flat vector of ``size`` parameters in ``dtype``; another real dtype or layout is copied.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not real, or not of shape ``(size,)``.
+    """
+    array = real_array(name, value)
+    if array.shape != (size,):
+        raise ValueError(f"{name} has shape {array.shape}, but the network takes ({size},)")
+    return native(array, dtype)
+
+
+def matrix(name: str, value: object, columns: int, what: str = "takes") -> Array:
+    """A two-dimensional real array with that many columns, as it came.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not real, not two-dimensional, or has another number of columns.
+    """
+    array = real_array(name, value)
+    if array.ndim != 2:
+        raise ValueError(
+            f"{name} has shape {array.shape}, but two dimensions are wanted: (rows, {columns})"
+        )
+    if array.shape[1] != columns:
+        count = array.shape[1]
+        raise ValueError(
+            f"{name} has {count} column{'' if count == 1 else 's'}, but the network {what} {columns}"
+        )
+    return array
+
+
+def targets(value: object, n_rows: int, n_outputs: int, loss: str) -> Array:
+    """Targets as an array of shape ``(rows, n_outputs)``, or integer labels of shape ``(rows,)`` for cross_entropy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the kind, the shape or a value does not fit the loss.
+    """
+    Y = real_array("Y", value)
+    labels = loss == "cross_entropy" and Y.ndim == 1
+    if Y.ndim == 1 and n_outputs == 1 and not labels:
+        Y = Y[:, np.newaxis]
+    if labels:
+        if Y.dtype.kind == "f":
+            raise TypeError(
+                f"Y has shape {Y.shape} and dtype {Y.dtype}, but cross_entropy takes integer labels of shape "
+                f"({n_rows},) or rows of probabilities of shape ({n_rows}, {n_outputs})"
+            )
+    elif Y.ndim != 2 or Y.shape[1] != n_outputs:
+        also = f" or integer labels of shape ({n_rows},)" if loss == "cross_entropy" else ""
+        raise ValueError(
+            f"Y has shape {Y.shape}, but the network gives ({n_rows}, {n_outputs}){also}"
+        )
+    if len(Y) != n_rows:
+        raise ValueError(f"Y has {len(Y)} rows, but X has {n_rows}")
+    if n_rows and (labels or loss == "binary_cross_entropy"):
+        low, high = Y.min(), Y.max()  # a NaN among them compares false and goes on, as NaN does
+        if labels and (low < 0 or high >= n_outputs):
+            row = int(np.argmin(Y) if low < 0 else np.argmax(Y))
+            raise ValueError(
+                f"Y[{row}] is {Y[row]}, but labels of {n_outputs} classes run from 0 to {n_outputs - 1}"
+            )
+        if not labels and (low < 0 or high > 1):
+            raise ValueError(
+                f"Y runs from {low:g} to {high:g}, but binary_cross_entropy takes 0 to 1"
+            )
+    return Y
+
+
+def sample_weights(value: object, n_rows: int) -> tuple[Array | None, float]:
+    """Sample weights as they came, and their sum; ``None`` and the number of rows where none are given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not real, not of shape ``(rows,)``, negative or not finite.
+    """
+    if value is None:
+        return None, float(n_rows)
+    weights = real_array("sample_weight", value)
+    if weights.shape != (n_rows,):
+        raise ValueError(f"sample_weight has shape {weights.shape}, but X has {n_rows} rows")
+    total = float(np.sum(weights, dtype=np.float64))
+    if n_rows and (not np.isfinite(total) or weights.min() < 0):
+        wrong = ~np.isfinite(weights) | (weights < 0)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"sample_weight[{row}] is {weights[row]}, but weights are finite and not negative"
+            )
+        raise ValueError("the sum of sample_weight overflows")
+    return weights, total
+
+
+def output(
+    value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None
+) -> Floats:
+    """The caller's ``out``, or a new array if it is None.
+
+    Raises
+    ------
+    TypeError
+        If ``out`` is not an array.
+    ValueError
+        If it has another dtype, shape or layout, is read-only, or shares memory with an input.
+    """
+    if value is None:
+        return np.empty(shape, dtype)
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"out is a {type(value).__name__}, but a NumPy array is wanted")
+    if value.dtype != dtype:
+        raise ValueError(f"out has dtype {value.dtype}, but {dtype} is wanted")
+    if value.shape != shape:
+        raise ValueError(f"out has shape {value.shape}, but {shape} is wanted")
+    writable("out", value)
+    for other in inputs:
+        if other is not None and overlap(value, other):
+            raise ValueError("out shares memory with an input")
+    return value
+
+
+def writable(name: str, array: Array) -> None:
+    """Raise ValueError unless the array can be filled in place: C-contiguous, aligned, not read-only."""
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(f"{name} is not C-contiguous and aligned")
+    if not array.flags.writeable:
+        raise ValueError(f"{name} is read-only")
+
+
+def overlap(a: Array, b: Array) -> bool:
+    """Whether two arrays share memory; yes where that would be too hard to find out."""
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def number(name: str, value: object, low: float = 0.0, high: float = np.inf, strict: bool = False) -> float:
+    """A finite number between ``low`` and ``high`` (``low`` itself only if not ``strict``), as a float.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a real number, or out of range.
+    """
+    if isinstance(value, (str, bytes, bool, complex)) or np.ndim(value) != 0:  # type: ignore[arg-type]
+        raise TypeError(f"{name} is {value!r}, but a number is wanted")
+    try:
+        result = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, but a number is wanted") from None
+    except OverflowError:
+        result = np.inf
+    if not (low < result if strict else low <= result) or not result < np.inf or result > high:
+        wanted = f"{'more than' if strict else 'at least'} {low:g}"
+        limit = f" and at most {high:g}" if high < np.inf else " and finite"
+        raise ValueError(f"{name} is {value!r}, but a number of {wanted}{limit} is wanted")
+    return result
+
+
+def integer(name: str, value: object, low: int) -> int:
+    """A whole number of at least ``low``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not an integer, or less than ``low``.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}, but an integer is wanted")
+    try:
+        result = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, but an integer is wanted") from None
+    if result < low:
+        raise ValueError(f"{name} is {result}, but at least {low} is wanted")
+    return result

@@ -1,0 +1,368 @@
+"""The algorithm in plain Python and NumPy: the readable statement that every compiled backend is tested against.
+
+Backpropagation as the textbooks give it, with the examples in rows, and for a *tile* of rows at a time rather than
+for one row or for all of them::
+
+    a(1) = x                                              # forward
+    z(l+1) = a(l) W(l)^T + b(l),   a(l+1) = g(z(l+1))
+    delta(L) = a(L) - y                                   # or dLoss/da * g'(z) for a loss that does not match
+    delta(l) = (delta(l+1) W(l)) * g'(z(l))               # backward
+    Delta(l) += delta(l+1)^T a(l)                         # accumulate, for the bias with 1 in place of a(l)
+    D(l) = Delta(l) / m + lambda W(l)                     # once, at the end; no lambda for the bias
+
+Every function takes arrays that have been checked: C-contiguous, of the plan's dtype, labels as int64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.floating[Any]]
+Function = Callable[[Any], Any]
+
+#: Numbers that the activations of a tile hold together: as many as keep them in the processor's cache.
+TILE = 1 << 16
+
+LEAKY_SLOPE = 0.01
+SQRT2 = math.sqrt(2.0)
+
+quietly = np.errstate(all="ignore")  # infinity and NaN are results here, not accidents
+
+
+class Plan(NamedTuple):
+    """An architecture: units of each layer, activation of each but the first, loss, dtype."""
+
+    sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    loss: str
+    dtype: np.dtype[Any]
+
+    def layers(self, flat: Floats) -> list[tuple[Floats, Floats]]:
+        """Weights of shape (n_out, n_in) and bias of shape (n_out,) of each layer: views into the flat vector."""
+        views, start = [], 0
+        for n_in, n_out in zip(self.sizes, self.sizes[1:]):
+            middle, end = start + n_out * n_in, start + n_out * n_in + n_out
+            views.append((flat[start:middle].reshape(n_out, n_in), flat[middle:end]))
+            start = end
+        return views
+
+    def tiles(self, m: int) -> Iterator[slice]:
+        """The rows of each tile."""
+        rows = max(16, TILE // sum(self.sizes))
+        return (slice(start, min(start + rows, m)) for start in range(0, m, rows))
+
+
+# ----------------------------------------------------------------------------------------- activations and their slopes
+
+
+def sigmoid(z: Floats) -> Floats:
+    e = np.exp(-np.abs(z))  # never overflows
+    return np.where(z < 0, e, 1) / (1 + e)
+
+
+def softplus(z: Floats) -> Floats:
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def normal_cdf(z: Floats) -> Floats:
+    """Phi(z) = erfc(-z / sqrt 2) / 2. NumPy has no erfc; the standard library's takes one number at a time."""
+    return np.vectorize(math.erfc, otypes=[np.float64])(z / -SQRT2).astype(z.dtype) / 2
+
+
+def normal_pdf(z: Floats) -> Floats:
+    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def softmax(z: Floats) -> Floats:
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def silu(z: Floats) -> Floats:
+    return np.where(z == -np.inf, 0, z) * sigmoid(z)
+
+
+def gelu(z: Floats) -> Floats:
+    return np.where(z == -np.inf, 0, z) * normal_cdf(z)
+
+
+#: g(z), and g'(z) told from a = g(z).
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {
+    "identity": (lambda z: z, lambda a: np.ones_like(a)),
+    "sigmoid": (sigmoid, lambda a: a * (1 - a)),
+    "tanh": (np.tanh, lambda a: (1 - a) * (1 + a)),
+    "relu": (lambda z: np.maximum(z, 0), lambda a: a > 0),
+    "leaky_relu": (
+        lambda z: np.where(z > 0, z, LEAKY_SLOPE * z),
+        lambda a: np.where(a > 0, 1, LEAKY_SLOPE),
+    ),
+    "elu": (lambda z: np.where(z > 0, z, np.expm1(z)), lambda a: np.where(a > 0, 1, a + 1)),
+    "softplus": (softplus, lambda a: -np.expm1(-a)),
+    "exp": (np.exp, lambda a: a),
+}
+#: g(z), and g'(z) from z, where a does not tell it: these slopes are kept from the forward pass.
+ACTIVATIONS_WITH_SLOPE: dict[str, tuple[Function, Function]] = {
+    "silu": (silu, lambda z: sigmoid(z) + silu(z) * sigmoid(-z)),
+    "gelu": (gelu, lambda z: normal_cdf(z) + np.where(np.isinf(z), 0, z) * normal_pdf(z)),
+}
+
+
+def activate(name: str, z: Floats) -> tuple[Floats, Floats | None]:
+    """a = g(z), and g'(z) if it is to be kept. The softmax of a row depends on all of it, other g on single entries."""
+    slope = None
+    if name == "softmax":
+        a = softmax(z)
+    elif name in ACTIVATIONS:
+        a = ACTIVATIONS[name][0](z)
+    else:
+        g, derivative = ACTIVATIONS_WITH_SLOPE[name]
+        a, slope = g(z), derivative(z).astype(z.dtype, copy=False)
+    return a.astype(z.dtype, copy=False), slope
+
+
+def through(name: str, a: Floats, slope: Floats | None, dA: Floats) -> Floats:
+    """dLoss/dz from dLoss/da: ``dA * g'(z)``, and for the softmax the product with its Jacobian."""
+    if name == "softmax":
+        return a * (dA - np.sum(dA * a, axis=1, keepdims=True))
+    if slope is None:
+        slope = ACTIVATIONS[name][1](a).astype(dA.dtype, copy=False)
+    return dA * slope
+
+
+# ------------------------------------------------------------- losses: each row's loss, and delta(L) = dLoss/dz
+
+
+def squared_error(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
+    return np.sum((a - y) ** 2, axis=1) / 2, a - y
+
+
+def huber(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
+    r = np.abs(a - y)
+    return np.sum(np.where(r <= 1, r * r / 2, r - 0.5), axis=1), np.clip(a - y, -1, 1)
+
+
+def absolute_error(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
+    return np.sum(np.abs(a - y), axis=1), np.sign(a - y)
+
+
+def binary_cross_entropy(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """-y log a - (1 - y) log(1 - a), from z: log(1 + e^z) - y z, written so that nothing overflows or cancels."""
+    cost = np.log1p(np.exp(-np.abs(z))) + np.where(z > 0, (1 - y) * z, -y * z)
+    return np.sum(cost, axis=1), a - y
+
+
+def cross_entropy(z: Floats, a: Floats, y: Array) -> tuple[Floats, Floats]:
+    """-y log a, from z: y (log sum e^z - z). A label stands for a row with a single 1."""
+    z = z - z.max(axis=1, keepdims=True)
+    log_sum = np.log(np.sum(np.exp(z), axis=1, keepdims=True))
+    if y.ndim == 1:
+        row, delta = np.arange(len(y)), a.copy()
+        delta[row, y] -= 1
+        return log_sum[:, 0] - z[row, y], delta
+    return np.sum(y * (log_sum - z), axis=1), a * np.sum(y, axis=1, keepdims=True) - y
+
+
+def poisson(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
+    return np.sum(a - y * z, axis=1), a - y
+
+
+LOSSES = {
+    "squared_error": (squared_error, "identity"),
+    "huber": (huber, "identity"),
+    "absolute_error": (absolute_error, "identity"),
+    "binary_cross_entropy": (binary_cross_entropy, "sigmoid"),
+    "cross_entropy": (cross_entropy, "softmax"),
+    "poisson": (poisson, "exp"),
+}
+
+
+def loss_and_delta(
+    plan: Plan, z: Floats, a: Floats, slope: Floats | None, y: Array
+) -> tuple[Floats, Floats]:
+    """The loss of each row, and delta(L). A loss gives dLoss/dz for its matching output, else dLoss/da."""
+    function, matching = LOSSES[plan.loss]
+    losses, delta = function(z, a, y)
+    output = plan.activations[-1]
+    return losses, delta if output == matching else through(output, a, slope, delta)
+
+
+# ------------------------------------------------------------------------------------------- forward and backward
+
+
+def forward_tile(
+    plan: Plan, params: Floats, X: Floats
+) -> tuple[Floats, list[Floats], list[Floats | None]]:
+    """z(L), the activations ``[X, a(2), ..., a(L)]``, and the slopes that are kept: ``[g'(z(2)), ..., g'(z(L))]``."""
+    a, slopes, z = [X], [], X
+    for (W, b), g in zip(plan.layers(params), plan.activations):
+        z = a[-1] @ W.T + b
+        activation, slope = activate(g, z)
+        a.append(activation)
+        slopes.append(slope)
+    return z, a, slopes
+
+
+def backward_tile(
+    plan: Plan,
+    params: Floats,
+    a: list[Floats],
+    slopes: list[Floats | None],
+    delta: Floats,
+    Delta: Floats,
+) -> Floats:
+    """From delta(L), add this tile's ``delta^T a`` to Delta, layer by layer from the last; return delta(2)."""
+    layers, sums = plan.layers(params), plan.layers(Delta)
+    for l in reversed(range(len(layers))):
+        (W, _), (Delta_W, Delta_b) = layers[l], sums[l]
+        Delta_W += delta.T @ a[l]
+        Delta_b += delta.sum(axis=0)
+        if l > 0:  # the inputs have no delta
+            delta = through(plan.activations[l - 1], a[l], slopes[l - 1], delta @ W)
+    return delta
+
+
+# --------------------------------------------------------------------------------------------- what a backend offers
+
+
+@quietly
+def forward(plan: Plan, params: Floats, X: Floats, out: Floats) -> None:
+    """Fill ``out``, of shape (m, n_outputs), with the activations of the output layer."""
+    for tile in plan.tiles(len(X)):
+        out[tile] = forward_tile(plan, params, X[tile])[1][-1]
+
+
+@quietly
+def trace(
+    plan: Plan,
+    params: Floats,
+    X: Floats,
+    activations: list[Floats],
+    slopes: list[Floats | None],
+) -> None:
+    """Fill the activations of every layer but the first, and the slopes of those layers that have an array for them."""
+    for tile in plan.tiles(len(X)):
+        _, a, kept = forward_tile(plan, params, X[tile])
+        for l in range(len(activations)):
+            activations[l][tile] = a[l + 1]
+            if (slope := slopes[l]) is not None:
+                slope[tile] = kept[l]
+
+
+@quietly
+def backward(
+    plan: Plan,
+    params: Floats,
+    activations: list[Floats],
+    slopes: list[Floats | None],
+    output_gradient: Floats,
+    sums: Floats,
+    input_gradient: Floats | None,
+) -> None:
+    """Fill ``sums`` with the gradient, and ``input_gradient`` if there is one, from dLoss/da(L) of every row."""
+    sums[...] = 0
+    W = plan.layers(params)[0][0]
+    for tile in plan.tiles(len(output_gradient)):
+        a = [activation[tile] for activation in activations]
+        kept = [None if slope is None else slope[tile] for slope in slopes]
+        delta = through(plan.activations[-1], a[-1], kept[-1], output_gradient[tile])
+        delta = backward_tile(plan, params, a, kept, delta, sums)
+        if input_gradient is not None:
+            input_gradient[tile] = delta @ W
+
+
+@quietly
+def accumulate(
+    plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None, sums: Floats
+) -> float:
+    """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses."""
+    sums[...] = 0
+    total = 0.0
+    for tile in plan.tiles(len(X)):
+        z, a, slopes = forward_tile(plan, params, X[tile])
+        losses, delta = loss_and_delta(plan, z, a[-1], slopes[-1], Y[tile])
+        if sample_weight is not None:
+            w = sample_weight[tile]
+            losses, delta = w * losses, w[:, np.newaxis] * delta
+        backward_tile(plan, params, a, slopes, delta, sums)
+        total += float(np.sum(losses, dtype=np.float64))
+    return total
+
+
+@quietly
+def loss(
+    plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None
+) -> float:
+    """The sum of the weighted losses of all rows."""
+    total = 0.0
+    for tile in plan.tiles(len(X)):
+        z, a, _ = forward_tile(plan, params, X[tile])
+        losses, _ = LOSSES[plan.loss][0](z, a[-1], Y[tile])
+        if sample_weight is not None:
+            losses = sample_weight[tile] * losses
+        total += float(np.sum(losses, dtype=np.float64))
+    return total
+
+
+@quietly
+def finish(
+    plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, out: Floats
+) -> None:
+    """Fill ``out`` with ``D = Delta / m + lambda W``, and ``Delta / m`` for the biases."""
+    out[...] = sums / weight
+    if l2:
+        for (D_W, _), (W, _) in zip(plan.layers(out), plan.layers(params)):
+            D_W += l2 * W
+
+
+@quietly
+def penalty(plan: Plan, params: Floats) -> float:
+    """The sum of the squares of all weights (not of the biases), in float64."""
+    return sum(float(np.sum(np.square(W, dtype=np.float64))) for W, _ in plan.layers(params))
+
+
+# ------------------------------------------------------------------------------------------------- gradient descent
+
+
+@quietly
+def gradient_descent_step(
+    params: Floats,
+    grad: Floats,
+    velocity: Floats | None,
+    learning_rate: float,
+    momentum: float,
+    nesterov: bool,
+) -> None:
+    """``v = mu v + g; p -= lr v``; with Nesterov's momentum ``p -= lr (g + mu v)``. In place."""
+    if velocity is None:
+        params -= learning_rate * grad
+        return
+    velocity *= momentum
+    velocity += grad
+    params -= learning_rate * (grad + momentum * velocity if nesterov else velocity)
+
+
+@quietly
+def adam_step(
+    params: Floats,
+    grad: Floats,
+    mean: Floats,
+    square: Floats,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    step: int,
+) -> None:
+    """Step number ``step`` (from 1) of Adam, in place: D. P. Kingma and J. Ba (2015), arXiv:1412.6980, algorithm 1."""
+    mean *= beta1
+    mean += (1 - beta1) * grad
+    square *= beta2
+    square += (1 - beta2) * grad * grad
+    rate = learning_rate / (1 - beta1**step)
+    params -= rate * mean / (np.sqrt(square / (1 - beta2**step)) + epsilon)

@@ -1,0 +1,561 @@
+"""The architecture of a dense feed-forward network, and what it computes for given parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from . import arrays, backend, slots
+from .accumulator import Accumulator
+from .arrays import Array, Floats
+
+#: Activations that any layer may have; "softmax" and "exp" are for the output layer alone.
+ACTIVATIONS = (
+    "identity",
+    "sigmoid",
+    "tanh",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "softplus",
+    "silu",
+    "gelu",
+)
+OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
+
+#: Each loss with its matching output activation, the one for which delta is ``a - y`` (or nearly that).
+MATCHING_OUTPUT = {
+    "squared_error": "identity",
+    "binary_cross_entropy": "sigmoid",
+    "cross_entropy": "softmax",
+    "huber": "identity",
+    "absolute_error": "identity",
+    "poisson": "exp",
+}
+#: These are computed from the logits of their matching output, so that they stay finite, and take no other.
+FROM_LOGITS = ("binary_cross_entropy", "cross_entropy", "poisson")
+
+#: He initialization suits these, Glorot the others.
+RECTIFIERS = ("relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
+
+#: Their derivative cannot be told from the activation alone, so it is kept from the forward pass.
+WITH_SLOPE = ("silu", "gelu")
+
+
+class Layer(NamedTuple):
+    """The parameters (or the gradient) of one layer, as views into the flat vector.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_out, n_in)
+    bias : ndarray of shape (n_out,)
+    """
+
+    weights: Floats
+    bias: Floats
+
+
+class Network:
+    """A dense feed-forward network: an architecture without parameters.
+
+    It is immutable, hashable and picklable, holds no parameters and no state of a computation, and may be used by any
+    number of threads at a time. Parameters are one flat vector, which the caller owns: for each layer its weights,
+    row by row, then its bias.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units of each layer, inputs first: ``[64, 128, 10]``.
+    hidden : str or sequence of str, default "relu"
+        Activation of the hidden layers, one name for all or one for each: identity, sigmoid, tanh, relu, leaky_relu
+        (slope 0.01), elu (alpha 1), softplus, silu, gelu (exact, by the error function). Without hidden layers it
+        may be a name or empty.
+    loss : str, default "squared_error"
+        The loss of a row is the sum over its outputs a, with targets y:
+
+        - squared_error: ``1/2 (a - y)^2``
+        - binary_cross_entropy: ``-y log a - (1 - y) log(1 - a)``, y in [0, 1], output sigmoid
+        - cross_entropy: ``-y log a``, y a row of probabilities (not renormalised) or an integer label, output softmax
+        - huber: ``1/2 (a - y)^2`` where ``|a - y| <= 1``, else ``|a - y| - 1/2``
+        - absolute_error: ``|a - y|``
+        - poisson: ``exp(z) - y z``, output ``exp``; it overflows where exp does, as it must
+    output : str, optional
+        Activation of the output layer: any of the above, softmax or exp. By default the one that matches the loss:
+        identity for squared_error, huber and absolute_error, which take any other too.
+    dtype : "float64" or "float32", default "float64"
+        Of parameters, inputs, outputs and gradients alike.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind, or names something that is not there.
+
+    Examples
+    --------
+    >>> net = Network([2, 3, 1], hidden="tanh")
+    >>> net.n_parameters
+    13
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_core",
+        "_offsets",
+        "_plan",
+        "dtype",
+        "hidden",
+        "loss",
+        "n_parameters",
+        "output",
+        "sizes",
+    )
+
+    sizes: tuple[int, ...]
+    hidden: tuple[str, ...]
+    loss: str
+    output: str
+    dtype: np.dtype[Any]
+    n_parameters: int
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        hidden: str | Sequence[str] | None = "relu",
+        loss: str = "squared_error",
+        output: str | None = None,
+        dtype: npt.DTypeLike = "float64",
+    ) -> None:
+        sizes = _sizes(sizes)
+        hidden = _hidden(hidden, len(sizes) - 2)
+        _one_of("loss", loss, MATCHING_OUTPUT)
+        output = MATCHING_OUTPUT[loss] if output is None else output
+        _one_of("output", output, OUTPUTS)
+        if loss in FROM_LOGITS and output != MATCHING_OUTPUT[loss]:
+            raise ValueError(
+                f"output is {output!r}, but {loss} is computed from the logits of {MATCHING_OUTPUT[loss]!r}; "
+                f"squared_error, huber and absolute_error take any output"
+            )
+        activations = (*hidden, output)
+        offsets = [0]
+        for n_in, n_out in zip(sizes, sizes[1:]):
+            offsets += [offsets[-1] + n_out * n_in, offsets[-1] + n_out * n_in + n_out]
+        if offsets[-1] > np.iinfo(np.intp).max // 16:
+            raise ValueError(f"sizes {sizes} need {offsets[-1]} parameters, more than memory can hold")
+        put = object.__setattr__
+        put(self, "sizes", sizes)
+        put(self, "hidden", hidden)
+        put(self, "loss", loss)
+        put(self, "output", output)
+        put(self, "dtype", _float_dtype(dtype))
+        put(self, "n_parameters", offsets[-1])
+        put(self, "_offsets", tuple(offsets))
+        put(self, "_core", backend.core)
+        put(self, "_plan", backend.core.Plan(sizes, activations, loss, self.dtype))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Network is immutable: {name} cannot be set; make a new one")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a Network is immutable: {name} cannot be deleted")
+
+    def _key(self) -> tuple[tuple[int, ...], tuple[str, ...], str, str, str]:
+        return self.sizes, self.hidden, self.loss, self.output, self.dtype.name
+
+    def __reduce__(self) -> tuple[type[Network], tuple[object, ...]]:
+        return Network, self._key()
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Network) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        hidden = repr(self.hidden[0]) if len(set(self.hidden)) == 1 else repr(list(self.hidden))
+        return (
+            f"Network({list(self.sizes)}, hidden={hidden}, loss={self.loss!r}, "
+            f"output={self.output!r}, dtype={self.dtype.name!r})"
+        )
+
+    # ------------------------------------------------------------------------------------------------- parameters
+
+    def layers(self, params: Floats) -> list[Layer]:
+        """The weights and the bias of each layer, as views into ``params`` (or into a gradient).
+
+        Parameters
+        ----------
+        params : ndarray of shape (n_parameters,)
+            Of any dtype. Writing into a view writes into it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``params`` is not an array (there could be no views), or of another shape.
+        """
+        if not isinstance(params, np.ndarray):
+            raise TypeError(f"params is a {type(params).__name__}, but a NumPy array is wanted")
+        if params.shape != (self.n_parameters,):
+            raise ValueError(f"params has shape {params.shape}, but the network takes ({self.n_parameters},)")
+        parts = [params[i:j] for i, j in zip(self._offsets, self._offsets[1:])]
+        return [
+            Layer(weights.reshape(n_out, n_in), bias)
+            for weights, bias, n_in, n_out in zip(parts[::2], parts[1::2], self.sizes, self.sizes[1:])
+        ]
+
+    def initialize(self, seed: int | np.random.Generator | None = None) -> Floats:
+        """New parameters: random weights, zero biases.
+
+        Weights before a rectifier (relu, leaky_relu, elu, softplus, silu, gelu) are drawn from He's normal
+        distribution, of variance ``2 / n_in``; the others from Glorot's uniform one, within
+        ``+-sqrt(6 / (n_in + n_out))``. The same seed gives the same bits on every backend.
+
+        Parameters
+        ----------
+        seed : int, Generator or None
+            As ``numpy.random.default_rng`` takes it; None draws from the operating system.
+
+        Returns
+        -------
+        params : ndarray of shape (n_parameters,)
+
+        References
+        ----------
+        X. Glorot and Y. Bengio (2010), AISTATS 9:249-256. K. He et al. (2015), arXiv:1502.01852.
+        """
+        generator = np.random.default_rng(seed)
+        params = np.zeros(self.n_parameters, self.dtype)
+        for layer, activation in zip(self.layers(params), (*self.hidden, self.output)):
+            n_out, n_in = layer.weights.shape
+            if activation in RECTIFIERS:
+                layer.weights[...] = generator.normal(0.0, np.sqrt(2 / n_in), (n_out, n_in))
+            else:
+                limit = np.sqrt(6 / (n_in + n_out))
+                layer.weights[...] = generator.uniform(-limit, limit, (n_out, n_in))
+        return params
+
+    def to_thetas(self, params: npt.ArrayLike) -> list[Floats]:
+        """The parameters as Ng's matrices Theta, each of shape ``(n_out, 1 + n_in)`` with the bias in column 0.
+
+        The matrices are copies. A gradient can be converted, too.
+        """
+        flat = arrays.vector("params", params, self.n_parameters, self.dtype)
+        return [np.column_stack([layer.bias, layer.weights]) for layer in self.layers(flat)]
+
+    def from_thetas(self, thetas: Sequence[npt.ArrayLike]) -> Floats:
+        """Parameters from Ng's matrices Theta: the inverse of :meth:`to_thetas`."""
+        try:
+            count = len(thetas)
+        except TypeError:
+            raise TypeError(f"thetas is {thetas!r}, but a sequence of matrices is wanted") from None
+        if count != len(self.sizes) - 1:
+            raise ValueError(
+                f"thetas has {count} matrices, but the network has {len(self.sizes) - 1} layers"
+            )
+        params = np.empty(self.n_parameters, self.dtype)
+        for i, (layer, given) in enumerate(zip(self.layers(params), thetas)):
+            n_out, n_in = layer.weights.shape
+            theta = arrays.real_array(f"thetas[{i}]", given)
+            if theta.shape != (n_out, 1 + n_in):
+                raise ValueError(
+                    f"thetas[{i}] has shape {theta.shape}, but ({n_out}, {1 + n_in}) is wanted"
+                )
+            layer.bias[...], layer.weights[...] = theta[:, 0], theta[:, 1:]
+        return params
+
+    # ------------------------------------------------------------------------------------------------ computation
+
+    def forward(
+        self,
+        params: npt.ArrayLike,
+        X: npt.ArrayLike,
+        out: Floats | None = None,
+        threads: int | None = None,
+    ) -> Floats:
+        """The activations of the output layer: ``a(1) = x``, ``z(l+1) = W(l) a(l) + b(l)``, ``a(l+1) = g(z(l+1))``.
+
+        Parameters
+        ----------
+        params : array_like of shape (n_parameters,)
+            Another real dtype than the network's is cast, at the price of a copy.
+        X : array_like of shape (m, n_inputs)
+            One example a row. Where dtype or layout do not fit, rows are copied some at a time, never all at once.
+        out : ndarray of shape (m, n_outputs), optional
+            Filled and returned; C-contiguous, of the network's dtype, sharing no memory with the inputs.
+        threads : int, optional
+            By default as many as the machine lets this process use, and one where the work is small. The result has
+            the same bits for any number.
+
+        Returns
+        -------
+        A : ndarray of shape (m, n_outputs)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind, shape or layout; it is named.
+        """
+        params = arrays.vector("params", params, self.n_parameters, self.dtype)
+        X = arrays.matrix("X", X, self.sizes[0])
+        out = arrays.output(out, (len(X), self.sizes[-1]), self.dtype, params, X)
+
+        def work(start: int, stop: int) -> None:
+            block = arrays.rows(X, start, stop, self.dtype)
+            self._core.forward(self._plan, params, block, out[start:stop])
+
+        threads = slots.n_threads(self, len(X), threads)
+        for _ in slots.in_order(work, slots.bounds(self, len(X)), threads):
+            pass
+        return out
+
+    def cost(
+        self,
+        params: npt.ArrayLike,
+        X: npt.ArrayLike,
+        Y: npt.ArrayLike,
+        l2: float = 0.0,
+        sample_weight: npt.ArrayLike | None = None,
+        threads: int | None = None,
+    ) -> float:
+        """The cost J; see :meth:`cost_and_gradient`, whose arguments and errors are the same."""
+        params = arrays.vector("params", params, self.n_parameters, self.dtype)
+        X = arrays.matrix("X", X, self.sizes[0])
+        l2 = arrays.number("l2", l2)
+        Y = arrays.targets(Y, len(X), self.sizes[-1], self.loss)
+        weights, total = arrays.sample_weights(sample_weight, len(X))
+        if not total > 0:
+            raise ValueError(_no_weight(len(X)))
+
+        def work(start: int, stop: int) -> float:
+            return self._core.loss(self._plan, params, *block(self, X, Y, weights, start, stop))
+
+        threads = slots.n_threads(self, len(X), threads)
+        losses = sum(slots.in_order(work, slots.bounds(self, len(X)), threads))
+        penalty = l2 / 2 * self._core.penalty(self._plan, params) if l2 else 0.0
+        return losses / total + penalty
+
+    def cost_and_gradient(
+        self,
+        params: npt.ArrayLike,
+        X: npt.ArrayLike,
+        Y: npt.ArrayLike,
+        l2: float = 0.0,
+        sample_weight: npt.ArrayLike | None = None,
+        out: Floats | None = None,
+        threads: int | None = None,
+    ) -> tuple[float, Floats]:
+        """The cost and its exact gradient, by backpropagation.
+
+        ``J = (sum of w_i loss_i) / (sum of w_i) + l2/2 * sum(W^2)``, and for each layer
+        ``D = Delta / (sum of w_i) + l2 * W`` for the weights and ``Delta / (sum of w_i)`` for the bias, where Delta
+        is the sum of ``w_i delta^T a`` over the rows. Biases are not penalised.
+
+        It fits ``scipy.optimize.minimize(net.cost_and_gradient, params, args=(X, Y), jac=True)``.
+
+        Parameters
+        ----------
+        params, X, threads
+            As in :meth:`forward`.
+        Y : array_like of shape (m, n_outputs)
+            Targets; ``(m,)`` where there is one output. For cross_entropy also integer labels of shape ``(m,)``,
+            which count from 0.
+        l2 : float, default 0
+            Weight of the penalty, not negative. This is the lambda of ``D = 1/m Delta + lambda Theta``; Ng's
+            exercises write ``lambda/(2m)`` for the penalty, so that their lambda is ``m`` times this one.
+        sample_weight : array_like of shape (m,), optional
+            Finite, not negative, not all zero; 1 by default.
+        out : ndarray of shape (n_parameters,), optional
+            Filled with the gradient and returned.
+
+        Returns
+        -------
+        J : float
+        grad : ndarray of shape (n_parameters,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind, shape or value; it is named, and nothing of the caller's is changed.
+        """
+        accumulator = Accumulator(self)
+        params = arrays.vector("params", params, self.n_parameters, self.dtype)
+        X = arrays.matrix("X", X, self.sizes[0])
+        l2 = arrays.number("l2", l2)
+        Y = arrays.targets(Y, len(X), self.sizes[-1], self.loss)
+        weights, total = arrays.sample_weights(sample_weight, len(X))
+        if not total > 0:
+            raise ValueError(_no_weight(len(X)))
+        out = arrays.output(out, params.shape, self.dtype, params, X, Y, weights)
+        accumulator.add(params, X, Y, weights, threads)
+        return accumulator.finish(params, l2, out)
+
+    def trace(self, params: npt.ArrayLike, X: npt.ArrayLike) -> Trace:
+        """A forward pass that keeps the activations of all layers, for backpropagation from a loss of your own.
+
+        Unlike all other calls it needs memory in proportion to the rows.
+
+        Parameters
+        ----------
+        params, X
+            As in :meth:`forward`. The trace keeps a copy of ``params``; ``X`` it refers to.
+        """
+        return Trace(self, params, X)
+
+    def accumulator(self) -> Accumulator:
+        """An empty :class:`Accumulator` for this network."""
+        return Accumulator(self)
+
+
+class Trace:
+    """A forward pass with the activations of every layer; made by :meth:`Network.trace`.
+
+    Attributes
+    ----------
+    network : Network
+    params : ndarray of shape (n_parameters,)
+        A read-only copy of the parameters of the pass.
+    activations : list of ndarray
+        ``[X, a(2), ..., a(L)]``, each of shape ``(m, units of the layer)``. All but ``X`` are read-only.
+    """
+
+    __slots__ = ("_slopes", "activations", "network", "params")
+
+    network: Network
+    params: Floats
+    activations: list[Floats]
+
+    def __init__(self, network: Network, params: npt.ArrayLike, X: npt.ArrayLike) -> None:
+        net = self.network = network
+        self.params = arrays.vector("params", params, net.n_parameters, net.dtype).copy()
+        self.params.flags.writeable = False
+        X = arrays.native(arrays.matrix("X", X, net.sizes[0]), net.dtype)
+        empty = [np.empty((len(X), n), net.dtype) for n in net.sizes[1:]]
+        kept = [activation in WITH_SLOPE for activation in (*net.hidden, net.output)]
+        self.activations = [X, *empty]
+        self._slopes = [np.empty_like(a) if keep else None for a, keep in zip(empty, kept)]
+        for start, stop in slots.bounds(net, len(X)):
+            net._core.trace(net._plan, self.params, *self._block(start, stop))
+        for activation in empty:
+            activation.flags.writeable = False
+
+    def _block(
+        self, start: int, stop: int
+    ) -> tuple[Floats, list[Floats], list[Floats | None]]:
+        X, *activations = (a[start:stop] for a in self.activations)
+        slopes = [None if slope is None else slope[start:stop] for slope in self._slopes]
+        return X, activations, slopes
+
+    @overload
+    def backward(
+        self, output_gradient: npt.ArrayLike, input_gradient: Literal[False] = False
+    ) -> Floats: ...
+    @overload
+    def backward(
+        self, output_gradient: npt.ArrayLike, input_gradient: Literal[True]
+    ) -> tuple[Floats, Floats]: ...
+    def backward(
+        self, output_gradient: npt.ArrayLike, input_gradient: bool = False
+    ) -> Floats | tuple[Floats, Floats]:
+        """Backpropagate a gradient with respect to the outputs.
+
+        Parameters
+        ----------
+        output_gradient : array_like of shape (m, n_outputs)
+            ``dLoss/da(L)``, with respect to the activations of the output layer, not to its logits.
+        input_gradient : bool, default False
+            Whether to return ``dLoss/dX`` too.
+
+        Returns
+        -------
+        grad : ndarray of shape (n_parameters,)
+            ``dLoss/dparams``, summed over the rows: there is no ``1/m``, and no penalty.
+        dX : ndarray of shape (m, n_inputs)
+            If asked for.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``output_gradient`` is of the wrong kind or shape.
+        """
+        net = self.network
+        dA = arrays.matrix("output_gradient", output_gradient, net.sizes[-1], "gives")
+        m = len(self.activations[0])
+        if len(dA) != m:
+            raise ValueError(f"output_gradient has {len(dA)} rows, but the trace has {m}")
+        dX = np.empty((m, net.sizes[0]), net.dtype) if input_gradient else None
+        total = np.zeros(net.n_parameters)
+        sums = np.empty(net.n_parameters, net.dtype)
+        for start, stop in slots.bounds(net, m):
+            X, activations, slopes = self._block(start, stop)
+            net._core.backward(
+                net._plan,
+                self.params,
+                [X, *activations],
+                slopes,
+                arrays.rows(dA, start, stop, net.dtype),
+                sums,
+                None if dX is None else dX[start:stop],
+            )
+            total += sums
+        with np.errstate(over="ignore"):
+            grad = total.astype(net.dtype)
+        return grad if dX is None else (grad, dX)
+
+
+def block(
+    net: Network, X: Array, Y: Array, weights: Array | None, start: int, stop: int
+) -> tuple[Floats, Array, Floats | None]:
+    """Rows ``start`` to ``stop`` of checked X, Y and sample weights, as the backends take them."""
+    return (
+        arrays.rows(X, start, stop, net.dtype),
+        arrays.rows(Y, start, stop, net.dtype if Y.ndim == 2 else np.dtype(np.int64)),
+        None if weights is None else arrays.rows(weights, start, stop, net.dtype),
+    )
+
+
+def _no_weight(n_rows: int) -> str:
+    return "the sum of sample_weight is 0" if n_rows else "X has no rows, so there is no mean cost"
+
+
+def _one_of(name: str, value: object, known: Iterable[str]) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}, but a name is wanted")
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}, but one of {', '.join(known)} is wanted")
+
+
+def _sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(sizes, (str, bytes)) or not isinstance(sizes, Iterable):
+        raise TypeError(f"sizes is {sizes!r}, but a sequence of integers is wanted")
+    checked = tuple(arrays.integer(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
+    if len(checked) < 2:
+        raise ValueError(f"sizes is {list(checked)}, but inputs and outputs are wanted, at least two")
+    return checked
+
+
+def _hidden(hidden: str | Sequence[str] | None, count: int) -> tuple[str, ...]:
+    """One activation for each of ``count`` hidden layers."""
+    if isinstance(hidden, str):
+        _one_of("hidden", hidden, ACTIVATIONS)
+        return (hidden,) * count
+    names = () if hidden is None else hidden
+    if not isinstance(names, Iterable):
+        raise TypeError(f"hidden is {hidden!r}, but a name or a sequence of names is wanted")
+    names = tuple(names)
+    for i, name in enumerate(names):
+        _one_of(f"hidden[{i}]", name, ACTIVATIONS)
+    if len(names) != count:
+        raise ValueError(f"hidden names {len(names)} activations, but there are {count} hidden layers")
+    return names
+
+
+def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        checked = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype is {dtype!r}, but float32 or float64 is wanted") from None
+    if checked.newbyteorder("=") not in (np.dtype("float32"), np.dtype("float64")) or dtype is None:
+        raise ValueError(f"dtype is {dtype!r}, but float32 or float64 is wanted")
+    return checked.newbyteorder("=")

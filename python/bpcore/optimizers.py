@@ -1,0 +1,182 @@
+"""Gradient descent: what is done with a gradient once it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from . import arrays, backend
+from .arrays import Floats
+
+#: A learning rate, or a function that gives it for each step, counted from 0.
+LearningRate: TypeAlias = float | Callable[[int], float]
+
+
+class Optimizer(Protocol):
+    """What :func:`bpcore.train` needs of an optimizer; any object with these will do."""
+
+    def step(self, params: Floats, grad: Floats) -> None:
+        """Change ``params`` in place."""
+
+    def reset(self) -> None:
+        """Forget the steps taken."""
+
+
+class _Stepper:
+    """What the optimizers share: a learning rate, a count of steps, and state that belongs to one vector's shape."""
+
+    learning_rate: LearningRate
+    steps: int
+
+    def __init__(self, learning_rate: LearningRate) -> None:
+        if not callable(learning_rate):
+            learning_rate = arrays.number("learning_rate", learning_rate)
+        self.learning_rate = learning_rate
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the steps taken, and with them the velocity and the moments."""
+        self.steps = 0
+        self._state: tuple[Floats, ...] = ()
+
+    @property
+    def current_learning_rate(self) -> float:
+        """The rate of the step to come."""
+        rate = self.learning_rate
+        return arrays.number("learning_rate", rate(self.steps)) if callable(rate) else rate
+
+    def _prepare(self, params: Floats, grad: Floats, n_state: int) -> tuple[Floats, float]:
+        """Check both vectors, make the state on the first step; the gradient as the backends take it, and the rate.
+
+        Nothing is changed before all is checked.
+        """
+        if not isinstance(params, np.ndarray):
+            raise TypeError(f"params is a {type(params).__name__}, but a NumPy array is wanted")
+        if params.dtype not in (np.dtype("float32"), np.dtype("float64")):
+            raise TypeError(f"params has dtype {params.dtype}, but float32 or float64 is wanted")
+        if params.ndim != 1:
+            raise ValueError(f"params has shape {params.shape}, but a flat vector is wanted")
+        arrays.writable("params", params)
+        grad = arrays.vector("grad", grad, params.size, params.dtype)
+        if arrays.overlap(params, grad):
+            raise ValueError("grad shares memory with params")
+        rate = self.current_learning_rate
+        if not self._state:
+            self._state = tuple(np.zeros_like(params) for _ in range(n_state))
+        for state in self._state:
+            if state.shape != params.shape or state.dtype != params.dtype:
+                raise ValueError(
+                    f"params has shape {params.shape} and dtype {params.dtype}, but the steps before were of "
+                    f"shape {state.shape} and dtype {state.dtype}; reset() forgets them"
+                )
+        return grad, rate
+
+
+class GradientDescent(_Stepper):
+    """Gradient descent: ``v = momentum * v + g``, ``p -= learning_rate * v``, PyTorch's convention.
+
+    With ``nesterov``, ``p -= learning_rate * (g + momentum * v)``.
+
+    Parameters
+    ----------
+    learning_rate : float or callable
+        Not negative. A callable is a schedule: it is given the number of steps taken and returns the rate.
+    momentum : float, default 0
+        From 0 to 1.
+    nesterov : bool, default False
+        Needs a momentum.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or out of range.
+
+    References
+    ----------
+    I. Sutskever et al. (2013), PMLR 28(3):1139-1147.
+    """
+
+    def __init__(
+        self, learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False
+    ) -> None:
+        self.momentum = arrays.number("momentum", momentum, high=1.0)
+        self.nesterov = bool(nesterov)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum, but momentum is 0")
+        super().__init__(learning_rate)
+
+    def __repr__(self) -> str:
+        return f"GradientDescent({self.learning_rate!r}, momentum={self.momentum}, nesterov={self.nesterov})"
+
+    def step(self, params: Floats, grad: Floats) -> None:
+        """Take one step, in place.
+
+        Parameters
+        ----------
+        params : ndarray of shape (n,), float32 or float64
+            Changed in place: C-contiguous and writable.
+        grad : array_like of shape (n,)
+            Another real dtype than that of ``params`` is cast. It is not changed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong, or of another shape than in the steps before; nothing is changed then.
+        """
+        grad, rate = self._prepare(params, grad, 1 if self.momentum else 0)
+        velocity = self._state[0] if self._state else None
+        backend.core.gradient_descent_step(
+            params, grad, velocity, rate, self.momentum, self.nesterov
+        )
+        self.steps += 1
+
+
+class Adam(_Stepper):
+    """Adam: steps scaled by running means of the gradient and of its square, both corrected for their start at 0.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 1e-3
+        As in :class:`GradientDescent`.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the two means, from 0 to less than 1.
+    epsilon : float, default 1e-8
+        Added to the root, outside it, as in the paper and in PyTorch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or out of range.
+
+    References
+    ----------
+    D. P. Kingma and J. Ba (2015), arXiv:1412.6980, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
+        below_one = float(np.nextafter(1.0, 0.0))
+        self.beta1 = arrays.number("beta1", beta1, high=below_one)
+        self.beta2 = arrays.number("beta2", beta2, high=below_one)
+        self.epsilon = arrays.number("epsilon", epsilon)
+        super().__init__(learning_rate)
+
+    def __repr__(self) -> str:
+        return (
+            f"Adam({self.learning_rate!r}, beta1={self.beta1}, beta2={self.beta2}, epsilon={self.epsilon})"
+        )
+
+    def step(self, params: Floats, grad: Floats) -> None:
+        """Take one step, in place; see :meth:`GradientDescent.step`."""
+        grad, rate = self._prepare(params, grad, 2)
+        mean, square = self._state
+        options: tuple[Any, ...] = (rate, self.beta1, self.beta2, self.epsilon, self.steps + 1)
+        backend.core.adam_step(params, grad, mean, square, *options)
+        self.steps += 1

@@ -1,0 +1,277 @@
+"""Gradient descent over mini-batches, with what a training run needs besides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from . import arrays
+from .arrays import Array, Floats
+from .network import Network
+from .optimizers import Adam, Optimizer
+
+Stop = Literal["epochs", "patience", "callback", "interrupted"]
+
+
+@dataclass
+class History:
+    """What happened in a training run.
+
+    Attributes
+    ----------
+    cost : list of float
+        For each whole epoch, the mean cost of its batches, each taken before its step, penalty included.
+    validation_cost : list of float
+        For each epoch, the cost of the validation data after it, without penalty; empty without such data.
+    learning_rate : list of float
+        For each epoch, the rate of its last step; empty if the optimizer does not tell.
+    best_epoch : int or None
+        With early stopping, the epoch (from 1) whose parameters were restored.
+    stopped : {"epochs", "patience", "callback", "interrupted"}
+        What ended the run.
+    seconds : float
+        How long it took.
+    """
+
+    cost: list[float] = field(default_factory=list)
+    validation_cost: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    best_epoch: int | None = None
+    stopped: Stop = "epochs"
+    seconds: float = 0.0
+
+    @property
+    def epochs(self) -> int:
+        """How many whole epochs were run."""
+        return len(self.cost)
+
+
+def train(
+    net: Network,
+    params: Floats,
+    X: npt.ArrayLike,
+    Y: npt.ArrayLike,
+    *,
+    optimizer: Optimizer | None = None,
+    epochs: int = 100,
+    batch_size: int | None = 32,
+    shuffle: bool = True,
+    seed: int | np.random.Generator | None = 0,
+    l2: float = 0.0,
+    sample_weight: npt.ArrayLike | None = None,
+    validation_data: tuple[Any, ...] | None = None,
+    patience: int | None = None,
+    tolerance: float = 0.0,
+    callback: Callable[[int, History], object] | None = None,
+    progress: bool = False,
+    threads: int | None = None,
+) -> History:
+    """Train a network, changing ``params`` in place.
+
+    Parameters
+    ----------
+    net : Network
+    params : ndarray of shape (n_parameters,)
+        Of the network's dtype, C-contiguous and writable; changed in place.
+    X, Y, l2, sample_weight, threads
+        As in :meth:`Network.cost_and_gradient`. The gradient of a batch is the weighted mean over its rows; a batch
+        of no weight is passed over.
+    optimizer : GradientDescent, Adam or the like, default ``Adam()``
+        It goes on from the steps it has taken. Its ``learning_rate`` may be a schedule: a function of the step.
+    epochs : int, default 100
+        Passes over the data at most.
+    batch_size : int or None, default 32
+        Rows of a step; None takes all of them.
+    shuffle : bool, default True
+        Whether the rows are put into a new order for each epoch.
+    seed : int, Generator or None, default 0
+        Of the order. The same seed gives the same order on every backend.
+    validation_data : tuple (X, Y) or (X, Y, sample_weight), optional
+        Its cost is computed after each epoch.
+    patience : int, optional
+        Stop early: when the cost (of the validation data, if any) has not become less than the best one, by more than
+        ``tolerance``, for that many epochs. The best parameters are restored, also when the epochs run out.
+    tolerance : float, default 0
+        By how much a cost must be less to count as better.
+    callback : callable, optional
+        Called as ``callback(epoch, history)`` after each epoch, from 1; a true result ends the run.
+    progress : bool, default False
+        Show a progress bar on standard error; needs the package tqdm.
+    threads : int, optional
+
+    Returns
+    -------
+    history : History
+        Also after Ctrl-C (``history.stopped == "interrupted"``): ``params`` are those of the last whole step then.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong; nothing is changed then.
+    FloatingPointError
+        At the first cost that is not finite. ``params`` are the last ones whose cost was finite.
+    ImportError
+        If ``progress`` is asked for without tqdm.
+    """
+    if not isinstance(net, Network):
+        raise TypeError(f"net is a {type(net).__name__}, but a Network is wanted")
+    _check_params(net, params)
+    X = arrays.matrix("X", X, net.sizes[0])
+    Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss)
+    weights, total = arrays.sample_weights(sample_weight, len(X))
+    if not total > 0:
+        raise ValueError("the sum of sample_weight is 0" if len(X) else "X has no rows")
+    for name, array in (("X", X), ("Y", Y), ("sample_weight", weights)):
+        if array is not None and arrays.overlap(params, array):
+            raise ValueError(f"params shares memory with {name}")
+    epochs = arrays.integer("epochs", epochs, 1)
+    batch_size = len(X) if batch_size is None else arrays.integer("batch_size", batch_size, 1)
+    l2 = arrays.number("l2", l2)
+    tolerance = arrays.number("tolerance", tolerance)
+    patience = None if patience is None else arrays.integer("patience", patience, 1)
+    if threads is not None:
+        arrays.integer("threads", threads, 1)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is {callback!r}, but a callable is wanted")
+    optimizer = Adam() if optimizer is None else optimizer
+    if not callable(getattr(optimizer, "step", None)):
+        raise TypeError(f"optimizer is {optimizer!r}, but GradientDescent, Adam or the like is wanted")
+    validation = _validation(net, validation_data)
+    generator = np.random.default_rng(seed)
+    bar = _bar(epochs) if progress else None
+
+    run = _Run(net, params, optimizer, l2, threads)
+    history = History()
+    best_cost, best_params = np.inf, params.copy()
+    start = time.perf_counter()
+    try:
+        for epoch in range(1, epochs + 1):
+            order = generator.permutation(len(X)) if shuffle else None
+            history.cost.append(run.epoch(epoch, X, Y, weights, order, batch_size))
+            if (rate := getattr(optimizer, "current_learning_rate", None)) is not None:
+                history.learning_rate.append(float(rate))
+            cost = history.cost[-1]
+            if validation is not None:
+                Xv, Yv, wv = validation
+                cost = net.cost(params, Xv, Yv, 0.0, wv, threads)
+                history.validation_cost.append(cost)
+            if patience is not None:
+                if cost < best_cost - tolerance or history.best_epoch is None:
+                    best_cost, history.best_epoch = cost, epoch
+                    best_params[...] = params
+                elif epoch - history.best_epoch >= patience:
+                    history.stopped = "patience"
+            if bar is not None:
+                bar.set_postfix_str(f"cost {cost:.4g}", refresh=False)
+                bar.update()
+            if callback is not None and callback(epoch, history) and history.stopped == "epochs":
+                history.stopped = "callback"
+            if history.stopped != "epochs":
+                break
+    except KeyboardInterrupt:
+        history.stopped = "interrupted"
+    finally:
+        if bar is not None:
+            bar.close()
+        history.seconds = time.perf_counter() - start
+    if history.best_epoch is not None and history.stopped != "interrupted":
+        params[...] = best_params
+    return history
+
+
+class _Run:
+    """Steps over batches; it knows the last parameters whose cost was finite."""
+
+    def __init__(
+        self,
+        net: Network,
+        params: Floats,
+        optimizer: Optimizer,
+        l2: float,
+        threads: int | None,
+    ) -> None:
+        self.net, self.params, self.optimizer = net, params, optimizer
+        self.l2, self.threads = l2, threads
+        self.grad = np.empty_like(params)
+        self.finite = params.copy()
+
+    def epoch(
+        self,
+        epoch: int,
+        X: Array,
+        Y: Array,
+        weights: Array | None,
+        order: npt.NDArray[np.intp] | None,
+        batch_size: int,
+    ) -> float:
+        """One step for each batch; the mean of their costs, weighted as their rows are."""
+        costs = seen = 0.0
+        for step, first in enumerate(range(0, len(X), batch_size), 1):
+            last = min(first + batch_size, len(X))
+            rows: Any = slice(first, last) if order is None else order[first:last]
+            w = None if weights is None else weights[rows]
+            weight = last - first if w is None else float(np.sum(w, dtype=np.float64))
+            if weight == 0:
+                continue
+            cost, grad = self.net.cost_and_gradient(
+                self.params, X[rows], Y[rows], self.l2, w, self.grad, self.threads
+            )
+            if not np.isfinite(cost):
+                self._diverged(f"the cost is {cost} at epoch {epoch}, step {step}")
+            self.finite[...] = self.params
+            self.optimizer.step(self.params, grad)
+            costs += weight * cost
+            seen += weight
+        if not np.isfinite(self.params).all():
+            self._diverged(f"the parameters are not finite after epoch {epoch}")
+        return costs / seen
+
+    def _diverged(self, what: str) -> None:
+        self.params[...] = self.finite
+        raise FloatingPointError(
+            f"{what}; params are the last ones whose cost was finite. A smaller learning rate or scaled inputs may "
+            f"help; NaN or infinity in X or Y would show in the first step"
+        )
+
+
+def _check_params(net: Network, params: object) -> None:
+    if not isinstance(params, np.ndarray):
+        raise TypeError(f"params is a {type(params).__name__}, but a NumPy array is wanted")
+    if params.dtype != net.dtype:
+        raise ValueError(f"params has dtype {params.dtype}, but the network's is {net.dtype}")
+    if params.shape != (net.n_parameters,):
+        raise ValueError(f"params has shape {params.shape}, but the network takes ({net.n_parameters},)")
+    arrays.writable("params", params)
+
+
+def _validation(
+    net: Network, data: tuple[Any, ...] | None
+) -> tuple[Array, Array, Array | None] | None:
+    if data is None:
+        return None
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise TypeError("validation_data is not a tuple (X, Y) or (X, Y, sample_weight)")
+    try:
+        X = arrays.matrix("X", data[0], net.sizes[0])
+        Y = arrays.targets(data[1], len(X), net.sizes[-1], net.loss)
+        weights, total = arrays.sample_weights(data[2] if len(data) == 3 else None, len(X))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation_data: {error}") from None
+    if not total > 0:
+        raise ValueError("validation_data has no rows of any weight")
+    return X, Y, weights
+
+
+def _bar(epochs: int) -> Any:
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        raise ImportError(
+            "progress=True needs the package tqdm: pip install 'bpcore[progress]'"
+        ) from None
+    return tqdm(total=epochs, unit="epoch")
