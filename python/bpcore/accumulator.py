@@ -86,7 +86,7 @@ class Accumulator:
 
         total = np.zeros_like(self.buffer)
         threads = slots.n_threads(net, len(X), threads)
-        for losses, sums in slots.in_order(work, slots.bounds(net, len(X)), threads):
+        for losses, sums in slots.in_order(work, slots.bounds(net, len(X)), threads, X, Y, weights):
             total[0] += losses
             total[3:] += sums
         total[1:3] = weight, len(X)

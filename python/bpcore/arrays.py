@@ -6,6 +6,8 @@ takes a block of them: so a memory map, a Fortran-ordered array or a column of a
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import operator
 from typing import Any
 
@@ -14,6 +16,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
+
+#: Bytes from which on a memory map's pages are given back once they were read.
+RELEASE_AT_LEAST = 1 << 26
 
 
 def real_array(name: str, value: object) -> Array:
@@ -44,6 +49,35 @@ def native(array: Array, dtype: np.dtype[Any]) -> Array:
 def rows(array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> Array:
     """Rows ``start`` to ``stop`` as the backends take them; a copy of those rows only where one is needed."""
     return native(array[start:stop], dtype)
+
+
+def release(array: Array, start: int, stop: int) -> None:
+    """Give the pages of rows ``start`` to ``stop`` of a large memory map back to the system.
+
+    They stay in the system's cache and are mapped again when they are touched: it changes no data, and keeps the
+    resident size of a process that reads a map larger than its memory limit small. Only whole maps of files are
+    touched, shared ones (a private, copy-on-write map would lose its changes), where the system can do it.
+    """
+    if array.nbytes < RELEASE_AT_LEAST or not array.flags.c_contiguous:
+        return
+    source: object = array
+    shared = False
+    while isinstance(source, np.ndarray):
+        shared = shared or getattr(source, "mode", "") in ("r", "r+", "w+")
+        source = source.base
+    advice = getattr(mmap, "MADV_DONTNEED", None)
+    if not (shared and advice and isinstance(source, mmap.mmap)):
+        return
+    begin = _address(array) - _address(np.frombuffer(source, np.uint8))
+    first = -(-(begin + start * array.strides[0]) // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = (begin + stop * array.strides[0]) // mmap.PAGESIZE * mmap.PAGESIZE
+    if last > first:
+        with contextlib.suppress(OSError):  # it is only advice
+            source.madvise(advice, first, last - first)
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def vector(name: str, value: object, size: int, dtype: np.dtype[Any]) -> Floats:

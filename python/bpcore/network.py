@@ -306,7 +306,7 @@ class Network:
             self._core.forward(self._plan, params, block, out[start:stop])
 
         threads = slots.n_threads(self, len(X), threads)
-        for _ in slots.in_order(work, slots.bounds(self, len(X)), threads):
+        for _ in slots.in_order(work, slots.bounds(self, len(X)), threads, X):
             pass
         return out
 
@@ -332,7 +332,7 @@ class Network:
             return self._core.loss(self._plan, params, *block(self, X, Y, weights, start, stop))
 
         threads = slots.n_threads(self, len(X), threads)
-        losses = sum(slots.in_order(work, slots.bounds(self, len(X)), threads))
+        losses = sum(slots.in_order(work, slots.bounds(self, len(X)), threads, X, Y, weights))
         penalty = l2 / 2 * self._core.penalty(self._plan, params) if l2 else 0.0
         return losses / total + penalty
 
@@ -556,6 +556,6 @@ def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
         checked = np.dtype(dtype)
     except TypeError:
         raise TypeError(f"dtype is {dtype!r}, but float32 or float64 is wanted") from None
-    if checked.newbyteorder("=") not in (np.dtype("float32"), np.dtype("float64")) or dtype is None:
+    if dtype is None or checked.name not in ("float32", "float64"):
         raise ValueError(f"dtype is {dtype!r}, but float32 or float64 is wanted")
-    return checked.newbyteorder("=")
+    return np.dtype(checked.name)  # NumPy's one native object: an array of an equal other one would be copied

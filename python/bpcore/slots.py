@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from .arrays import integer
+from .arrays import Array, integer, release
 from .backend import default_threads
 
 if TYPE_CHECKING:
@@ -50,25 +50,34 @@ def n_threads(net: Network, n_rows: int, threads: int | None) -> int:
 
 
 def in_order(
-    work: Callable[[int, int], Result], slots: list[tuple[int, int]], threads: int
+    work: Callable[[int, int], Result], slots: list[tuple[int, int]], threads: int, *sources: Array | None
 ) -> Iterator[Result]:
     """``work(start, stop)`` of every slot, in the order of the slots, done by that many threads.
 
     No more than ``threads + 1`` results are held back at a time, so memory does not grow with the number of slots.
-    The threads are made for the call and gone after it: none is idle in between, and a fork finds none.
+    The threads are made for the call and gone after it: none is idle in between, and a fork finds none. ``sources``
+    are the arrays that the rows come from; where they are large memory maps, a slot's pages are let go after it.
     """
+
+    def do(start: int, stop: int) -> Result:
+        result = work(start, stop)
+        for source in sources:
+            if source is not None:
+                release(source, start, stop)
+        return result
+
     if threads == 1 or len(slots) == 1:
         for start, stop in slots:
-            yield work(start, stop)
+            yield do(start, stop)
         return
-    from collections import deque  # these three lines cost more to import than a small call takes
+    from collections import deque  # these two cost more to import than a small call takes
     from concurrent.futures import Future, ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(threads, "bpcore")
     try:
         pending: deque[Future[Result]] = deque()
         for start, stop in slots:
-            pending.append(pool.submit(work, start, stop))
+            pending.append(pool.submit(do, start, stop))
             if len(pending) > threads:
                 yield pending.popleft().result()
         while pending:

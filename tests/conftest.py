@@ -1,0 +1,50 @@
+"""One fixture, ``backend``, runs a test on every backend that this machine can run."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import numpy as np
+import pytest
+
+import bpcore
+
+backends = importlib.import_module("bpcore.backend")  # `bpcore.backend` is the name in use
+
+#: Largest difference between implementations, relative to the largest entry.
+AGREEMENT = {"float64": 1e-12, "float32": 1e-5}
+
+
+@pytest.fixture(params=bpcore.available_backends())
+def backend(request, monkeypatch) -> str:
+    """The name of a backend, which every network made in the test computes with."""
+    monkeypatch.setattr(backends, "name", request.param)
+    monkeypatch.setattr(backends, "core", backends.load(request.param))
+    monkeypatch.setattr(bpcore, "backend", request.param)
+    return request.param
+
+
+@pytest.fixture(params=["float64", "float32"])
+def dtype(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240229)
+
+
+def assert_agree(found, expected, dtype: str, factor: float = 1.0) -> None:
+    """Equal dtypes and shapes, NaN and infinities in the same places, and the rest within the agreed difference."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(found[~finite], expected[~finite])
+    size = np.max(np.abs(expected[finite]), initial=0.0)
+    np.testing.assert_allclose(found[finite], expected[finite], rtol=0, atol=factor * AGREEMENT[dtype] * max(size, 1e-300))
+
+
+def pytest_report_header() -> str:
+    return f"bpcore {bpcore.__version__} from {os.path.dirname(bpcore.__file__)}, backends {bpcore.available_backends()}"

@@ -1,0 +1,94 @@
+"""The gradient against JAX's automatic differentiation of the plain formulas."""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import assert_agree
+from test_parity import COMBINATIONS, parameters, problem
+
+import bpcore
+from bpcore.network import ACTIVATIONS
+
+jax = pytest.importorskip("jax", reason="jax comes with the dev extra; not every platform has it")
+jax.config.update("jax_enable_x64", True)
+jnp = jax.numpy
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+G = {
+    "identity": lambda z: z,
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "leaky_relu": lambda z: jax.nn.leaky_relu(z, 0.01),
+    "elu": jax.nn.elu,
+    "softplus": jax.nn.softplus,
+    "silu": jax.nn.silu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "softmax": jax.nn.softmax,
+    "exp": jnp.exp,
+}
+LOSS = {
+    "squared_error": lambda z, a, y: jnp.sum((a - y) ** 2, 1) / 2,
+    "huber": lambda z, a, y: jnp.sum(jnp.where(abs(a - y) <= 1, (a - y) ** 2 / 2, abs(a - y) - 0.5), 1),
+    "absolute_error": lambda z, a, y: jnp.sum(abs(a - y), 1),
+    "binary_cross_entropy": lambda z, a, y: -jnp.sum(
+        y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z), 1
+    ),
+    "cross_entropy": lambda z, a, y: -jnp.sum(y * jax.nn.log_softmax(z), 1),
+    "poisson": lambda z, a, y: jnp.sum(jnp.exp(z) - y * z, 1),
+}
+
+
+@functools.cache
+def reference(sizes, hidden, loss, output, dtype):
+    """A problem, and what JAX makes of it: cost, outputs, gradients with respect to parameters and inputs."""
+    rng = np.random.default_rng(5)
+    net = bpcore.Network(sizes, hidden, loss, output, dtype)
+    params = parameters(net, rng)
+    X, Y, w = problem(net.sizes, loss, dtype, 40, rng)
+
+    def network(p, x):
+        a, start, penalty = x, 0, 0.0
+        for n_in, n_out, g in zip(net.sizes, net.sizes[1:], (*net.hidden, net.output)):
+            W = p[start : start + n_out * n_in].reshape(n_out, n_in)
+            z = a @ W.T + p[start + n_out * n_in : start + n_out * n_in + n_out]
+            a, start = G[g](z), start + n_out * n_in + n_out
+            penalty = penalty + jnp.sum(W**2)
+        return z, a, penalty
+
+    def cost(p, x):
+        z, a, penalty = network(p, x)
+        return jnp.sum(w * LOSS[loss](z, a, Y)) / w.sum() + 0.07 / 2 * penalty
+
+    J, (grad, dX) = jax.jit(jax.value_and_grad(cost, argnums=(0, 1)))(params, X)
+    A = network(params, X)[1]
+    as_numpy = {"J": float(J), "grad": np.array(grad), "dX": np.array(dX), "A": np.array(A)}
+    return SimpleNamespace(params=params, X=X, Y=Y, w=w, **as_numpy)
+
+
+def check(sizes, hidden, loss, output, dtype):
+    right = reference(sizes, hidden, loss, output, dtype)
+    net = bpcore.Network(sizes, hidden, loss, output, dtype)
+    J, grad = net.cost_and_gradient(right.params, right.X, right.Y, 0.07, right.w)
+    assert J == pytest.approx(right.J, rel=1e-12 if dtype == "float64" else 1e-5)
+    assert_agree(grad, right.grad, dtype, 10)
+    assert_agree(net.forward(right.params, right.X), right.A, dtype, 10)
+    return net, right
+
+
+@pytest.mark.parametrize(("loss", "output"), COMBINATIONS)
+def test_losses_and_outputs(loss, output):
+    check((4, 7, 6, 3), "tanh", loss, output, "float64")
+
+
+@pytest.mark.parametrize("hidden", ACTIVATIONS)
+def test_hidden_activations(hidden, dtype):
+    net, right = check((4, 7, 6, 3), hidden, "squared_error", "identity", dtype)
+    trace = net.trace(right.params, right.X)
+    dA = (right.A - right.Y) * right.w[:, None] / right.w.sum()
+    assert_agree(trace.backward(dA, input_gradient=True)[1], right.dX, dtype, 10)

@@ -1,0 +1,132 @@
+"""Which backend is taken, and why."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import backends
+
+import bpcore
+from bpcore import fallback
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter, in a neutral directory."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("BPCORE_")} | environment
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=os.sep)
+
+
+def test_the_compiled_backend_is_there():
+    """A missing extension fails here; a pure wheel says that it is one by BPCORE_TEST_PURE=1."""
+    pure = os.environ.get("BPCORE_TEST_PURE", "0") == "1"
+    assert ("baseline" in bpcore.available_backends()) != pure
+
+
+def test_python_is_last_and_always_there():
+    assert bpcore.available_backends()[-1] == "python"
+
+
+def test_default_is_the_best():
+    result = run("import bpcore; print(bpcore.backend, *bpcore.available_backends())")
+    name, best, *_ = result.stdout.split()
+    assert name == best
+
+
+@pytest.mark.parametrize("name", bpcore.available_backends())
+def test_environment_forces_one(name):
+    code = "import bpcore; from bpcore.backend import core, reason; print(bpcore.backend, core.__name__, reason)"
+    result = run(code, BPCORE_BACKEND=name)
+    found, module, reason = result.stdout.split(maxsplit=2)
+    assert found == name
+    assert module == f"bpcore.{backends.MODULES.get(name, 'fallback')}"
+    assert "BPCORE_BACKEND" in reason
+
+
+@pytest.mark.parametrize("name", ["fortran", "Python", "_baseline", "baseline,python"])
+def test_unknown_name_is_an_error_that_lists_those_that_run(name):
+    result = run("import bpcore", BPCORE_BACKEND=name)
+    assert result.returncode != 0
+    assert f"ImportError: there is no backend {name!r} here" in result.stderr
+    assert ", ".join(bpcore.available_backends()) in result.stderr
+
+
+def test_a_broken_compiled_module_raises(tmp_path):
+    """It must not be taken for one that is not installed."""
+    code = f"""
+import importlib.util, sys
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name == "bpcore._baseline":
+            return importlib.util.spec_from_file_location(name, {str(tmp_path / "x.so")!r})
+sys.meta_path.insert(0, Broken())
+import bpcore
+"""
+    (tmp_path / "x.so").write_bytes(b"not an ELF file")
+    result = run(code, BPCORE_BACKEND="baseline")
+    assert result.returncode != 0
+    assert "ImportError" in result.stderr
+
+
+def test_python_is_taken_where_nothing_is_installed():
+    code = """
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("bpcore._"):
+            raise ModuleNotFoundError(name)
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name.startswith("._") else find(name, package)
+import bpcore
+from bpcore.backend import reason
+print(bpcore.backend, "|", reason)
+"""
+    assert run(code).stdout.strip() == "python | no compiled module is installed"
+
+
+def test_every_backend_has_the_same_functions():
+    names = [name for name in dir(backends.Backend) if not name.startswith("_")]
+    assert len(names) >= 10
+    for name in bpcore.available_backends():
+        module = backends.load(name)
+        for function in names:
+            assert callable(getattr(module, function)), (name, function)
+
+
+def test_import_changes_no_state_and_starts_no_thread():
+    code = """
+import numpy as np, threading, os
+before = dict(os.environ), np.geterr(), threading.active_count()
+import bpcore
+assert before == (dict(os.environ), np.geterr(), threading.active_count())
+"""
+    assert run(code).returncode == 0
+
+
+def test_number_of_threads_from_the_environment():
+    code = "from bpcore.backend import default_threads; print(default_threads())"
+    assert run(code, BPCORE_NUM_THREADS="3").stdout.strip() == "3"
+    for bad in ("0", "-1", "many", "1.5"):
+        result = run(code, BPCORE_NUM_THREADS=bad)
+        assert "ValueError: BPCORE_NUM_THREADS is" in result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity masks")
+def test_affinity_is_respected():
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from bpcore.backend import default_threads; print(default_threads())"
+    assert run(code).stdout.strip() == "1"
+
+
+def test_the_twin_is_importable_by_name_beside_any_backend(backend):
+    net = bpcore.Network([3, 4, 2])
+    params = net.initialize(0)
+    X = np.linspace(-1, 1, 15).reshape(5, 3)
+    out = np.empty((5, 2))
+    fallback.forward(fallback.Plan(net.sizes, ("relu", "identity"), net.loss, net.dtype), params, X, out)
+    np.testing.assert_allclose(net.forward(params, X), out, rtol=1e-12)
+    assert importlib.import_module("bpcore.fallback") is fallback

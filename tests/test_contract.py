@@ -1,0 +1,309 @@
+"""Bad input: a TypeError or ValueError that names the argument, what came and what was wanted; nothing is changed."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import bpcore
+from bpcore import Network
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+
+@pytest.fixture
+def net():
+    return Network([4, 5, 3], "tanh", "squared_error", dtype="float64")
+
+
+@pytest.fixture
+def data(net, rng):
+    return {"params": net.initialize(0), "X": rng.normal(size=(10, 4)), "Y": rng.normal(size=(10, 3))}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"sizes": [4]}, ValueError, "sizes"),
+        ({"sizes": []}, ValueError, "sizes"),
+        ({"sizes": "4-5"}, TypeError, "sizes"),
+        ({"sizes": 4}, TypeError, "sizes"),
+        ({"sizes": [4, 0, 1]}, ValueError, r"sizes\[1\] is 0"),
+        ({"sizes": [4, -2]}, ValueError, r"sizes\[1\]"),
+        ({"sizes": [4, 2.5]}, TypeError, r"sizes\[1\] is 2.5"),
+        ({"sizes": [True, 2]}, TypeError, r"sizes\[0\]"),
+        ({"sizes": [2**40, 2**40]}, ValueError, "sizes"),
+        ({"hidden": "rellu"}, ValueError, "hidden is 'rellu', but one of identity, sigmoid"),
+        ({"hidden": "softmax"}, ValueError, "hidden"),
+        ({"hidden": ["relu", "relu"]}, ValueError, "hidden names 2 activations, but there are 1 hidden layers"),
+        ({"hidden": []}, ValueError, "hidden names 0"),
+        ({"hidden": 3}, TypeError, "hidden"),
+        ({"hidden": [None]}, TypeError, r"hidden\[0\]"),
+        ({"loss": "mse"}, ValueError, "loss is 'mse', but one of squared_error"),
+        ({"loss": None}, TypeError, "loss"),
+        ({"output": "swish"}, ValueError, "output"),
+        ({"output": 1}, TypeError, "output"),
+        ({"loss": "cross_entropy", "output": "sigmoid"}, ValueError, "output is 'sigmoid', but cross_entropy"),
+        ({"loss": "binary_cross_entropy", "output": "softmax"}, ValueError, "output"),
+        ({"dtype": "float16"}, ValueError, "dtype is 'float16', but float32 or float64"),
+        ({"dtype": "int64"}, ValueError, "dtype"),
+        ({"dtype": None}, ValueError, "dtype"),
+        ({"dtype": "no such"}, TypeError, "dtype"),
+    ],
+)
+def test_network_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Network(**{"sizes": [4, 5, 3], "hidden": "relu", **arguments})
+
+
+def test_network_without_hidden_layers():
+    for hidden in ("relu", [], (), None):
+        assert Network([4, 3], hidden).hidden == ()
+
+
+def test_network_is_a_value():
+    net = Network([4, 5, 3], "relu", "cross_entropy", dtype=np.float32)
+    same = Network((np.int64(4), 5, 3), ["relu"], "cross_entropy", "softmax", "float32")
+    other = Network([4, 5, 3], "relu", "cross_entropy", dtype="float64")
+    assert net == same
+    assert hash(net) == hash(same)
+    assert net != other
+    assert net != 1
+    assert len({net, same, other}) == 2
+    assert eval(repr(net)) == net
+    for clone in (pickle.loads(pickle.dumps(net)), copy.copy(net), copy.deepcopy(net)):
+        assert clone == net
+        np.testing.assert_array_equal(clone.initialize(0), net.initialize(0))
+    for attribute in ("sizes", "loss", "new"):
+        with pytest.raises(AttributeError, match="immutable"):
+            setattr(net, attribute, 1)
+    with pytest.raises(AttributeError, match="immutable"):
+        del net.sizes
+    assert (net.sizes, net.hidden, net.output, net.loss) == ((4, 5, 3), ("relu",), "softmax", "cross_entropy")
+    assert net.dtype == np.dtype("float32")
+    assert net.n_parameters == 4 * 5 + 5 + 5 * 3 + 3
+
+
+def test_layers_are_views(net):
+    params = np.arange(float(net.n_parameters))
+    first, second = net.layers(params)
+    assert (first.weights.shape, first.bias.shape) == ((5, 4), (5,))
+    np.testing.assert_array_equal(first.weights, np.arange(20.0).reshape(5, 4))
+    np.testing.assert_array_equal(second.bias, params[-3:])
+    second.weights[1, 2] = -1
+    assert params[25 + 1 * 5 + 2] == -1
+    strided = np.zeros(2 * net.n_parameters)[::2]
+    net.layers(strided)[0].weights[...] = 1
+    assert strided.sum() == 20
+    with pytest.raises(TypeError, match="params is a list"):
+        net.layers([0.0] * net.n_parameters)
+    with pytest.raises(ValueError, match=r"params has shape \(3,\)"):
+        net.layers(np.zeros(3))
+
+
+def test_thetas_and_back(net, data):
+    thetas = net.to_thetas(data["params"])
+    assert [t.shape for t in thetas] == [(5, 5), (3, 6)]
+    layer = net.layers(data["params"])[1]
+    np.testing.assert_array_equal(thetas[1][:, 0], layer.bias)
+    np.testing.assert_array_equal(thetas[1][:, 1:], layer.weights)
+    np.testing.assert_array_equal(net.from_thetas(thetas), data["params"])
+    thetas[0][...] = 0
+    assert data["params"].any()
+    for bad, error in (
+        ([thetas[0]], ValueError), (thetas[::-1], ValueError), (3, TypeError), (["a", "b"], TypeError),
+    ):  # fmt: skip
+        with pytest.raises(error, match="thetas"):
+            net.from_thetas(bad)
+
+
+BAD_ARRAYS = [
+    ("params", np.zeros(3), ValueError, r"params has shape \(3,\), but the network takes \(43,\)"),
+    ("params", np.zeros((43, 1)), ValueError, "params"),
+    ("params", np.zeros(43, complex), TypeError, "params has dtype complex128"),
+    ("params", None, TypeError, "params"),
+    ("params", "abc", TypeError, "params"),
+    ("params", [[1.0], [1.0, 2.0]], TypeError, "params"),
+    ("X", np.zeros((10, 3)), ValueError, "X has 3 columns, but the network takes 4"),
+    ("X", np.zeros(4), ValueError, r"X has shape \(4,\), but two dimensions"),
+    ("X", np.zeros((2, 5, 4)), ValueError, "X has shape"),
+    ("X", 3.0, ValueError, "X has shape"),
+    ("X", np.full((10, 4), "a"), TypeError, "X has dtype"),
+    ("X", np.full((10, 4), None), TypeError, "X has dtype object"),
+    ("X", np.zeros((10, 4), "datetime64[s]"), TypeError, "X has dtype"),
+    ("X", np.zeros((10, 4), complex), TypeError, "X has dtype complex128"),
+    ("X", np.ma.masked_array(np.zeros((10, 4)), True), TypeError, "X is a masked array"),
+    ("X", [[1.0, 2.0], [3.0]], TypeError, "X"),
+    ("X", {1, 2}, TypeError, "X"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "error", "message"), BAD_ARRAYS)
+@pytest.mark.parametrize("method", ["forward", "cost", "cost_and_gradient", "trace", "add", "check_gradient"])
+def test_arrays_refused(net, data, method, name, value, error, message):
+    arguments = {**data, name: value}
+    accumulator = net.accumulator()
+    calls = {
+        "forward": lambda: net.forward(arguments["params"], arguments["X"]),
+        "trace": lambda: net.trace(arguments["params"], arguments["X"]),
+        "cost": lambda: net.cost(**arguments),
+        "cost_and_gradient": lambda: net.cost_and_gradient(**arguments),
+        "add": lambda: accumulator.add(**arguments),
+        "check_gradient": lambda: bpcore.check_gradient(net, **arguments),
+    }
+    with pytest.raises(error, match=message):
+        calls[method]()
+    assert not accumulator.buffer.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("Y", np.zeros((10, 2)), ValueError, r"Y has shape \(10, 2\), but the network gives \(10, 3\)"),
+        ("Y", np.zeros((9, 3)), ValueError, "Y has 9 rows, but X has 10"),
+        ("Y", np.zeros(10), ValueError, r"Y has shape \(10,\)"),
+        ("Y", np.zeros(10, int), ValueError, r"Y has shape \(10,\)"),
+        ("Y", np.zeros((10, 3), complex), TypeError, "Y has dtype"),
+        ("Y", None, TypeError, "Y"),
+        ("l2", -1.0, ValueError, "l2 is -1.0"),
+        ("l2", np.nan, ValueError, "l2 is nan"),
+        ("l2", np.inf, ValueError, "l2 is inf"),
+        ("l2", "1", TypeError, "l2 is '1'"),
+        ("l2", None, TypeError, "l2"),
+        ("l2", [0.1], TypeError, "l2"),
+        ("sample_weight", np.ones(9), ValueError, r"sample_weight has shape \(9,\), but X has 10 rows"),
+        ("sample_weight", np.ones((10, 1)), ValueError, "sample_weight has shape"),
+        ("sample_weight", np.r_[np.ones(9), -1], ValueError, r"sample_weight\[9\] is -1"),
+        ("sample_weight", np.r_[np.nan, np.ones(9)], ValueError, r"sample_weight\[0\] is nan"),
+        ("sample_weight", np.r_[np.inf, np.ones(9)], ValueError, r"sample_weight\[0\] is inf"),
+        ("sample_weight", np.zeros(10), ValueError, "sample_weight"),
+        ("sample_weight", "abc", TypeError, "sample_weight"),
+        ("sample_weight", np.full(10, 1e308), ValueError, "sample_weight"),
+        ("threads", 0, ValueError, "threads is 0"),
+        ("threads", -3, ValueError, "threads"),
+        ("threads", 1.5, TypeError, "threads is 1.5"),
+        ("threads", True, TypeError, "threads"),
+        ("threads", "2", TypeError, "threads"),
+    ],
+)
+@pytest.mark.parametrize("method", ["cost", "cost_and_gradient"])
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_other_arguments_refused(net, data, method, name, value, error, message):
+    with pytest.raises(error, match=message):
+        getattr(net, method)(**{**data, name: value})
+
+
+@pytest.mark.parametrize(
+    ("Y", "error", "message"),
+    [
+        (np.full(10, 3), ValueError, r"Y\[0\] is 3, but labels of 3 classes run from 0 to 2"),
+        (np.r_[np.zeros(9, int), -1], ValueError, r"Y\[9\] is -1"),
+        (np.zeros(10), TypeError, "integer labels"),
+        (np.zeros((10, 2)), ValueError, "Y has shape"),
+        (np.zeros(7, int), ValueError, "Y has 7 rows"),
+        (np.full(10, 2**63, np.uint64), ValueError, "Y"),
+    ],
+)
+def test_labels_refused(data, Y, error, message):
+    net = Network([4, 5, 3], "tanh", "cross_entropy")
+    with pytest.raises(error, match=message):
+        net.cost_and_gradient(data["params"], data["X"], Y)
+
+
+def test_binary_targets(data):
+    net = Network([4, 1], loss="binary_cross_entropy")
+    params = net.initialize(0)
+    for bad in (1.5, -0.1):
+        with pytest.raises(ValueError, match="binary_cross_entropy takes 0 to 1"):
+            net.cost(params, data["X"], np.full(10, bad))
+    flat = net.cost_and_gradient(params, data["X"], np.full(10, 0.3))
+    column = net.cost_and_gradient(params, data["X"], np.full((10, 1), 0.3))
+    assert flat[0] == column[0]
+    np.testing.assert_array_equal(flat[1], column[1])
+
+
+def test_out_is_filled_and_returned(net, data, dtype):
+    net = Network(net.sizes, "tanh", dtype=dtype)
+    out = np.full((10, 3), np.nan, dtype)
+    assert net.forward(data["params"], data["X"], out=out) is out
+    np.testing.assert_array_equal(out, net.forward(data["params"], data["X"]))
+    grad = np.full(43, np.nan, dtype)
+    J, returned = net.cost_and_gradient(**data, out=grad)
+    assert returned is grad
+    expected_J, expected = net.cost_and_gradient(**data)
+    assert J == expected_J
+    np.testing.assert_array_equal(grad, expected)
+    accumulator = net.accumulator()
+    accumulator.add(**data)
+    assert accumulator.finish(data["params"], out=grad)[1] is grad
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda out: out.astype("float32"), ValueError, "out has dtype float32, but float64 is wanted"),
+        (lambda out: out.astype(">f8"), ValueError, "out has dtype"),
+        (lambda out: out[:-1], ValueError, "out has shape"),
+        (lambda out: out.tolist(), TypeError, "out is a list"),
+        (lambda out: np.stack([out, out], -1)[..., 0], ValueError, "out is not C-contiguous"),
+        (lambda out: np.frombuffer(out.tobytes()).reshape(out.shape), ValueError, "out is read-only"),
+        (lambda out: 3, TypeError, "out is a int"),
+    ],
+)
+@pytest.mark.parametrize("method", ["forward", "cost_and_gradient", "finish"])
+def test_out_refused(net, data, method, make, error, message):
+    accumulator = net.accumulator()
+    accumulator.add(**data)
+    out = make(np.zeros((10, 3)) if method == "forward" else np.zeros(43))
+    calls = {
+        "forward": lambda: net.forward(data["params"], data["X"], out=out),
+        "cost_and_gradient": lambda: net.cost_and_gradient(**data, out=out),
+        "finish": lambda: accumulator.finish(data["params"], out=out),
+    }
+    with pytest.raises(error, match=message):
+        calls[method]()
+    assert not np.any(out) or out == 3
+
+
+def test_out_may_not_overlap_inputs(rng):
+    net = Network([3, 3])
+    memory = rng.uniform(size=100)
+    before = memory.copy()
+    params, X = memory[:12], memory[20:50].reshape(10, 3)
+    for out in (X, memory[10:40].reshape(10, 3), memory[49:79].reshape(10, 3)):
+        with pytest.raises(ValueError, match="out shares memory with an input"):
+            net.forward(params, X, out=out)
+    for out in (params, memory[11:23], memory[48:60]):
+        with pytest.raises(ValueError, match="out shares memory with an input"):
+            net.cost_and_gradient(params, X, np.zeros((10, 3)), out=out)
+    with pytest.raises(ValueError, match="out shares memory with an input"):
+        net.cost_and_gradient(params, X, X, sample_weight=memory[60:70], out=memory[69:81])
+    np.testing.assert_array_equal(memory, before)
+    net.forward(params, X, out=memory[50:80].reshape(10, 3))  # beside them is fine
+
+
+def test_trace(net, data):
+    trace = net.trace(data["params"], data["X"])
+    assert trace.activations[0] is data["X"]
+    assert [a.shape for a in trace.activations] == [(10, 4), (10, 5), (10, 3)]
+    assert not any(a.flags.writeable for a in trace.activations[1:])
+    np.testing.assert_array_equal(trace.activations[-1], net.forward(data["params"], data["X"]))
+    expected = trace.backward(data["Y"])
+    data["params"][...] = 0  # the trace has its own copy
+    np.testing.assert_array_equal(trace.backward(data["Y"]), expected)
+    for bad, error in (
+        (np.zeros((9, 3)), ValueError), (np.zeros((10, 2)), ValueError), (np.zeros(10), ValueError),
+        (None, TypeError), (np.zeros((10, 3), complex), TypeError),
+    ):  # fmt: skip
+        with pytest.raises(error, match="output_gradient"):
+            trace.backward(bad)
+
+
+def test_nothing_is_written_to_when_an_argument_is_wrong(net, data):
+    out = np.full(43, 7.0)
+    with pytest.raises(ValueError, match="sample_weight"):
+        net.cost_and_gradient(**data, sample_weight=-np.ones(10), out=out)
+    assert (out == 7).all()

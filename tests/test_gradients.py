@@ -1,0 +1,172 @@
+"""The gradient against independent statements of it: central differences and exact arithmetic."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+from test_parity import COMBINATIONS, parameters, problem
+
+import bpcore
+from bpcore.network import ACTIVATIONS, MATCHING_OUTPUT
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+@pytest.mark.parametrize(("loss", "output"), COMBINATIONS)
+@pytest.mark.parametrize("hidden", ["sigmoid", "silu", "softplus", "elu"])
+def test_against_central_differences(loss, output, hidden, rng):
+    net = bpcore.Network([3, 5, 4, 2], hidden, loss, output)
+    params = parameters(net, rng)
+    X, Y, weights = problem(net.sizes, loss, "float64", 12, rng)
+    _, grad = net.cost_and_gradient(params, X, Y, 0.1, weights)
+    step = 1e-5
+    numeric = np.empty_like(grad)
+    for i in range(len(params)):
+        above, below = params.copy(), params.copy()
+        above[i] += step
+        below[i] -= step
+        numeric[i] = (net.cost(above, X, Y, 0.1, weights) - net.cost(below, X, Y, 0.1, weights)) / (2 * step)
+    np.testing.assert_allclose(grad, numeric, rtol=0, atol=2e-7 * max(1.0, np.abs(grad).max()))
+
+
+@pytest.mark.parametrize("hidden", ["relu", "tanh"])
+def test_input_gradient_against_central_differences(hidden, rng):
+    net = bpcore.Network([3, 5, 2], hidden, output="sigmoid")
+    params = parameters(net, rng)
+    X, dA = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+    _, dX = net.trace(params, X).backward(dA, input_gradient=True)
+    step = 1e-6
+    for i, j in np.ndindex(X.shape):
+        above, below = X.copy(), X.copy()
+        above[i, j] += step
+        below[i, j] -= step
+        difference = np.sum(dA * (net.forward(params, above) - net.forward(params, below))) / (2 * step)
+        assert dX[i, j] == pytest.approx(difference, abs=1e-8)
+
+
+def exact_activation(name, z):
+    one = mpmath.mpf(1)
+    return {
+        "identity": lambda: z,
+        "sigmoid": lambda: one / (1 + mpmath.exp(-z)),
+        "tanh": lambda: mpmath.tanh(z),
+        "relu": lambda: max(z, mpmath.mpf(0)),
+        "leaky_relu": lambda: z if z > 0 else mpmath.mpf(0.01) * z,
+        "elu": lambda: z if z > 0 else mpmath.expm1(z),
+        "softplus": lambda: mpmath.log1p(mpmath.exp(z)),
+        "silu": lambda: z / (1 + mpmath.exp(-z)),
+        "gelu": lambda: z * mpmath.erfc(-z / mpmath.sqrt(2)) / 2,
+    }[name]()
+
+
+def exact_loss(loss, z, a, y):
+    if loss == "squared_error":
+        return (a - y) ** 2 / 2
+    if loss == "huber":
+        r = abs(a - y)
+        return r * r / 2 if r <= 1 else r - mpmath.mpf(0.5)
+    if loss == "absolute_error":
+        return abs(a - y)
+    if loss == "binary_cross_entropy":
+        return mpmath.log1p(mpmath.exp(z)) - y * z
+    return mpmath.exp(z) - y * z
+
+
+EXTREMES = [-1e4, -745.0, -104.0, -40.0, -17.5, -3.0, -0.5, -1e-8, 0.0, 1e-30, 1e-8, 0.7, 5.0, 17.5, 37.0, 89.0, 1e4]
+
+
+@pytest.mark.parametrize("hidden", ACTIVATIONS)
+def test_activations_in_extreme_ranges_against_exact_arithmetic(hidden, dtype):
+    """g(z) and g'(z) through a network of two identity layers round one activation, against 60 digits."""
+    net = bpcore.Network([1, 1, 1], hidden, dtype=dtype)
+    params = np.array([1, 0, 1, 0], dtype)
+    z = np.array(EXTREMES, dtype)[:, None]
+    trace = net.trace(params, z)
+    _, slope = trace.backward(np.ones_like(z), input_gradient=True)
+    eps, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny)
+    with mpmath.workdps(120):
+        for i, x in enumerate(z[:, 0]):
+            x = mpmath.mpf(float(x))
+            g = float(exact_activation(hidden, x))
+            h = mpmath.mpf(10) ** -40
+            right = float((exact_activation(hidden, x + h) - exact_activation(hidden, x - h)) / (2 * h))
+            if x == 0 and hidden in ("relu", "leaky_relu"):
+                right = 0.0 if hidden == "relu" else 0.01
+            # erfc(-z / sqrt 2) multiplies the rounding of its argument by z^2.
+            rel = eps * (20 + float(x * x) if hidden == "gelu" else 20)
+            assert trace.activations[1][i, 0] == pytest.approx(g, rel=rel, abs=4 * tiny), (hidden, x)
+            # Slopes are told from the rounded activation: right to rounding of 1, not of themselves.
+            assert slope[i, 0] == pytest.approx(right, rel=20 * eps, abs=8 * eps), (hidden, x)
+
+
+@pytest.mark.parametrize("loss", [loss for loss in MATCHING_OUTPUT if loss != "cross_entropy"])
+def test_losses_in_extreme_ranges_against_exact_arithmetic(loss, dtype):
+    net = bpcore.Network([1, 1], (), loss, dtype=dtype)
+    params = np.array([1, 0], dtype)
+    eps, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny)
+    targets = [0.0, 0.25, 1.0] if loss == "binary_cross_entropy" else [0.0, 2.0]
+    with mpmath.workdps(60):
+        for z in np.array(EXTREMES, dtype):
+            if loss == "poisson" and z > 80:
+                continue  # exp overflows float32 there
+            for y in targets:
+                x = mpmath.mpf(float(z))
+                a = {"binary_cross_entropy": exact_activation("sigmoid", x), "poisson": mpmath.exp(x)}.get(loss, x)
+                J, grad = net.cost_and_gradient(params, np.array([[z]], dtype), np.array([[y]], dtype))
+                expected = exact_loss(loss, x, a, mpmath.mpf(y))
+                assert J == pytest.approx(float(expected), rel=8 * eps, abs=4 * tiny), (loss, z, y)
+                delta = a - mpmath.mpf(y)
+                if loss in ("huber", "absolute_error"):
+                    limit = 1 if loss == "huber" or delta == 0 else abs(delta)
+                    delta = max(min(delta / limit, mpmath.mpf(1)), mpmath.mpf(-1))
+                assert grad[1] == pytest.approx(float(delta), rel=8 * eps, abs=2 * eps), (loss, z, y)
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0, 800.0, 1e4])
+def test_cross_entropy_in_extreme_ranges_against_exact_arithmetic(spread, dtype, rng):
+    net = bpcore.Network([1, 4], (), "cross_entropy", dtype=dtype)
+    z = (rng.uniform(-1, 1, 4) * spread).astype(dtype)
+    y = np.array([0.2, 0.0, 0.5, 0.1], dtype)  # not renormalised
+    params = np.concatenate([np.zeros(4), z]).astype(dtype)
+    eps = float(np.finfo(dtype).eps)
+    with mpmath.workdps(60):
+        exact = [mpmath.mpf(float(v)) for v in z]
+        log_sum = mpmath.log(sum(mpmath.exp(v) for v in exact))
+        weights = [mpmath.mpf(float(v)) for v in y]
+        J, grad = net.cost_and_gradient(params, np.zeros((1, 1), dtype), y[None])
+        assert J == pytest.approx(float(sum(w * (log_sum - v) for w, v in zip(weights, exact))), rel=20 * eps)
+        delta = [float(mpmath.exp(v - log_sum) * sum(weights) - w) for w, v in zip(weights, exact)]
+        np.testing.assert_allclose(grad[4:], delta, rtol=0, atol=8 * eps)
+        for label in range(4):
+            J = net.cost(params, np.zeros((1, 1), dtype), [label])
+            assert J == pytest.approx(float(log_sum - exact[label]), rel=20 * eps, abs=4 * eps)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])
+def test_a_small_network_against_exact_arithmetic(scale, dtype, rng):
+    """A 2-3-1 network in 50 digits: cost, and the gradient by mpmath's own differentiation."""
+    net = bpcore.Network([2, 3, 1], "sigmoid", "binary_cross_entropy", dtype=dtype)
+    params = (parameters(net, rng) * np.dtype(dtype).type(scale)).astype(dtype)
+    X, Y = rng.normal(size=(3, 2)).astype(dtype), np.array([[0.0], [1.0], [0.3]], dtype)
+    J, grad = net.cost_and_gradient(params, X, Y)
+    with mpmath.workdps(50):
+
+        def cost(*p):
+            total = mpmath.mpf(0)
+            for x, y in zip(X.tolist(), Y[:, 0].tolist()):
+                hidden = [exact_activation("sigmoid", p[2 * j] * x[0] + p[2 * j + 1] * x[1] + p[6 + j]) for j in range(3)]
+                z = sum(p[9 + j] * hidden[j] for j in range(3)) + p[12]
+                total += exact_loss("binary_cross_entropy", z, None, mpmath.mpf(y))
+            return total / 3
+
+        point = [mpmath.mpf(float(v)) for v in params]
+        tolerance = 1e-13 if dtype == "float64" else 1e-5
+        assert J == pytest.approx(float(cost(*point)), rel=tolerance)
+        exact = []
+        for i in range(13):
+            h = mpmath.mpf(10) ** -20
+            above, below = point.copy(), point.copy()
+            above[i] += h
+            below[i] -= h
+            exact.append(float((cost(*above) - cost(*below)) / (2 * h)))
+    np.testing.assert_allclose(grad, exact, rtol=0, atol=tolerance * max(1.0, np.abs(exact).max()))
