@@ -43,8 +43,10 @@ def assert_agree(found, expected, dtype: str, factor: float = 1.0) -> None:
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(found[~finite], expected[~finite])
     size = np.max(np.abs(expected[finite]), initial=0.0)
-    np.testing.assert_allclose(found[finite], expected[finite], rtol=0, atol=factor * AGREEMENT[dtype] * max(size, 1e-300))
+    atol = factor * AGREEMENT[dtype] * max(size, 1e-300)
+    np.testing.assert_allclose(found[finite], expected[finite], rtol=0, atol=atol)
 
 
 def pytest_report_header() -> str:
-    return f"bpcore {bpcore.__version__} from {os.path.dirname(bpcore.__file__)}, backends {bpcore.available_backends()}"
+    where = os.path.dirname(bpcore.__file__)
+    return f"bpcore {bpcore.__version__} from {where}, backends {bpcore.available_backends()}"

@@ -36,9 +36,7 @@ LOSS = {
     "squared_error": lambda z, a, y: jnp.sum((a - y) ** 2, 1) / 2,
     "huber": lambda z, a, y: jnp.sum(jnp.where(abs(a - y) <= 1, (a - y) ** 2 / 2, abs(a - y) - 0.5), 1),
     "absolute_error": lambda z, a, y: jnp.sum(abs(a - y), 1),
-    "binary_cross_entropy": lambda z, a, y: -jnp.sum(
-        y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z), 1
-    ),
+    "binary_cross_entropy": lambda z, a, y: -jnp.sum(y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z), 1),
     "cross_entropy": lambda z, a, y: -jnp.sum(y * jax.nn.log_softmax(z), 1),
     "poisson": lambda z, a, y: jnp.sum(jnp.exp(z) - y * z, 1),
 }

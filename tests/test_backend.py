@@ -118,7 +118,12 @@ def test_number_of_threads_from_the_environment():
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity masks")
 def test_affinity_is_respected():
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from bpcore.backend import default_threads; print(default_threads())"
+    code = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from bpcore.backend import default_threads
+print(default_threads())
+"""
     assert run(code).stdout.strip() == "1"
 
 

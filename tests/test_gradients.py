@@ -12,6 +12,7 @@ from bpcore.network import ACTIVATIONS, MATCHING_OUTPUT
 
 pytestmark = pytest.mark.usefixtures("backend")
 
+
 @pytest.mark.parametrize(("loss", "output"), COMBINATIONS)
 @pytest.mark.parametrize("hidden", ["sigmoid", "silu", "softplus", "elu"])
 def test_against_central_differences(loss, output, hidden, rng):
@@ -154,8 +155,8 @@ def test_a_small_network_against_exact_arithmetic(scale, dtype, rng):
         def cost(*p):
             total = mpmath.mpf(0)
             for x, y in zip(X.tolist(), Y[:, 0].tolist()):
-                hidden = [exact_activation("sigmoid", p[2 * j] * x[0] + p[2 * j + 1] * x[1] + p[6 + j]) for j in range(3)]
-                z = sum(p[9 + j] * hidden[j] for j in range(3)) + p[12]
+                z = [p[2 * j] * x[0] + p[2 * j + 1] * x[1] + p[6 + j] for j in range(3)]
+                z = sum(p[9 + j] * exact_activation("sigmoid", z[j]) for j in range(3)) + p[12]
                 total += exact_loss("binary_cross_entropy", z, None, mpmath.mpf(y))
             return total / 3
 

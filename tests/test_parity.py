@@ -161,9 +161,11 @@ def test_layouts_give_the_same_bits(backend, dtype, layout, rng, tmp_path):
             data[2] = data[5] = awkward(Y, tmp_path)[layout]
         else:
             vector = weights if name == "w" else params
-            data[3 if name == "w" else 0] = np.ravel(awkward(vector[:, None], tmp_path)[layout], order="K") if (
-                layout != "list"
-            ) else vector.tolist()
+            data[3 if name == "w" else 0] = (
+                np.ravel(awkward(vector[:, None], tmp_path)[layout], order="K")
+                if (layout != "list")
+                else vector.tolist()
+            )
         found = everything(net, *data)
         for a, b in zip(found, expected):
             np.testing.assert_array_equal(a, b, err_msg=f"{layout} {name} {i}")

@@ -7,7 +7,6 @@
 >>> cost, grad = net.cost_and_gradient(params, X, Y)
 """
 
-
 from .accumulator import Accumulator as Accumulator
 from .backend import available_backends as available_backends
 from .gradient_check import check_gradient as check_gradient

@@ -108,9 +108,7 @@ class Accumulator:
             raise ValueError("other is this accumulator itself")
         self.buffer += other.buffer
 
-    def finish(
-        self, params: npt.ArrayLike, l2: float = 0.0, out: Floats | None = None
-    ) -> tuple[float, Floats]:
+    def finish(self, params: npt.ArrayLike, l2: float = 0.0, out: Floats | None = None) -> tuple[float, Floats]:
         """The cost and the gradient of all that was added: ``D = Delta / m + l2 * W``, ``Delta / m`` for biases.
 
         The sums stay as they are; more can be added after it.

@@ -104,14 +104,10 @@ def matrix(name: str, value: object, columns: int, what: str = "takes") -> Array
     """
     array = real_array(name, value)
     if array.ndim != 2:
-        raise ValueError(
-            f"{name} has shape {array.shape}, but two dimensions are wanted: (rows, {columns})"
-        )
+        raise ValueError(f"{name} has shape {array.shape}, but two dimensions are wanted: (rows, {columns})")
     if array.shape[1] != columns:
         count = array.shape[1]
-        raise ValueError(
-            f"{name} has {count} column{'' if count == 1 else 's'}, but the network {what} {columns}"
-        )
+        raise ValueError(f"{name} has {count} column{'' if count == 1 else 's'}, but the network {what} {columns}")
     return array
 
 
@@ -135,22 +131,16 @@ def targets(value: object, n_rows: int, n_outputs: int, loss: str) -> Array:
             )
     elif Y.ndim != 2 or Y.shape[1] != n_outputs:
         also = f" or integer labels of shape ({n_rows},)" if loss == "cross_entropy" else ""
-        raise ValueError(
-            f"Y has shape {Y.shape}, but the network gives ({n_rows}, {n_outputs}){also}"
-        )
+        raise ValueError(f"Y has shape {Y.shape}, but the network gives ({n_rows}, {n_outputs}){also}")
     if len(Y) != n_rows:
         raise ValueError(f"Y has {len(Y)} rows, but X has {n_rows}")
     if n_rows and (labels or loss == "binary_cross_entropy"):
         low, high = Y.min(), Y.max()  # a NaN among them compares false and goes on, as NaN does
         if labels and (low < 0 or high >= n_outputs):
             row = int(np.argmin(Y) if low < 0 else np.argmax(Y))
-            raise ValueError(
-                f"Y[{row}] is {Y[row]}, but labels of {n_outputs} classes run from 0 to {n_outputs - 1}"
-            )
+            raise ValueError(f"Y[{row}] is {Y[row]}, but labels of {n_outputs} classes run from 0 to {n_outputs - 1}")
         if not labels and (low < 0 or high > 1):
-            raise ValueError(
-                f"Y runs from {low:g} to {high:g}, but binary_cross_entropy takes 0 to 1"
-            )
+            raise ValueError(f"Y runs from {low:g} to {high:g}, but binary_cross_entropy takes 0 to 1")
     return Y
 
 
@@ -172,16 +162,12 @@ def sample_weights(value: object, n_rows: int) -> tuple[Array | None, float]:
         wrong = ~np.isfinite(weights) | (weights < 0)
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise ValueError(
-                f"sample_weight[{row}] is {weights[row]}, but weights are finite and not negative"
-            )
+            raise ValueError(f"sample_weight[{row}] is {weights[row]}, but weights are finite and not negative")
         raise ValueError("the sum of sample_weight overflows")
     return weights, total
 
 
-def output(
-    value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None
-) -> Floats:
+def output(value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None) -> Floats:
     """The caller's ``out``, or a new array if it is None.
 
     Raises
@@ -219,7 +205,7 @@ def overlap(a: Array, b: Array) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]  # the stub knows -1 and 0 only
     except np.exceptions.TooHardError:
         return True
 

@@ -33,9 +33,7 @@ class Backend(Protocol):
     All arrays are C-contiguous, aligned and of the plan's dtype; labels are ``int64``.
     """
 
-    def Plan(  # noqa: N802
-        self, sizes: tuple[int, ...], activations: tuple[str, ...], loss: str, dtype: np.dtype[Any]
-    ) -> Plan: ...
+    def Plan(self, sizes: tuple[int, ...], activations: tuple[str, ...], loss: str, dtype: np.dtype[Any]) -> Plan: ...
     def forward(self, plan: Any, params: Floats, X: Floats, out: Floats) -> None: ...
     def trace(
         self,
@@ -64,12 +62,8 @@ class Backend(Protocol):
         sample_weight: Floats | None,
         sums: Floats,
     ) -> float: ...
-    def loss(
-        self, plan: Any, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None
-    ) -> float: ...
-    def finish(
-        self, plan: Any, params: Floats, sums: Floats, weight: float, l2: float, out: Floats
-    ) -> None: ...
+    def loss(self, plan: Any, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None) -> float: ...
+    def finish(self, plan: Any, params: Floats, sums: Floats, weight: float, l2: float, out: Floats) -> None: ...
     def penalty(self, plan: Any, params: Floats) -> float: ...
     def gradient_descent_step(
         self,
@@ -108,9 +102,7 @@ def load(name: str) -> Backend:
         If this machine cannot run it (the message lists those it can), or if its compiled module is broken.
     """
     if name not in available_backends():
-        raise ImportError(
-            f"there is no backend {name!r} here; this machine can run {', '.join(available_backends())}"
-        )
+        raise ImportError(f"there is no backend {name!r} here; this machine can run {', '.join(available_backends())}")
     module = importlib.import_module(f".{MODULES.get(name, 'fallback')}", __package__)
     return cast(Backend, module)
 

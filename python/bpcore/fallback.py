@@ -182,9 +182,7 @@ LOSSES = {
 }
 
 
-def loss_and_delta(
-    plan: Plan, z: Floats, a: Floats, slope: Floats | None, y: Array
-) -> tuple[Floats, Floats]:
+def loss_and_delta(plan: Plan, z: Floats, a: Floats, slope: Floats | None, y: Array) -> tuple[Floats, Floats]:
     """The loss of each row, and delta(L). A loss gives dLoss/dz for its matching output, else dLoss/da."""
     function, matching = LOSSES[plan.loss]
     losses, delta = function(z, a, y)
@@ -195,9 +193,7 @@ def loss_and_delta(
 # ------------------------------------------------------------------------------------------- forward and backward
 
 
-def forward_tile(
-    plan: Plan, params: Floats, X: Floats
-) -> tuple[Floats, list[Floats], list[Floats | None]]:
+def forward_tile(plan: Plan, params: Floats, X: Floats) -> tuple[Floats, list[Floats], list[Floats | None]]:
     """z(L), the activations ``[X, a(2), ..., a(L)]``, and the slopes that are kept: ``[g'(z(2)), ..., g'(z(L))]``."""
     a, slopes, z = [X], [], X
     for (W, b), g in zip(plan.layers(params), plan.activations):
@@ -277,9 +273,7 @@ def backward(
 
 
 @quietly
-def accumulate(
-    plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None, sums: Floats
-) -> float:
+def accumulate(plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None, sums: Floats) -> float:
     """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses."""
     sums[...] = 0
     total = 0.0
@@ -295,9 +289,7 @@ def accumulate(
 
 
 @quietly
-def loss(
-    plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None
-) -> float:
+def loss(plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None) -> float:
     """The sum of the weighted losses of all rows."""
     total = 0.0
     for tile in plan.tiles(len(X)):
@@ -310,9 +302,7 @@ def loss(
 
 
 @quietly
-def finish(
-    plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, out: Floats
-) -> None:
+def finish(plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, out: Floats) -> None:
     """Fill ``out`` with ``D = Delta / m + lambda W``, and ``Delta / m`` for the biases."""
     out[...] = sums / weight
     if l2:

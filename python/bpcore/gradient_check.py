@@ -76,7 +76,5 @@ def check_gradient(
     found = grad[chosen].astype(np.float64)
     size = np.maximum(np.abs(found), np.abs(differences))
     size = np.maximum(size, FLOOR * np.max(np.abs(differences)))
-    errors = np.divide(
-        np.abs(found - differences), size, out=np.zeros_like(size), where=size != 0
-    )
+    errors = np.divide(np.abs(found - differences), size, out=np.zeros_like(size), where=size != 0)
     return float(np.max(errors))

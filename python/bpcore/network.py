@@ -119,6 +119,9 @@ class Network:
     output: str
     dtype: np.dtype[Any]
     n_parameters: int
+    _offsets: tuple[int, ...]  # where each layer's weights and bias begin in the flat vector, and its end
+    _core: backend.Backend
+    _plan: backend.Plan
 
     def __init__(
         self,
@@ -251,17 +254,13 @@ class Network:
         except TypeError:
             raise TypeError(f"thetas is {thetas!r}, but a sequence of matrices is wanted") from None
         if count != len(self.sizes) - 1:
-            raise ValueError(
-                f"thetas has {count} matrices, but the network has {len(self.sizes) - 1} layers"
-            )
+            raise ValueError(f"thetas has {count} matrices, but the network has {len(self.sizes) - 1} layers")
         params = np.empty(self.n_parameters, self.dtype)
         for i, (layer, given) in enumerate(zip(self.layers(params), thetas)):
             n_out, n_in = layer.weights.shape
             theta = arrays.real_array(f"thetas[{i}]", given)
             if theta.shape != (n_out, 1 + n_in):
-                raise ValueError(
-                    f"thetas[{i}] has shape {theta.shape}, but ({n_out}, {1 + n_in}) is wanted"
-                )
+                raise ValueError(f"thetas[{i}] has shape {theta.shape}, but ({n_out}, {1 + n_in}) is wanted")
             layer.bias[...], layer.weights[...] = theta[:, 0], theta[:, 1:]
         return params
 
@@ -332,7 +331,7 @@ class Network:
             return self._core.loss(self._plan, params, *block(self, X, Y, weights, start, stop))
 
         threads = slots.n_threads(self, len(X), threads)
-        losses = sum(slots.in_order(work, slots.bounds(self, len(X)), threads, X, Y, weights))
+        losses: float = sum(slots.in_order(work, slots.bounds(self, len(X)), threads, X, Y, weights))
         penalty = l2 / 2 * self._core.penalty(self._plan, params) if l2 else 0.0
         return losses / total + penalty
 
@@ -440,24 +439,16 @@ class Trace:
         for activation in empty:
             activation.flags.writeable = False
 
-    def _block(
-        self, start: int, stop: int
-    ) -> tuple[Floats, list[Floats], list[Floats | None]]:
+    def _block(self, start: int, stop: int) -> tuple[Floats, list[Floats], list[Floats | None]]:
         X, *activations = (a[start:stop] for a in self.activations)
         slopes = [None if slope is None else slope[start:stop] for slope in self._slopes]
         return X, activations, slopes
 
     @overload
-    def backward(
-        self, output_gradient: npt.ArrayLike, input_gradient: Literal[False] = False
-    ) -> Floats: ...
+    def backward(self, output_gradient: npt.ArrayLike, input_gradient: Literal[False] = False) -> Floats: ...
     @overload
-    def backward(
-        self, output_gradient: npt.ArrayLike, input_gradient: Literal[True]
-    ) -> tuple[Floats, Floats]: ...
-    def backward(
-        self, output_gradient: npt.ArrayLike, input_gradient: bool = False
-    ) -> Floats | tuple[Floats, Floats]:
+    def backward(self, output_gradient: npt.ArrayLike, input_gradient: Literal[True]) -> tuple[Floats, Floats]: ...
+    def backward(self, output_gradient: npt.ArrayLike, input_gradient: bool = False) -> Floats | tuple[Floats, Floats]:
         """Backpropagate a gradient with respect to the outputs.
 
         Parameters

@@ -98,9 +98,7 @@ class GradientDescent(_Stepper):
     I. Sutskever et al. (2013), PMLR 28(3):1139-1147.
     """
 
-    def __init__(
-        self, learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False
-    ) -> None:
+    def __init__(self, learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False) -> None:
         self.momentum = arrays.number("momentum", momentum, high=1.0)
         self.nesterov = bool(nesterov)
         if self.nesterov and not self.momentum:
@@ -127,9 +125,7 @@ class GradientDescent(_Stepper):
         """
         grad, rate = self._prepare(params, grad, 1 if self.momentum else 0)
         velocity = self._state[0] if self._state else None
-        backend.core.gradient_descent_step(
-            params, grad, velocity, rate, self.momentum, self.nesterov
-        )
+        backend.core.gradient_descent_step(params, grad, velocity, rate, self.momentum, self.nesterov)
         self.steps += 1
 
 
@@ -169,9 +165,7 @@ class Adam(_Stepper):
         super().__init__(learning_rate)
 
     def __repr__(self) -> str:
-        return (
-            f"Adam({self.learning_rate!r}, beta1={self.beta1}, beta2={self.beta2}, epsilon={self.epsilon})"
-        )
+        return f"Adam({self.learning_rate!r}, beta1={self.beta1}, beta2={self.beta2}, epsilon={self.epsilon})"
 
     def step(self, params: Floats, grad: Floats) -> None:
         """Take one step, in place; see :meth:`GradientDescent.step`."""

@@ -218,9 +218,7 @@ class _Run:
             weight = last - first if w is None else float(np.sum(w, dtype=np.float64))
             if weight == 0:
                 continue
-            cost, grad = self.net.cost_and_gradient(
-                self.params, X[rows], Y[rows], self.l2, w, self.grad, self.threads
-            )
+            cost, grad = self.net.cost_and_gradient(self.params, X[rows], Y[rows], self.l2, w, self.grad, self.threads)
             if not np.isfinite(cost):
                 self._diverged(f"the cost is {cost} at epoch {epoch}, step {step}")
             self.finite[...] = self.params
@@ -249,9 +247,7 @@ def _check_params(net: Network, params: object) -> None:
     arrays.writable("params", params)
 
 
-def _validation(
-    net: Network, data: tuple[Any, ...] | None
-) -> tuple[Array, Array, Array | None] | None:
+def _validation(net: Network, data: tuple[Any, ...] | None) -> tuple[Array, Array, Array | None] | None:
     if data is None:
         return None
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
@@ -271,7 +267,5 @@ def _bar(epochs: int) -> Any:
     try:
         from tqdm import tqdm
     except ImportError:
-        raise ImportError(
-            "progress=True needs the package tqdm: pip install 'bpcore[progress]'"
-        ) from None
+        raise ImportError("progress=True needs the package tqdm: pip install 'bpcore[progress]'") from None
     return tqdm(total=epochs, unit="epoch")

@@ -9,7 +9,6 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-cimport cython
 from cython cimport floating
 
 include "views.pyx"

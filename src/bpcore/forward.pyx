@@ -6,7 +6,7 @@ cdef void forward_tile(const plan_t *plan, const floating *params, const floatin
 
     ``logits``, if not NULL, gets z(L), of shape (rows, n_outputs). ``slopes``: whether g'(z) is to be kept, too.
     """
-    cdef Py_ssize_t l, i, rows = X.shape[0]
+    cdef Py_ssize_t l, rows = X.shape[0]
     cdef const layer_t *layer
     cdef const floating *given = &X[0, 0]
     cdef floating[:, ::1] A, Z
@@ -56,7 +56,7 @@ def forward(Plan plan not None, params, X, out):
 
 cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:, ::1] X, list activations,
                         list slopes, floating unused):
-    cdef Py_ssize_t first, l, rows, m = X.shape[0]
+    cdef Py_ssize_t l, m = X.shape[0]
     cdef const layer_t *layer
     cdef floating[:, ::1] a
     check_sizes(plan, params.shape[0], X.shape[1])

@@ -1,6 +1,6 @@
 # Typed memoryviews of raw memory.
 #
-# A network has any number of layers, and their matrices lie one after the other in flat memory (the caller's parameters,
+# A network has any number of layers; their matrices lie one after the other in flat memory (the caller's parameters,
 # the workspace). Cython makes a memoryview of a pointer only through a Python object, with the GIL. But a memoryview
 # passed around in C is a plain struct, and one whose owner is None is neither counted nor released: so it can be made
 # here by a compound literal, costs nothing, and the loops over it keep what memoryviews are for: two indices, const,

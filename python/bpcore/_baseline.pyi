@@ -1,0 +1,51 @@
+"""Types of a compiled core; :mod:`bpcore.fallback` says what each function does."""
+
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, Floats
+
+class Plan:
+    def __init__(
+        self, sizes: tuple[int, ...], activations: tuple[str, ...], loss: str, dtype: np.dtype[Any]
+    ) -> None: ...
+
+def forward(plan: Plan, params: Floats, X: Floats, out: Floats) -> None: ...
+def trace(
+    plan: Plan, params: Floats, X: Floats, activations: list[Floats], slopes: list[Floats | None]
+) -> None: ...
+def backward(
+    plan: Plan,
+    params: Floats,
+    activations: list[Floats],
+    slopes: list[Floats | None],
+    output_gradient: Floats,
+    sums: Floats,
+    input_gradient: Floats | None,
+) -> None: ...
+def accumulate(
+    plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None, sums: Floats
+) -> float: ...
+def loss(plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None) -> float: ...
+def finish(plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, out: Floats) -> None: ...
+def penalty(plan: Plan, params: Floats) -> float: ...
+def gradient_descent_step(
+    params: Floats,
+    grad: Floats,
+    velocity: Floats | None,
+    learning_rate: float,
+    momentum: float,
+    nesterov: bool,
+) -> None: ...
+def adam_step(
+    params: Floats,
+    grad: Floats,
+    mean: Floats,
+    square: Floats,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    step: int,
+) -> None: ...
