@@ -1,0 +1,79 @@
+"""Types of command-line arguments, and the arguments that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+__all__ = ["add_table_arguments", "add_threads", "names", "number", "whole"]
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """A whole number of at least `low`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{text!r}, but a whole number of at least {low} is wanted")
+        return value
+
+    return parse
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """A number from `low` (or just above it) up to, but not including, `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value < high or (above and value == low):
+            least = f"above {low:g}" if above else f"of at least {low:g}"
+            most = "" if math.isinf(high) else f" and below {high:g}"
+            raise argparse.ArgumentTypeError(f"{text!r}, but a number {least}{most} is wanted")
+        return value
+
+    return parse
+
+
+def names(text: str) -> list[str]:
+    """Names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say how a table is to be read."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--drop",
+        type=names,
+        default=[],
+        metavar="COLUMNS",
+        help="more columns to leave out, names or indices between commas",
+    )
+    group.add_argument("--delimiter", help="of a CSV file; found from its first line unless given ('\\t' for tab)")
+    group.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first row of a CSV file holds names; found out unless given",
+    )
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """The argument ``--threads``."""
+    parser.add_argument(
+        "--threads",
+        type=whole(1),
+        metavar="N",
+        help="how many to use; by default as many as are of use",
+    )
+
+
+def delimiter(text: str | None) -> str | None:
+    """The delimiter, as given on the command line."""
+    return "\t" if text in ("\\t", "tab") else text

@@ -1,0 +1,126 @@
+"""What a target asks for, classes or numbers, and how well a network answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Problem", "accuracy", "choose_problem", "regression_errors"]
+
+MAX_GUESSED_CLASSES = 20
+"""Whole numbers with no more different values than this are taken for classes."""
+
+CLASSIFICATION = ("cross_entropy", "binary_cross_entropy")
+SCALED = ("squared_error", "huber", "absolute_error")
+"""Losses whose targets may be shifted and scaled; that of poisson counts events."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A target in the form that its loss takes.
+
+    Attributes
+    ----------
+    loss : str
+    targets : ndarray
+        Labels, int64 of shape (m,), for a classification; else float64 of shape (m, n_outputs).
+    class_names : tuple of str, or None
+        In the order of the labels.
+    n_outputs : int
+    reason : str
+        Why this loss, in words.
+    """
+
+    loss: str
+    targets: NDArray[Any]
+    class_names: tuple[str, ...] | None
+    n_outputs: int
+    reason: str
+
+
+def choose_problem(target: NDArray[Any], loss: str | None) -> Problem:
+    """Turn a target column into a problem.
+
+    Parameters
+    ----------
+    target : ndarray
+        Text (objects) of shape (m,), or float64 of shape (m,) or (m, k), finite.
+    loss : str, optional
+        If None: cross_entropy for text and for whole numbers of few different values,
+        squared_error for other numbers.
+
+    Raises
+    ------
+    ValueError
+        If the loss does not fit the target.
+    """
+    text = target.dtype == object
+    reason = "as asked for"
+    if loss is None:
+        if text:
+            loss, reason = "cross_entropy", "the target is text"
+        elif target.ndim == 1 and (target == np.floor(target)).all() and len(np.unique(target)) <= MAX_GUESSED_CLASSES:
+            n = len(np.unique(target))
+            loss, reason = "cross_entropy", f"the target has {n} different whole numbers"
+        else:
+            loss, reason = "squared_error", "the target is a quantity"
+    if loss in CLASSIFICATION:
+        return _classification(target, loss, reason)
+    if text:
+        first = next(label for label in target if not _is_number(label))
+        raise ValueError(f"{loss} takes numbers, but the target has {first!r}")
+    if loss == "poisson" and (target < 0).any():
+        raise ValueError(f"poisson takes counts, but the target has {target[target < 0][0]:g}")
+    targets = target if target.ndim == 2 else target[:, np.newaxis]
+    return Problem(loss, targets, None, targets.shape[1], reason)
+
+
+def _classification(target: NDArray[Any], loss: str, reason: str) -> Problem:
+    if target.ndim == 2:
+        raise ValueError(f"{loss} takes one class a row, but the target has shape {target.shape}")
+    values = sorted(set(target.tolist()))
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"the target has one class only, {_class_name(values[0])!r}")
+    if loss == "binary_cross_entropy" and n != 2:
+        raise ValueError(f"binary_cross_entropy takes two classes, but the target has {n}")
+    if n == len(target) > MAX_GUESSED_CLASSES:
+        raise ValueError(f"the target has another value in each of its {n} rows: no classes")
+    index = {value: i for i, value in enumerate(values)}
+    labels = np.fromiter((index[value] for value in target.tolist()), np.int64, len(target))
+    n_outputs = 1 if loss == "binary_cross_entropy" else n
+    return Problem(loss, labels, tuple(map(_class_name, values)), n_outputs, reason)
+
+
+def _class_name(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return "_" not in label
+
+
+def accuracy(probabilities: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """The fraction of rows whose most probable class is the right one."""
+    return float(np.mean(np.argmax(probabilities, axis=1) == labels))
+
+
+def regression_errors(predictions: NDArray[Any], targets: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Root mean squared error, mean absolute error, and the coefficient of determination R^2.
+
+    R^2 is averaged over the outputs, and NaN where a target does not vary.
+    """
+    residuals = predictions - targets
+    squares = np.sum(residuals**2, axis=0)
+    total = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0)
+    r2 = np.mean(1 - squares / total) if (total > 0).all() else np.nan
+    return float(np.sqrt(np.mean(residuals**2))), float(np.mean(np.abs(residuals))), float(r2)

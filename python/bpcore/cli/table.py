@@ -1,0 +1,427 @@
+"""Reading a table from CSV, ``.npy`` or ``.npz``: feature columns and, if wanted, a target.
+
+Nothing is guessed about a value: what is missing, infinite or not a number is refused, with the
+file, the row and the column named. Columns are counted from 0 (-1 is the last one), rows of data
+from 1, as the lines of a file are.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import struct
+import zipfile
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Table", "TableError", "read_table"]
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
+"""Cells that stand for a missing value, in lower case."""
+
+DELIMITERS = ",;\t"
+
+# What np.load raises for a file that is damaged or is something else altogether.
+_UNREADABLE = (
+    *(ValueError, TypeError, KeyError, EOFError, RuntimeError, SyntaxError, OverflowError, OSError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+
+
+class TableError(ValueError):
+    """A table that cannot be used; the message names the file, the row and the column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of numbers.
+
+    Attributes
+    ----------
+    features : ndarray of float64, shape (m, n)
+        The feature columns; every value is finite.
+    feature_names : tuple of str, or None
+        Their names, if the file has a header.
+    target : ndarray or None
+        float64 of shape (m,), or (m, k) from an ``.npz`` file; objects (str) of shape (m,) if any
+        of the values is not a number. None if no target was asked for.
+    """
+
+    features: NDArray[np.float64]
+    feature_names: tuple[str, ...] | None = None
+    target: NDArray[Any] | None = None
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    read_target: bool = True,
+    drop: Sequence[str] = (),
+    wanted: Sequence[str] | None = None,
+    n_features: int | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+) -> Table:
+    """Read a table from a ``.npy`` or ``.npz`` file, or as CSV from any other.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file. An ``.npz`` file holds arrays ``X`` and ``y``, or one two-dimensional array.
+    target : str, optional
+        Name or index of the column that is not a feature.
+    read_target : bool
+        Whether the target is wanted at all; if not, its column is left out unread.
+    drop : sequence of str
+        Names or indices of more columns to leave out.
+    wanted : sequence of str, optional
+        Names of the feature columns, taken in this order if the file has a header that names
+        them; `target` and `drop` then need not be there.
+    n_features : int, optional
+        How many feature columns there must be.
+    delimiter : str, optional
+        One character; if None, comma, semicolon or tab, whichever cuts the first line into most
+        cells.
+    header : bool, optional
+        Whether the first row holds names; if None, it does when it has text where the next row
+        has a number.
+
+    Raises
+    ------
+    TableError
+        If the file is not such a table, or a value is missing or not a finite number.
+    OSError
+        If the file cannot be opened.
+    """
+    path = os.fspath(path)
+    if path.lower().endswith((".npy", ".npz")):
+        return _read_arrays(path, target, read_target, drop, n_features)
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise TableError(f"the delimiter is {delimiter!r}, but one character is wanted")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as lines:
+            # Read ahead without seek, so that a pipe is as good as a file.
+            ahead = list(_first_lines(lines))
+            if delimiter is None:
+                delimiter = _find_delimiter(ahead[-1] if ahead else "")
+            reader = csv.reader(itertools.chain(ahead, lines), delimiter=delimiter, strict=True)
+            try:
+                return _read_csv(path, reader, target, read_target, drop, wanted, n_features, header)
+            except csv.Error as error:
+                raise TableError(f"{path}, line {reader.line_num}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x}: {error.reason})") from None
+
+
+def _first_lines(lines: Iterable[str]) -> Iterator[str]:
+    """The lines up to the first one that is not blank."""
+    for line in lines:
+        yield line
+        if line.strip():
+            return
+
+
+def _find_delimiter(line: str) -> str:
+    """The delimiter that cuts the line into most cells; the comma if none does better."""
+
+    def count(delimiter: str) -> int:
+        return len(next(csv.reader([line], delimiter=delimiter), []))
+
+    return max(DELIMITERS, key=count)
+
+
+def _number(cell: str) -> float | None:
+    """The number in a cell, NaN if it is missing, None if it is text."""
+    if cell.strip().lower() in MISSING:
+        return float("nan")
+    try:
+        # float() takes 1_000, which is not a number here.
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns are features, and which is the target."""
+
+    features: tuple[int, ...]
+    target: int | None
+
+
+def _choose_columns(
+    path: str,
+    count: int,
+    names: Sequence[str] | None,
+    target: str | None,
+    drop: Sequence[str],
+    wanted: Sequence[str] | None,
+    n_features: int | None,
+) -> _Columns:
+    if names is not None and wanted is not None:
+        absent = [name for name in wanted if name not in names]
+        if absent:
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            raise TableError(
+                f"{path} has no column {absent[0]!r}{more}, which the model takes; its columns are {_listed(names)}"
+            )
+        return _Columns(tuple(names.index(name) for name in wanted), None)
+    left_out = {_find_column(path, spec, count, names) for spec in drop}
+    chosen = None if target is None else _find_column(path, target, count, names)
+    if chosen in left_out:
+        raise TableError(f"column {target!r} is the target and dropped at the same time")
+    features = tuple(i for i in range(count) if i != chosen and i not in left_out)
+    if not features:
+        raise TableError(f"{path} has no feature column beside the target and those left out")
+    if n_features is not None and len(features) != n_features:
+        extra = len(features) > n_features and target is None
+        hint = "; --target or --drop leaves a column out" if extra else ""
+        raise TableError(
+            f"{path} has {len(features)} feature column{'' if len(features) == 1 else 's'}, "
+            f"but the model takes {n_features}{hint}"
+        )
+    return _Columns(features, chosen)
+
+
+def _find_column(path: str, spec: str, count: int, names: Sequence[str] | None) -> int:
+    """Index of the column with that name, or else that index."""
+    if names is not None and spec in names:
+        return names.index(spec)
+    index = _index(spec)
+    if index is not None and -count <= index < count:
+        return index % count
+    columns = f"{count} column{'' if count == 1 else 's'}"
+    if names is not None:
+        raise TableError(f"{path} has no column {spec!r}; its columns are {_listed(names)}")
+    if index is None:
+        raise TableError(f"{path} has no header, so there is no column {spec!r}; give an index")
+    raise TableError(f"{path} has {columns}, so there is no column {index} (counted from 0)")
+
+
+def _index(spec: str) -> int | None:
+    digits = spec.removeprefix("-")
+    return int(spec) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    return f"{shown}, ... ({len(names)} in all)" if len(names) > most else shown
+
+
+def _read_csv(
+    path: str,
+    reader: Any,
+    target: str | None,
+    read_target: bool,
+    drop: Sequence[str],
+    wanted: Sequence[str] | None,
+    n_features: int | None,
+    header: bool | None,
+) -> Table:
+    rows: Iterator[list[str]] = (row for row in reader if row)  # a blank line is no row
+    first, second = next(rows, None), None
+    if first is None:
+        raise TableError(f"{path} is empty")
+    first_line = reader.line_num
+    if header is None:
+        second = next(rows, None)
+        header = _has_header(first, second, [*drop, *([target] if target else [])], wanted)
+    second_line = reader.line_num
+
+    names = tuple(cell.strip() for cell in first) if header else None
+    if names is not None and len(set(names)) < len(names):
+        name = next(name for i, name in enumerate(names) if name in names[:i])
+        raise TableError(f"{path}, line {first_line}: two columns are named {name!r}")
+    columns = _choose_columns(path, len(first), names, target, drop, wanted, n_features)
+    label_column = columns.target if read_target else None
+
+    # The rows that were read to find the header come back in front of the others.
+    ahead = [] if header else [(first_line, first)]
+    ahead += [] if second is None else [(second_line, second)]
+    numbered = itertools.chain(ahead, ((reader.line_num, row) for row in rows))
+
+    features_of = _getter(columns.features)
+    values, lines, labels = array("d"), array("q"), list[str]()
+
+    def place(row: int, column: int) -> str:
+        name = "" if names is None else f" {names[column]!r}"
+        return f"{path}, row {row + 1} (line {lines[row]}), column {column}{name}"
+
+    for line, row in numbered:
+        lines.append(line)
+        if len(row) != len(first):
+            raise TableError(
+                f"{path}, row {len(lines)} (line {line}): {len(row)} cells, but line {first_line} has {len(first)}"
+            )
+        cells = features_of(row)
+        try:
+            if "_" in "".join(cells):  # float() takes 1_000, which is not a number here
+                raise ValueError
+            values.extend(map(float, cells))
+        except ValueError:
+            for column in columns.features:
+                number = _number(row[column])
+                if number is None:
+                    where = place(len(lines) - 1, column)
+                    hint = "" if header else "; --header if that row holds names"
+                    raise TableError(
+                        f"{where}: {row[column]!r} is not a number{hint if len(lines) == 1 else ''}"
+                    ) from None
+                if np.isnan(number):
+                    raise TableError(f"{place(len(lines) - 1, column)}: missing value") from None
+        if label_column is not None:
+            label = row[label_column].strip()
+            if label.lower() in MISSING:
+                raise TableError(f"{place(len(lines) - 1, label_column)}: missing value")
+            labels.append(label)
+    if not lines:
+        raise TableError(f"{path} has no rows of data")
+
+    features = np.frombuffer(values, np.float64).reshape(len(lines), len(columns.features))
+    _require_finite(features, lambda row, column: place(row, columns.features[column]))
+    labels_or_numbers: NDArray[Any] | None = None
+    if label_column is not None:
+        labels_or_numbers = _numbers_or_text(labels)
+        if labels_or_numbers.dtype != object:
+            _require_finite(labels_or_numbers[:, np.newaxis], lambda row, _: place(row, label_column))
+    feature_names = None if names is None else tuple(names[i] for i in columns.features)
+    return Table(features, feature_names, labels_or_numbers)
+
+
+def _getter(columns: tuple[int, ...]) -> Callable[[list[str]], Sequence[str]]:
+    """A function that takes those cells out of a row, as a sequence even if it is one cell."""
+    if len(columns) == 1:
+        (only,) = columns
+        return lambda row: (row[only],)
+    return itemgetter(*columns)
+
+
+def _has_header(first: list[str], second: list[str] | None, left_out: list[str], wanted: Sequence[str] | None) -> bool:
+    """Whether the first row holds names: text where the second row has a number or a gap."""
+    names = [cell.strip() for cell in first]
+    specs = list(left_out)
+    if wanted is not None and set(wanted) <= set(names):
+        return True
+    if any(_index(spec) is None for spec in specs):
+        return True  # a column asked for by name; whether it is there is found out later
+    indices = {int(spec) % len(first) for spec in specs}
+    for i, cell in enumerate(first):
+        below = None if second is None or i >= len(second) else second[i]
+        if i in indices or _number(cell) is not None:
+            continue
+        if below is None or _number(below) is not None:
+            return True
+    return False
+
+
+def _numbers_or_text(labels: list[str]) -> NDArray[Any]:
+    """Labels as float64 if all are numbers, else as they are."""
+    try:
+        if not any("_" in label for label in labels):
+            return np.array(list(map(float, labels)), np.float64)
+    except ValueError:
+        pass
+    text = np.empty(len(labels), object)
+    text[:] = labels
+    return text
+
+
+def _require_finite(values: NDArray[np.float64], place: Callable[[int, int], str]) -> None:
+    """Raise TableError at the first value that is missing or infinite."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        row, column = (int(i) for i in np.argwhere(~finite)[0])
+        value = values[row, column]
+        what = "missing value" if np.isnan(value) else f"{value} is not a finite number"
+        raise TableError(f"{place(row, column)}: {what}")
+
+
+def _read_arrays(
+    path: str,
+    target: str | None,
+    read_target: bool,
+    drop: Sequence[str],
+    n_features: int | None,
+) -> Table:
+    """Read a ``.npy`` or ``.npz`` file; see :func:`read_table`."""
+    arrays = _load_arrays(path)
+    name, y = "X", None
+    if "X" in arrays:
+        y = arrays.get("y")
+    else:
+        tables = [key for key, value in arrays.items() if value.ndim == 2]
+        if len(tables) != 1:
+            raise TableError(
+                f"{path} has no array X, and {'more than one' if tables else 'no'} "
+                f"two-dimensional array; it holds {_listed(list(arrays)) or 'nothing'}"
+            )
+        name = tables[0]
+    X = _real(path, name, arrays[name])
+    if X.ndim != 2 or not X.size:
+        raise TableError(f"{path}: {name} has shape {X.shape}, but rows and columns of numbers are wanted")
+    if y is not None and read_target and target is not None:
+        raise TableError(f"{path} has an array y, which is the target; leave --target out")
+    columns = _choose_columns(path, X.shape[1], None, target, drop, None, n_features)
+    features = X if len(columns.features) == X.shape[1] else X[:, list(columns.features)]
+    _require_finite(features, lambda row, column: f"{path}: {name}[{row}, {columns.features[column]}]")
+    if not read_target:
+        return Table(features)
+    if y is not None:
+        return Table(features, None, _target_array(path, y, len(features)))
+    if columns.target is None:
+        return Table(features)
+    values = X[:, columns.target]
+    _require_finite(values[:, np.newaxis], lambda row, _: f"{path}: {name}[{row}, {columns.target}]")
+    return Table(features, None, values)
+
+
+def _load_arrays(path: str) -> dict[str, NDArray[Any]]:
+    """The arrays in the file by name; that in a ``.npy`` file is called X."""
+    with open(path, "rb") as file:  # np.load leaves a damaged file open
+        try:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"X": loaded}
+            with loaded:
+                arrays = {name: loaded[name] for name in loaded.files}
+        except _UNREADABLE as error:
+            kind = os.path.splitext(path)[1]
+            raise TableError(f"{path} is not a {kind} file of plain arrays: {error}") from None
+    # A member that is no array comes as bytes.
+    return {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
+
+
+def _real(path: str, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+    if values.dtype.kind not in "fiub":
+        raise TableError(f"{path}: {name} has dtype {values.dtype}, but real numbers are wanted")
+    return np.ascontiguousarray(values, np.float64)
+
+
+def _target_array(path: str, y: NDArray[Any], n_rows: int) -> NDArray[Any]:
+    """The array y of an ``.npz`` file as a target: finite numbers, or text."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim not in (1, 2) or len(y) != n_rows or not y.size:
+        raise TableError(f"{path}: y has shape {y.shape}, but X has {n_rows} rows")
+    if y.dtype.kind == "U" and y.ndim == 1:
+        labels = [str(label).strip() for label in y]
+        for row, label in enumerate(labels):
+            if label.lower() in MISSING:
+                raise TableError(f"{path}: y[{row}]: missing value")
+        y = _numbers_or_text(labels)
+    if y.dtype != object:
+        y = _real(path, "y", y)
+        _require_finite(
+            y.reshape(n_rows, -1),
+            lambda row, column: f"{path}: y[{row}{f', {column}' if y.ndim == 2 else ''}]",
+        )
+    return y

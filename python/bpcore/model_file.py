@@ -1,0 +1,569 @@
+"""A trained network with all that is needed to use it, and the file it is kept in.
+
+A model is saved as ``.npz`` or ``.safetensors``, never as a pickle: reading a file runs no code.
+Both hold the same named arrays, one for the weights and one for the bias of each layer, and a JSON
+text that describes them. What is read is not trusted: every array is checked against the
+description, and the description against the size of the file, before memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import itertools
+import json
+import math
+import os
+import secrets
+import stat
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import NDArray
+
+from .network import Network
+
+__all__ = [
+    "Model",
+    "ModelFileError",
+    "check_save_path",
+    "load_model",
+    "save_model",
+    "write_atomically",
+]
+
+FORMAT = "bpcore model"
+VERSION = 1
+MAX_DESCRIPTION = 1 << 24
+"""Bytes of JSON; the names of a million features and classes fit in."""
+
+SUFFIXES = (".npz", ".safetensors")
+SCALING = ("feature_mean", "feature_scale", "target_mean", "target_scale")
+
+
+class ModelFileError(ValueError):
+    """A file that is not a model, or a damaged one; the message names the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network, its parameters, and how data go in and come out.
+
+    Parameters
+    ----------
+    network : Network
+    params : ndarray of shape (network.n_parameters,)
+        Of the network's dtype; all finite.
+    feature_mean, feature_scale : array_like of shape (n_inputs,), optional
+        The network is fed ``(X - feature_mean) / feature_scale``. Both or neither; kept as float64.
+    target_mean, target_scale : array_like of shape (n_outputs,), optional
+        The network gives ``(Y - target_mean) / target_scale``. Both or neither; kept as float64.
+    class_names : sequence of str, optional
+        One for each output of a softmax; two for a single sigmoid, whose output is the probability
+        of the second.
+    feature_names : sequence of str, optional
+        One for each input.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them is of the wrong kind, or does not fit the network.
+    """
+
+    network: Network
+    params: NDArray[Any]
+    feature_mean: NDArray[np.float64] | None = None
+    feature_scale: NDArray[np.float64] | None = None
+    target_mean: NDArray[np.float64] | None = None
+    target_scale: NDArray[np.float64] | None = None
+    class_names: tuple[str, ...] | None = None
+    feature_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        net, params = self.network, self.params
+        if not isinstance(net, Network):
+            raise TypeError(f"network is a {type(net).__name__}, but a Network is wanted")
+        if not isinstance(params, np.ndarray) or params.dtype != net.dtype:
+            came = f"an array of {params.dtype}" if isinstance(params, np.ndarray) else repr(params)
+            raise TypeError(f"params is {came}, but an array of {net.dtype} is wanted")
+        if params.shape != (net.n_parameters,):
+            raise ValueError(f"params has shape {params.shape}, but the network takes ({net.n_parameters},)")
+        if not np.isfinite(params).all():
+            raise ValueError("params has values that are not finite")
+        n_in, n_out = net.sizes[0], net.sizes[-1]
+        for name, size in zip(SCALING, (n_in, n_in, n_out, n_out), strict=True):
+            object.__setattr__(self, name, _scaling(name, getattr(self, name), size))
+        for kind in ("feature", "target"):
+            given = [getattr(self, f"{kind}_{part}") is not None for part in ("mean", "scale")]
+            if any(given) and not all(given):
+                raise ValueError(f"{kind}_mean and {kind}_scale go together; one is None")
+        binary = net.output == "sigmoid" and n_out == 1
+        if self.class_names is not None and not binary and net.output != "softmax":
+            raise ValueError(f"class_names do not fit {n_out} outputs of {net.output}; None is wanted")
+        if self.class_names is not None and self.target_mean is not None:
+            raise ValueError("class_names and target_mean do not go together")
+        names = _names("class_names", self.class_names, 2 if binary else n_out)
+        object.__setattr__(self, "class_names", names)
+        object.__setattr__(self, "feature_names", _names("feature_names", self.feature_names, n_in))
+
+    def scale(self, X: npt.ArrayLike) -> NDArray[Any]:
+        """The features as the network takes them.
+
+        Parameters
+        ----------
+        X : array_like of shape (m, n_inputs)
+
+        Returns
+        -------
+        ndarray of shape (m, n_inputs)
+            Of the network's dtype.
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite, or not in that dtype.
+        """
+        features = np.asarray(X)
+        n_in = self.network.sizes[0]
+        if features.dtype.kind not in "fiub":
+            raise TypeError(f"X has dtype {features.dtype}, but real numbers are wanted")
+        if features.ndim != 2 or features.shape[1] != n_in:
+            raise ValueError(f"X has shape {features.shape}, but the network takes (rows, {n_in})")
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.feature_mean is not None and self.feature_scale is not None:
+                features = (features - self.feature_mean) / self.feature_scale
+            scaled = np.ascontiguousarray(features, self.network.dtype)
+        finite = np.isfinite(scaled)
+        if not finite.all():
+            row, column = (int(i) for i in np.argwhere(~finite)[0])
+            raise ValueError(f"X[{row}, {column}] is not finite as {self.network.dtype}")
+        return scaled
+
+    def predict(self, X: npt.ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
+        """What the network gives for the rows of X, in the units of the target.
+
+        Parameters
+        ----------
+        X : array_like of shape (m, n_inputs)
+            Unscaled; every value finite.
+        threads : int, optional
+            As in :meth:`Network.forward`.
+
+        Returns
+        -------
+        ndarray
+            Probabilities of shape (m, number of classes) if the model has classes, of the
+            network's dtype; else outputs of shape (m, n_outputs), float64 if they were scaled.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is of the wrong kind or shape, or holds a value that is not finite.
+        """
+        return self.unscale(self.network.forward(self.params, self.scale(X), threads=threads))
+
+    def unscale(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """What the network gives, as :meth:`predict` returns it.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (m, n_outputs)
+            As ``network.forward`` returns them.
+        """
+        if self.class_names is not None and outputs.shape[1] < len(self.class_names):
+            return np.hstack([1 - outputs, outputs])
+        if self.target_mean is not None and self.target_scale is not None:
+            return outputs * self.target_scale + self.target_mean
+        return outputs
+
+    def classify(self, X: npt.ArrayLike, *, threads: int | None = None) -> NDArray[np.intp]:
+        """Index of the most probable class of each row; see :meth:`predict`."""
+        if self.class_names is None:
+            raise ValueError("the model has no classes")
+        classes: NDArray[np.intp] = np.argmax(self.predict(X, threads=threads), axis=1)
+        return classes
+
+
+def _scaling(name: str, value: npt.ArrayLike | None, size: int) -> NDArray[np.float64] | None:
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are wanted")
+    if array.shape != (size,):
+        raise ValueError(f"{name} has shape {array.shape}, but ({size},) is wanted")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has values that are not finite")
+    if name.endswith("_scale") and not (array > 0).all():
+        raise ValueError(f"{name} has values that are not positive")
+    return array
+
+
+def _names(name: str, value: Sequence[str] | None, size: int) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} is a {type(value).__name__}, but a sequence of str is wanted")
+    if len(value) != size:
+        raise ValueError(f"{name} has {len(value)} names, but the network takes {size}")
+    for i, item in enumerate(value):
+        if not isinstance(item, str):
+            raise TypeError(f"{name}[{i}] is {item!r}, but a str is wanted")
+        try:
+            item.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name}[{i}] is {item!a}, which is not Unicode text") from None
+    if len(set(value)) < size:
+        raise ValueError(f"{name} has the same name twice")
+    return tuple(value)
+
+
+# ------------------------------------------------------------------------------------------- saving
+
+
+def save_model(path: str | os.PathLike[str], model: Model) -> None:
+    """Save a model.
+
+    The file appears whole or not at all: it is written beside its place under another name, and
+    then moved there. An older file of that name stays as it was if anything fails.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Ends in ``.safetensors`` for that format (package `safetensors`), in ``.npz`` or without a
+        suffix for NumPy's. The file has exactly this name.
+    model : Model
+
+    Raises
+    ------
+    ValueError
+        If the path has another suffix, names something that is not a file, or a value in
+        ``model.params`` is not finite.
+    OSError
+        If the file cannot be written.
+    ImportError
+        If `safetensors` is needed and not installed.
+    """
+    path = _checked_path(path)
+    if not isinstance(model, Model):
+        raise TypeError(f"model is a {type(model).__name__}, but a Model is wanted")
+    if not np.isfinite(model.params).all():  # they may have been changed since
+        raise ValueError("model.params has values that are not finite")
+    net = model.network
+    description = json.dumps(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "sizes": net.sizes,
+            "hidden": net.hidden,
+            "output": net.output,
+            "loss": net.loss,
+            "dtype": net.dtype.name,
+            "class_names": model.class_names,
+            "feature_names": model.feature_names,
+        },
+        ensure_ascii=False,
+    )
+    if len(description.encode()) > MAX_DESCRIPTION:
+        raise ValueError(f"the names in the model take more than {MAX_DESCRIPTION} bytes")
+    arrays: dict[str, NDArray[Any]] = {}
+    for i, layer in enumerate(net.layers(model.params)):
+        arrays[f"layers.{i}.weight"] = layer.weights
+        arrays[f"layers.{i}.bias"] = layer.bias
+    for name in SCALING:
+        if getattr(model, name) is not None:
+            arrays[name] = getattr(model, name)
+    # Little-endian on every machine, so that the file is the same everywhere.
+    arrays = {name: array.astype(array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+    if path.endswith(".safetensors"):
+        from safetensors.numpy import save
+
+        contents = save(arrays, {"bpcore": description})
+        with write_atomically(path) as file:
+            file.write(contents)
+    else:
+        arrays["description"] = np.frombuffer(description.encode(), np.uint8)
+        with write_atomically(path) as file:
+            np.savez(file, **cast(dict[str, Any], arrays))
+
+
+def check_save_path(path: str | os.PathLike[str]) -> None:
+    """Raise what :func:`save_model` would raise for this path, before there is a model to save.
+
+    A file is made in the folder and removed again; an existing file of that name is not touched.
+    """
+    path = _checked_path(path)
+    target, temporary = _places(path)
+    _require_regular(target)
+    with _named(path):
+        open(temporary, "xb").close()
+        os.unlink(temporary)
+
+
+def _checked_path(path: str | os.PathLike[str]) -> str:
+    path = os.fspath(path)
+    if not isinstance(path, str):
+        raise TypeError(f"path is {path!r}, but a str is wanted")
+    suffix = os.path.splitext(path)[1]
+    if suffix not in ("", *SUFFIXES):
+        raise ValueError(f"a model file ends in {' or '.join(SUFFIXES)}, but the path is {path!r}")
+    if suffix == ".safetensors":
+        _require_safetensors(path)
+    return path
+
+
+def _require_safetensors(path: str) -> None:
+    if importlib.util.find_spec("safetensors") is None:
+        raise ImportError(f"{path} needs the package safetensors, which is not installed (pip install safetensors)")
+
+
+@contextlib.contextmanager
+def write_atomically(path: str) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only when all is written.
+
+    Raises
+    ------
+    ValueError
+        If the path names something that is not a regular file.
+    OSError
+        If it cannot be written; nothing is left behind, and an older file stays.
+    """
+    target, temporary = _places(path)
+    _require_regular(target)
+    with _named(path), open(temporary, "xb") as opened:
+        try:
+            file = cast(BinaryIO, opened)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()  # Windows moves closed files only
+            os.replace(temporary, target)
+        except BaseException:
+            opened.close()
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def _places(path: str) -> tuple[str, str]:
+    """The file itself, where `path` is a link to it, and a new name beside it."""
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    # Cut, so that a name of full length leaves room.
+    return target, os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.tmp")
+
+
+def _require_regular(path: str) -> None:
+    # Moving a file onto /dev/null would replace the device.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path} is not a regular file")
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Let an OSError name the file that was asked for, not the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, os.strerror(error.errno), path) from error
+
+
+# ------------------------------------------------------------------------------------------ loading
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Load a model that :func:`save_model` wrote.
+
+    The format is told from the contents. No more memory is taken than a small multiple of the size
+    of the file, whatever the file claims.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not a model, is damaged, or was written by a later version.
+    OSError
+        If it cannot be opened.
+    ImportError
+        If `safetensors` is needed and not installed.
+    """
+    path = os.fspath(path)
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ModelFileError(f"{path} is not a regular file")
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(9)
+        file.seek(0)
+        try:
+            if start.startswith(b"PK\x03\x04"):
+                with zipfile.ZipFile(file) as archive:
+                    return _read_model(_NpzArrays(archive, size), size)
+            if start[8:] == b"{":
+                (length,) = struct.unpack("<Q", start[:8])
+                # It may hold the description, and a little for each array.
+                if length > min(size - 8, 3 * MAX_DESCRIPTION):
+                    raise ModelFileError(f"its header claims {length} bytes")
+                _require_safetensors(path)
+                from safetensors import SafetensorError, safe_open
+
+                try:
+                    with safe_open(path, framework="numpy") as tensors:
+                        return _read_model(_SafetensorsArrays(tensors), size)
+                except SafetensorError as error:
+                    raise ModelFileError(str(error)) from None
+            if start[:1] == b"\x80":
+                raise ModelFileError("it looks like a pickle, which is never read")
+            raise ModelFileError("neither .npz nor .safetensors" if size else "it is empty")
+        # All that zipfile, NumPy's header parser and json raise for bytes that make no sense.
+        except (
+            *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError),
+            *(RuntimeError, NotImplementedError, OverflowError, SyntaxError, Warning),
+            *(zipfile.BadZipFile, struct.error),
+        ) as error:
+            reason = str(error) if len(str(error)) < 300 else f"{str(error)[:300]} ..."
+            raise ModelFileError(f"{path} is not a sound model file: {reason}") from None
+
+
+class _Arrays(Protocol):
+    """The arrays of a file by name, and the text that describes them."""
+
+    names: frozenset[str]
+
+    def description(self) -> str: ...
+    def read(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """The array, or ModelFileError if it is not of that dtype and shape."""
+
+
+class _NpzArrays:
+    """Arrays of a ``.npz`` file, each member checked before it is read."""
+
+    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+        members = archive.infolist()
+        for member in members:
+            # What is stored as it is cannot be larger than the file: no zip bomb.
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+                raise ModelFileError(f"{member.filename!a} is compressed or encrypted")
+            if not 0 <= member.header_offset <= size:
+                raise ModelFileError(f"{member.filename!a} lies outside the file")
+        if sum(member.file_size for member in members) > size:
+            raise ModelFileError("its members claim more bytes than the file has")
+        self._archive = archive
+        self._members = {member.filename.removesuffix(".npy"): member for member in members}
+        if len(self._members) < len(members):
+            raise ModelFileError("two members have the same name")
+        self.names = frozenset(self._members) - {"description"}
+
+    def description(self) -> str:
+        if "description" not in self._members:
+            raise ModelFileError("it holds arrays, but not a model of bpcore")
+        member = self._members["description"]
+        if member.file_size > MAX_DESCRIPTION + 128:
+            raise ModelFileError(f"its description takes {member.file_size} bytes")
+        return self._read("description", np.dtype(np.uint8), None).tobytes().decode()
+
+    def read(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        return self._read(name, dtype, shape)
+
+    def _read(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...] | None) -> NDArray[Any]:
+        data = self._archive.read(self._members[name])  # checks the CRC, too
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):  # the others are for long or non-ASCII headers
+            raise ModelFileError(f"{name} has version {version} of the .npy format")
+        found_shape, fortran, found = np.lib.format.read_array_header_1_0(file)
+        shape = (len(data) - file.tell(),) if shape is None else shape
+        if fortran or found.newbyteorder("=") != dtype or found_shape != shape:
+            raise ModelFileError(f"{name} is {found} of shape {found_shape}, but {dtype} of shape {shape} is wanted")
+        if len(data) - file.tell() != math.prod(shape) * dtype.itemsize:
+            raise ModelFileError(f"{name} does not have the bytes of an array of shape {shape}")
+        return np.frombuffer(data, found, offset=file.tell()).reshape(shape)
+
+
+class _SafetensorsArrays:
+    """Arrays of a ``.safetensors`` file; the package has checked that each lies within the file."""
+
+    def __init__(self, tensors: Any) -> None:
+        self._tensors = tensors
+        self.names = frozenset(tensors.keys())
+
+    def description(self) -> str:
+        metadata: Mapping[str, str] | None = self._tensors.metadata()
+        if not metadata or "bpcore" not in metadata:
+            raise ModelFileError("it holds tensors, but not a model of bpcore")
+        return metadata["bpcore"]
+
+    def read(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        tensor = self._tensors.get_slice(name)
+        wanted = {"float32": "F32", "float64": "F64"}[dtype.name]
+        found, found_shape = tensor.get_dtype(), tuple(tensor.get_shape())
+        if found != wanted or found_shape != shape:
+            raise ModelFileError(f"{name} is {found} of shape {found_shape}, but {wanted} of shape {shape} is wanted")
+        array: NDArray[Any] = self._tensors.get_tensor(name)
+        return array
+
+
+def _read_model(arrays: _Arrays, size: int) -> Model:
+    """Build the model; anything amiss is a ModelFileError, TypeError, ValueError or KeyError."""
+    text = arrays.description()
+    if len(text) > MAX_DESCRIPTION:
+        raise ModelFileError(f"its description has {len(text)} characters")
+    about = json.loads(text)
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ModelFileError("it holds arrays, but not a model of bpcore")
+    version = about.get("version")
+    if type(version) is not int or version != VERSION:
+        raise ModelFileError(f"it has version {version!r} of the format, but {VERSION} is known")
+    sizes, hidden, dtype_name = (_field(about, key) for key in ("sizes", "hidden", "dtype"))
+    if not isinstance(sizes, list) or not all(type(n) is int and n > 0 for n in sizes):
+        raise ModelFileError("sizes are not positive integers")
+    if dtype_name not in ("float32", "float64"):
+        raise ModelFileError(f"dtype is {dtype_name!r}, but float32 or float64 is wanted")
+    dtype = np.dtype(dtype_name)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
+        shapes[f"layers.{i}.weight"] = (n_out, n_in)
+        shapes[f"layers.{i}.bias"] = (n_out,)
+    if sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize > size:
+        raise ModelFileError("sizes claim more parameters than the file holds")
+    unknown = arrays.names - shapes.keys() - set(SCALING)
+    missing = shapes.keys() - arrays.names
+    if unknown or missing:
+        name = min(missing or unknown)
+        raise ModelFileError(f"{name!a} is {'missing' if missing else 'not part of a model'}")
+    if not isinstance(hidden, list):  # Network would take a name, too
+        raise ModelFileError("hidden is not a list")
+    output, loss = str(_field(about, "output")), str(_field(about, "loss"))
+    net = Network(sizes, hidden, loss, output, dtype)
+
+    params = np.empty(net.n_parameters, dtype)
+    for i, layer in enumerate(net.layers(params)):
+        for part, view in (("weight", layer.weights), ("bias", layer.bias)):
+            name = f"layers.{i}.{part}"
+            view[...] = arrays.read(name, dtype, shapes[name])
+    n_in, n_out = sizes[0], sizes[-1]
+    scaling = {
+        name: arrays.read(name, np.dtype(np.float64), (n_in if "feature" in name else n_out,))
+        for name in SCALING
+        if name in arrays.names
+    }
+    return Model(
+        net,
+        params,
+        **scaling,
+        class_names=_field(about, "class_names"),
+        feature_names=_field(about, "feature_names"),
+    )
+
+
+def _field(about: Mapping[str, Any], key: str) -> Any:
+    if key not in about:
+        raise ModelFileError(f"its description has no {key!r}")
+    return about[key]

@@ -1,0 +1,503 @@
+"""The command from end to end: what it prints, what it writes, and that every error is one line and status 2."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.metadata
+import io
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import bpcore
+from bpcore.cli import main, problem
+from bpcore.data import load_digits
+from bpcore.model_file import load_model
+
+
+def words(arguments: tuple[object, ...]) -> list[str]:
+    """The arguments of a command line; a single one is cut at its spaces."""
+    return [str(word) for word in (arguments[0].split() if len(arguments) == 1 else arguments)]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """A function that runs the command in a folder of its own, and returns what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> str:
+        status = main(words(arguments))
+        out, err = capsys.readouterr()
+        assert (status, err) == (0, "")
+        assert out.isascii()
+        return out
+
+    return run
+
+
+@pytest.fixture
+def fails(capsys, monkeypatch, tmp_path):
+    """A function that runs the command, which must fail with one line that holds the message."""
+    monkeypatch.chdir(tmp_path)
+
+    def fails(message: str, *arguments: object) -> None:
+        before = set(os.listdir())
+        assert main(words(arguments)) == 2
+        out, err = capsys.readouterr()
+        assert err.startswith("bpcore: error: ")
+        assert err.endswith("\n")
+        assert err.count("\n") == 1
+        assert message in err
+        assert "Traceback" not in out + err
+        assert set(os.listdir()) == before
+
+    return fails
+
+
+def values(out: str) -> dict[str, str]:
+    """The labelled lines of a report."""
+    return {line[:14].strip(): line[15:] for line in out.splitlines() if not line.startswith(" ")}
+
+
+def table(text: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a CSV text."""
+    rows = list(csv.reader(io.StringIO(text)))
+    return rows[0], rows[1:]
+
+
+@pytest.fixture
+def flowers(tmp_path, rng):
+    """A CSV file of three kinds of points with a header, and its numbers and labels."""
+    kinds = np.array(["rose", "tulip", "lily, white"])
+    label = rng.integers(0, 3, 150)
+    X = rng.normal(size=(150, 2)) + 5 * np.array([[0, 0], [1, 0], [0, 1]])[label]
+    X *= [1, 1000]
+    with open(tmp_path / "flowers.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["length", "kind", "width"])
+        writer.writerows([repr(a), kinds[k], repr(b)] for (a, b), k in zip(X.tolist(), label))
+    return X, kinds[label]
+
+
+@pytest.fixture
+def line(tmp_path, rng):
+    """A CSV file without header whose last column is linear in the two others, far from zero."""
+    X = rng.normal(size=(200, 2)) * [3, 0.01] + [50, 7]
+    y = 1e4 + 20 * X[:, 0] - 3000 * X[:, 1]
+    np.savetxt(tmp_path / "line.csv", np.column_stack([X, y]), delimiter=";", fmt="%.17g")
+    return X, y
+
+
+# -------------------------------------------------------------------------------------------------------------- digits
+
+
+def test_digits_are_those_of_scikit_learn():
+    """The numbers of optdigits: shape, counts of the classes, first image, and the hash of all of them."""
+    X, y = load_digits()
+    assert (X.shape, X.dtype, y.shape, y.dtype) == ((1797, 64), np.uint8, (1797,), np.int64)
+    assert np.bincount(y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert (X.min(), X.max(), int(X.sum(dtype=np.int64))) == (0, 16, 561718)
+    assert X[0, :16].tolist() == [0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0]
+    assert hashlib.sha256(X.tobytes() + y.astype(np.uint8).tobytes()).hexdigest() == DIGITS_SHA256
+
+
+#: Of scikit-learn's ``load_digits()``: the bytes of ``data`` and of ``target``, both as uint8.
+DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_digits_are_learnt(run, backend, seed):
+    out = run("train", "--seed", seed)
+    found = values(out)
+    assert float(found["test accuracy"].split()[0]) >= 97
+    assert found["test accuracy"].endswith("of 359 rows)")
+    assert found["backend"] == backend
+    assert re.fullmatch(r"\d+\.\d\d s", found["time"])
+    assert 5 <= len(re.findall(r"^ +\d+ +[\d.]+ +[\d.]+ % +[\d.]+ %$", out, re.MULTILINE)) <= 10
+
+
+def test_the_reported_accuracy_is_that_of_the_saved_model(run, tmp_path):
+    out = run("train", "--epochs", 2, "--hidden", 16, "--seed", 5, "--save", "m.npz")
+    X, y = load_digits()
+    # The model is as good on all rows as the table of the last epoch says of both parts.
+    train, test = map(float, re.findall(r"^ +2 +\S+ +([\d.]+) % +([\d.]+) %$", out, re.MULTILINE)[0])
+    right = np.mean(load_model(tmp_path / "m.npz").classify(X) == y)
+    assert right == pytest.approx((train * 1438 + test * 359) / 1797 / 100, abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_file(run, tmp_path):
+    for name in ("a.npz", "b.npz"):
+        run("train", "--epochs", 2, "--hidden", 8, "--seed", 3, "--save", name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    run("train", "--epochs", 2, "--hidden", 8, "--seed", 4, "--save", "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() != (tmp_path / "b.npz").read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------------- own data
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error"])
+def test_classification(run, fails, flowers, suffix, loss):
+    X, kinds = flowers
+    arguments = ["train", "flowers.csv", "--target", "kind", "--save", f"m{suffix}", "--hidden", "8"]
+    if loss == "squared_error":
+        fails("squared_error takes numbers, but the target has 'lily, white'", *arguments, "--loss", loss)
+        return
+    out = run(*arguments, *(["--loss", loss] if loss else []))
+    assert float(values(out)["test accuracy"].split()[0]) > 90
+    assert values(out)["loss"] == f"cross_entropy ({'as asked for' if loss else 'the target is text'})"
+
+    header, rows = table(run("predict", f"m{suffix}", "flowers.csv", "--probabilities"))
+    names = ["lily, white", "rose", "tulip"]
+    assert header == ["prediction", *(f"probability_{name}" for name in names)]
+    found = np.array([row[1:] for row in rows], float)
+    model = load_model(f"m{suffix}")
+    assert model.feature_names == ("length", "width")
+    assert model.class_names == tuple(names)
+    scaled = ((X - model.feature_mean) / model.feature_scale).astype(np.float32)
+    expected = model.network.forward(model.params, scaled)
+    np.testing.assert_array_equal(found.astype(np.float32), expected)
+    assert [row[0] for row in rows] == [names[i] for i in expected.argmax(axis=1)]
+    assert np.mean([row[0] == kind for row, kind in zip(rows, kinds)]) > 0.9
+
+
+def test_columns_are_taken_by_name_or_place(run, fails, flowers, tmp_path):
+    X, _ = flowers
+    run("train", "flowers.csv", "--target", "1", "--epochs", 3, "--save", "m.npz")
+    expected = run("predict", "m.npz", "flowers.csv")
+    lines = [f"{b!r},x,{a!r}" for a, b in X.tolist()]
+    (tmp_path / "turned.csv").write_text("\n".join(["width,id,length", *lines]))
+    assert run("predict", "m.npz", "turned.csv") == expected
+    np.savetxt(tmp_path / "bare.csv", X, delimiter=",", fmt="%.17g")
+    assert run("predict", "m.npz", "bare.csv") == expected
+    np.save(tmp_path / "bare.npy", X)
+    assert run("predict", "m.npz", "bare.npy") == expected
+    np.savez(tmp_path / "bare.npz", X=X, y=np.zeros(len(X)))
+    assert run("predict", "m.npz", "bare.npz") == expected
+    np.save(tmp_path / "more.npy", np.insert(X, 0, np.nan, axis=1))
+    assert run("predict", "m.npz", "more.npy", "--target", 0) == expected
+    assert run("predict", "m.npz", "more.npy", "--drop", 0) == expected
+    fails("more.npy has 3 feature columns, but the model takes 2", "predict", "m.npz", "more.npy")
+    (tmp_path / "other.csv").write_text("length,height\n1,2\n")
+    fails("no column 'width', which the model takes", "predict", "m.npz", "other.csv")
+    assert run("predict", "m.npz", "flowers.csv", "--output", "out.csv") == ""
+    assert (tmp_path / "out.csv").read_bytes().decode() == expected
+
+
+@pytest.mark.parametrize("loss", [None, "squared_error", "huber", "absolute_error"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_regression(run, line, loss, dtype):
+    X, y = line
+    arguments = ["train", "line.csv", "--target", "-1", "--save", "m.npz", "--dtype", dtype]
+    out = run(*arguments, "--hidden", "none", "--l2", 0, *(["--loss", loss] if loss else []))
+    found = values(out)
+    assert float(found["test R^2"]) > 0.99
+    assert found["network"] == f"2-1, identity, {dtype}; 3 parameters"
+    header, rows = table(run("predict", "m.npz", "line.csv", "--target", 2))
+    assert header == ["prediction"]
+    predicted = np.array(rows, float)[:, 0]
+    assert np.corrcoef(predicted, y)[0, 1] > 0.99
+    assert abs(np.mean(predicted - y)) < np.std(y)  # in the units of y, which is far from zero
+    model = load_model("m.npz")
+    scaled = ((X - model.feature_mean) / model.feature_scale).astype(dtype)
+    expected = model.network.forward(model.params, scaled) * model.target_scale + model.target_mean
+    np.testing.assert_allclose(predicted, expected[:, 0], rtol=1e-8 if dtype == "float32" else 0)
+
+
+def test_regression_errors_are_in_the_units_of_the_target(run, line):
+    out = run("train line.csv --target 2 --epochs 5 --test-fraction 0 --save m.npz")
+    found = values(out)
+    predicted = np.array(table(run("predict", "m.npz", "line.csv", "--target", 2))[1], float)[:, 0]
+    error = predicted - line[1]
+    assert float(found["train RMSE"]) == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-4)
+    assert float(found["train MAE"]) == pytest.approx(np.mean(np.abs(error)), rel=1e-4)
+    assert float(found["train R^2"]) == pytest.approx(1 - np.var(line[1]) ** -1 * np.mean(error**2), abs=1e-3)
+    assert "test" not in out
+
+
+def test_counts(run, rng, tmp_path):
+    X = rng.normal(size=(400, 1))
+    np.savez(tmp_path / "d.npz", X=X, y=rng.poisson(np.exp(1 + X[:, 0])))
+    run("train d.npz --loss poisson --hidden none --l2 0 --learning-rate 0.01 --save m.npz")
+    predicted = np.array(table(run("predict", "m.npz", "d.npz"))[1], float)
+    np.testing.assert_allclose(predicted, np.exp(1 + X), rtol=0.4)
+
+
+def test_several_targets(run, rng, tmp_path):
+    X = rng.normal(size=(300, 2))
+    Y = X @ [[1, 2, 0], [0, 1, -50]] + [0, 10, 1000]
+    np.savez(tmp_path / "d.npz", X=X, y=Y)
+    out = run("train", "d.npz", "--hidden", "none", "--learning-rate", 0.01, "--l2", 0, "--save", "m.npz")
+    assert float(values(out)["test R^2"]) > 0.999
+    header, rows = table(run("predict", "m.npz", "d.npz"))
+    assert header == ["prediction_0", "prediction_1", "prediction_2"]
+    np.testing.assert_allclose(np.array(rows, float), Y, atol=0.5)
+
+
+def test_two_classes_with_one_output(run, rng, tmp_path):
+    X = rng.normal(size=(200, 2))
+    np.savetxt(tmp_path / "d.csv", np.column_stack([X, np.where(X.sum(axis=1) > 0, 3, -1.5)]), delimiter=",")
+    out = run("train d.csv --target 2 --loss binary_cross_entropy --hidden 8 --save m.npz")
+    assert float(values(out)["test accuracy"].split()[0]) > 90
+    header, rows = table(run("predict m.npz d.csv --target 2 --probabilities"))
+    assert header == ["prediction", "probability_-1.5", "probability_3"]
+    for label, low, high in rows:
+        assert float(low) + float(high) == pytest.approx(1, abs=1e-6)
+        assert label == ("3" if float(high) > float(low) else "-1.5")
+
+
+@pytest.mark.parametrize(
+    ("target", "loss"),
+    [
+        ([0, 1, 2, 1] * 6, "cross_entropy"),
+        ([0, 1, 2, 1.5] * 6, "squared_error"),
+        (range(20), "cross_entropy"),
+        (range(21), "squared_error"),
+        (["1", "2", "x"] * 6, "cross_entropy"),
+    ],
+)
+def test_the_loss_is_chosen_by_the_target(run, tmp_path, target, loss):
+    (tmp_path / "d.csv").write_text("\n".join(f"{i},{y}" for i, y in enumerate(target)))
+    assert values(run("train", "d.csv", "--target", 1, "--epochs", 1))["loss"].startswith(loss)
+
+
+def test_class_names_are_sorted_as_what_they_are():
+    chosen = problem.choose_problem(np.array([10.0, 9, 0.5, 10]), "cross_entropy")
+    assert chosen.class_names == ("0.5", "9", "10")
+    assert chosen.targets.tolist() == [2, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("--optimizer adam --learning-rate 0.01", "adam, learning rate 0.01, l2 0.0005, 1 epoch, batches of 32"),
+        ("--optimizer sgd --batch-size 5000", "sgd, learning rate 0.1, l2 0.0005, 1 epoch, batches of 1438"),
+        ("--optimizer momentum --l2 0", "momentum, learning rate 0.01, l2 0, 1 epoch, batches of 32"),
+        ("--optimizer nesterov --momentum 0.5", "nesterov, learning rate 0.01, l2 0.0005, 1 epoch, batches of 32"),
+    ],
+)
+def test_optimizers(run, arguments, line):
+    out = run("train", "--epochs", 1, "--hidden", "8", "--threads", 1, *arguments.split())
+    assert values(out)["training"] == line
+
+
+def test_momentum_matters(run, tmp_path):
+    contents = []
+    for optimizer in ("sgd", "momentum", "nesterov"):
+        run("train", "--epochs", 1, "--hidden", 4, "--optimizer", optimizer, "--learning-rate", 0.01, "--save", "m.npz")
+        contents.append((tmp_path / "m.npz").read_bytes())
+    run("train --epochs 1 --hidden 4 --optimizer sgd --momentum 0.9 --learning-rate 0.01 --save m.npz")
+    assert contents[1] == (tmp_path / "m.npz").read_bytes()
+    assert len(set(contents)) == 3
+
+
+def test_network_arguments(run):
+    out = run("train --epochs 1 --hidden 8,4 --activation tanh,silu --dtype float64")
+    assert values(out)["network"] == "64-8-4-10, tanh, silu, softmax, float64; 606 parameters"
+    out = run("train --epochs 1 --hidden 8,4 --activation gelu")
+    assert values(out)["network"] == "64-8-4-10, gelu, softmax, float32; 606 parameters"
+
+
+def test_patience(run):
+    out = run("train --hidden none --learning-rate 0.1 --patience 2 --epochs 200")
+    assert re.search(r"1294 for training, 144 to stop early, 359 held out", out)
+    last, best = map(int, re.search(r"after epoch (\d+); epoch (\d+) is kept", out).groups())
+    assert last == best + 2 < 200
+
+
+def test_no_scale(run, tmp_path):
+    run("train", "--no-scale", "--epochs", 1, "--hidden", 4, "--save", "m.npz")
+    assert load_model(tmp_path / "m.npz").feature_mean is None
+
+
+def test_constant_columns_are_not_blown_up(run, rng, tmp_path):
+    X = np.column_stack([np.full(50, 0.1), rng.normal(size=50)])
+    np.savez(tmp_path / "d.npz", X=X, y=X[:, 1])
+    run("train", "d.npz", "--epochs", 1, "--save", "m.npz")
+    model = load_model(tmp_path / "m.npz")
+    assert model.feature_scale[0] == 1
+    assert abs(model.feature_mean[0] - 0.1) < 1e-12
+
+
+@pytest.mark.parametrize("fraction", [0, 0.1, 0.5])
+def test_held_out_rows_keep_the_shares_of_the_classes(fraction):
+    from bpcore.cli.train import _split
+
+    labels = np.repeat([0, 1, 2], [10, 40, 150])
+    rows = _split(problem.Problem("cross_entropy", labels, ("a", "b", "c"), 3, ""), fraction, True, seed=1)
+    parts = [rows.train, rows.validation, rows.test]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(200))
+    assert np.bincount(labels[rows.test], minlength=3).tolist() == [10 * fraction, 40 * fraction, 150 * fraction]
+
+
+def test_interruption(capsys, monkeypatch, tmp_path):
+    """Ctrl-C in training keeps what was learnt, says so, and tells the shell."""
+    monkeypatch.chdir(tmp_path)
+    step = bpcore.Adam.step
+
+    def interrupted(self, params, grad):
+        if self.steps == 100:
+            raise KeyboardInterrupt
+        return step(self, params, grad)
+
+    monkeypatch.setattr(bpcore.Adam, "step", interrupted)
+    assert main(["train", "--hidden", "8", "--save", "m.npz"]) == 130
+    out, err = capsys.readouterr()
+    assert values(out)["stopped"] == "interrupted after 2 whole epochs"
+    assert err == ""
+    assert load_model("m.npz").network.sizes == (64, 8, 10)
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("the following arguments are required: command", ""),
+        ("invalid choice: 'learn'", "learn"),
+        ("unrecognized arguments: --nix", "info --nix"),
+        ("argument --epochs: '0', but a whole number of at least 1", "train --epochs 0"),
+        ("argument --epochs: '1.5'", "train --epochs 1.5"),
+        ("argument --batch-size: '-3'", "train --batch-size -3"),
+        ("argument --hidden: '0', but a whole number", "train --hidden 64,0"),
+        ("argument --hidden: ''", "train --hidden 64,,32"),
+        ("argument --activation: 'step', but one of identity, ", "train --activation step"),
+        ("argument --activation: 'softmax'", "train --activation softmax"),
+        ("--activation has 2 names, but there are 1 hidden layers", "train --activation relu,tanh"),
+        ("argument --loss: invalid choice: 'x'", "train --loss x"),
+        ("argument --optimizer: invalid choice: 'x'", "train --optimizer x"),
+        ("argument --learning-rate: '0', but a number above 0", "train --learning-rate 0"),
+        ("argument --learning-rate: 'nan'", "train --learning-rate nan"),
+        ("argument --learning-rate: 'inf'", "train --learning-rate inf"),
+        ("argument --momentum: '1', but a number of at least 0 and below 1", "train --momentum 1"),
+        ("--momentum does not go with --optimizer adam", "train --momentum 0.5"),
+        ("argument --l2: '-1'", "train --l2 -1"),
+        ("argument --test-fraction: '1'", "train --test-fraction 1"),
+        ("argument --seed: '-1'", "train --seed -1"),
+        ("argument --threads: '0'", "train --threads 0"),
+        ("--target needs a data file", "train --target 3"),
+        ("--target says which column of flowers.csv", "train flowers.csv"),
+        ("--target says which column it is", "train X.npz"),
+        ("nix.csv: No such file or directory", "train nix.csv --target 1"),
+        ("nix.npz: No such file or directory", "predict nix.npz flowers.csv"),
+        ("flowers.csv has no column 'color'", "train flowers.csv --target color"),
+        ("row 1 (line 2), column 1 'kind': 'lily, white' is not a number", "train flowers.csv --target length"),
+        ("the target has one class only, '3'", "train one.csv --target 1"),
+        (
+            "binary_cross_entropy takes two classes, but the target has 3",
+            "train flowers.csv --target kind --loss binary_cross_entropy",
+        ),
+        ("another value in each of its 30 rows", "train many.csv --target 1 --loss cross_entropy"),
+        ("poisson takes counts, but the target has -3", "train many.csv --target 2 --loss poisson"),
+        ("there is 1 row, too few to hold one out", "train row.csv --target 1 --loss squared_error"),
+        ("feature 0 has values too large to be scaled", "train large.csv --target 1 --loss squared_error"),
+        ("X[0, 0] is not finite as float32", "train large.csv --target 1 --loss squared_error --no-scale"),
+        ("flowers.csv is not a sound model file: neither", "predict flowers.csv flowers.csv"),
+        ("needs classes, but line.npz predicts numbers", "predict line.npz line.csv --probabilities"),
+        ("line.csv has 3 feature columns, but the model takes 2", "predict line.npz line.csv"),
+        ("--output line.csv would overwrite what is read", "predict line.npz line.csv --target 2 --output line.csv"),
+        ("--output line.npz would overwrite what is read", "predict line.npz line.csv --target 2 --output line.npz"),
+        ("nix/out.csv: No such file or directory", "predict line.npz line.csv --target 2 --output nix/out.csv"),
+        ("--save X.npz would overwrite the data", "train X.npz --target 0 --save X.npz"),
+        ("the cost is ", "train line.csv --target 2 --no-scale --learning-rate 1e20 --optimizer sgd"),
+    ],
+)
+def test_errors_are_one_line(fails, run, flowers, line, tmp_path, message, arguments):
+    np.savez(tmp_path / "X.npz", X=np.random.default_rng(0).normal(size=(9, 2)))
+    (tmp_path / "one.csv").write_text("1,3\n2,3\n")
+    (tmp_path / "row.csv").write_text("1,3\n")
+    (tmp_path / "large.csv").write_text("1e308,1\n-1e308,2\n1e308,3\n")
+    (tmp_path / "many.csv").write_text("".join(f"{i},{i},{i * 7 - 3}\n" for i in range(30)))
+    if "line.npz" in arguments:
+        run("train line.csv --target 2 --epochs 1 --save line.npz")
+    fails(message, arguments)
+
+
+@pytest.mark.parametrize("path", ["nix/m.npz", "m.pkl", "folder.npz", "m.npz/m.npz"])
+def test_the_save_path_is_checked_before_the_work(fails, capsys, monkeypatch, tmp_path, path):
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "m.npz").touch()
+    monkeypatch.setattr("bpcore.cli.train.run_training", lambda *_, **__: pytest.fail("trained"))
+    fails(path, "train", "--save", path)
+
+
+def test_a_missing_package_is_one_line(fails, monkeypatch):
+    monkeypatch.setattr("bpcore.model_file.importlib.util.find_spec", lambda name: None)
+    fails("needs the package safetensors", "train", "--save", "m.safetensors")
+
+
+def test_missing_values_are_refused_with_row_and_column(fails, tmp_path):
+    (tmp_path / "d.csv").write_text("a,b,y\n1,2,x\n3,?,y\n")
+    fails("d.csv, row 2 (line 3), column 1 'b': missing value", "train", "d.csv", "--target", "y")
+
+
+def test_memory_that_is_not_there(fails, tmp_path):
+    fails("", "train", "--hidden", 10**12, "--epochs", 1)
+    with open(tmp_path / "d.npy", "wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (1 << 44, 2)}
+        np.lib.format.write_array_header_1_0(file, header)
+    fails("", "train", "d.npy", "--target", 0)
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(fails, tmp_path):
+    (tmp_path / "d.csv").write_text("a,\x1b[2J\n1,2\n", encoding="utf-8")
+    fails("'\\x1b[2J'", "train", "d.csv", "--target", "y")
+    fails("\\x1b[31m", "train", "\x1b[31m\n.csv", "--target", "y")
+
+
+# ----------------------------------------------------------------------------------------------- info, and as a program
+
+
+def test_info(run, backend):
+    found = values(run("info"))
+    assert found["bpcore"] == bpcore.__version__
+    assert found["NumPy"] == np.__version__
+    assert found["backend"].startswith(backend + " (")
+    assert found["available"].split(", ") == bpcore.available_backends()
+    assert int(found["threads"]) >= 1
+    assert found["safetensors"] == importlib.metadata.version("safetensors")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["predict", "--help"], ["--version"]])
+def test_help(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    assert "bpcore" in capsys.readouterr().out
+
+
+def program(*arguments: str, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bpcore", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def test_as_a_program(tmp_path):
+    with program("train", "--epochs", "1", "--hidden", "4", "--save", "m.npz", cwd=tmp_path) as process:
+        out, err = process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert b"test accuracy" in out
+    with program("train", "nix.csv", cwd=tmp_path) as process:
+        out, err = process.communicate()
+    assert (process.returncode, out) == (2, b"")
+    assert err.decode().splitlines() == ["bpcore: error: --target says which column of nix.csv is to be predicted"]
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    """As in ``bpcore predict MODEL DATA | head``."""
+    with program("train", "--epochs", "1", "--hidden", "none", "--save", "m.npz", cwd=tmp_path) as process:
+        process.communicate()
+    np.save(tmp_path / "X.npy", np.tile(load_digits()[0], (20, 1)))
+    with program("predict", "m.npz", "X.npy", "--probabilities", cwd=tmp_path) as process:
+        assert process.stdout.readline().startswith(b"prediction,probability_0,")
+        process.stdout.close()
+        err = process.stderr.read()
+    assert err == b""
+    assert process.returncode == 1

@@ -1,0 +1,569 @@
+"""A saved model comes back bit for bit; a damaged or hostile file gives a ModelFileError and nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import re
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import bpcore
+from bpcore import model_file
+from bpcore.model_file import Model, ModelFileError, check_save_path, load_model, save_model
+from bpcore.network import MATCHING_OUTPUT
+
+SUFFIXES = (".npz", ".safetensors")
+
+
+def classifier(dtype: str = "float32") -> Model:
+    net = bpcore.Network([4, 6, 5, 3], hidden=["relu", "tanh"], loss="cross_entropy", dtype=dtype)
+    return Model(
+        net,
+        net.initialize(seed=1),
+        feature_mean=np.arange(4.0),
+        feature_scale=np.arange(1.0, 5.0),
+        class_names=("a", "ö, \n", "\U0001f600"),
+        feature_names=("w", "", 'x"', "z"),
+    )
+
+
+def regressor(dtype: str = "float64") -> Model:
+    net = bpcore.Network([2, 3, 2], "gelu", "squared_error", "softplus", dtype)
+    return Model(net, net.initialize(seed=2), target_mean=[1.0, -2.0], target_scale=[3.0, 0.5])
+
+
+MODELS = {
+    "classifier": classifier,
+    "regressor": regressor,
+    "plain": lambda: Model(n := bpcore.Network([3, 1]), n.initialize(seed=3)),
+    "binary": lambda: Model(
+        n := bpcore.Network([2, 1], loss="binary_cross_entropy"),
+        n.initialize(seed=4),
+        class_names=["no", "yes"],
+    ),
+}
+
+
+@pytest.fixture(params=SUFFIXES)
+def path(request, tmp_path) -> str:
+    return str(tmp_path / f"model{request.param}")
+
+
+@pytest.fixture(params=MODELS)
+def model(request) -> Model:
+    return MODELS[request.param]()
+
+
+# --------------------------------------------------------------------------------------------------------- the model
+
+
+def test_predictions_are_the_forward_pass_between_the_scalings(rng):
+    X = rng.normal(size=(7, 4))
+    model = classifier()
+    scaled = ((X - [0, 1, 2, 3]) / [1, 2, 3, 4]).astype(np.float32)
+    expected = model.network.forward(model.params, scaled)
+    np.testing.assert_array_equal(model.predict(X), expected)
+    np.testing.assert_array_equal(model.classify(X), expected.argmax(axis=1))
+    model = regressor()
+    expected = model.network.forward(model.params, X[:, :2]) * [3.0, 0.5] + [1.0, -2.0]
+    np.testing.assert_array_equal(model.predict(X[:, :2]), expected)
+
+
+def test_a_sigmoid_gives_both_probabilities(rng):
+    model, X = MODELS["binary"](), rng.normal(size=(5, 2))
+    a = model.network.forward(model.params, X)
+    np.testing.assert_array_equal(model.predict(X), np.column_stack([1 - a[:, 0], a[:, 0]]))
+    np.testing.assert_array_equal(model.classify(X), a[:, 0] > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"network": None}, TypeError, "network is a NoneType"),
+        ({"params": [1.0]}, TypeError, "params is [1.0], but an array of float32"),
+        ({"params": np.zeros(83)}, TypeError, "params is an array of float64"),
+        ({"params": np.zeros(3, "f4")}, ValueError, "params has shape (3,)"),
+        ({"params": np.full(83, np.nan, "f4")}, ValueError, "params has values that are not finite"),
+        ({"feature_mean": None}, ValueError, "feature_mean and feature_scale go together"),
+        ({"feature_scale": np.ones(3)}, ValueError, "feature_scale has shape (3,), but (4,)"),
+        ({"feature_scale": [1, 0, 1, 1]}, ValueError, "feature_scale has values that are not positive"),
+        ({"feature_scale": [1, -1, 1, 1]}, ValueError, "feature_scale has values that are not positive"),
+        ({"feature_mean": [1, np.inf, 1, 1]}, ValueError, "feature_mean has values that are not finite"),
+        ({"feature_mean": list("abcd")}, TypeError, "feature_mean has dtype <U1"),
+        ({"target_mean": np.ones(3), "target_scale": np.ones(3)}, ValueError, "do not go together"),
+        ({"class_names": ["a", "b"]}, ValueError, "class_names has 2 names, but the network takes 3"),
+        ({"class_names": "abc"}, TypeError, "class_names is a str"),
+        ({"class_names": {"a", "b", "c"}}, TypeError, "class_names is a set"),
+        ({"class_names": ["a", "b", 3]}, TypeError, "class_names[2] is 3, but a str"),
+        ({"class_names": ["a", "b", "b"]}, ValueError, "class_names has the same name twice"),
+        ({"class_names": ["a", "b", "\ud800"]}, ValueError, "class_names[2] is '\\ud800', which is not"),
+        ({"feature_names": ["a"]}, ValueError, "feature_names has 1 names, but the network takes 4"),
+    ],
+)
+def test_what_does_not_fit_the_network_is_refused(change, kind, message):
+    model = classifier()
+    fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
+    with pytest.raises(kind, match=re.escape(message)):
+        Model(**(fields | change))
+
+
+def test_class_names_need_probabilities():
+    net = bpcore.Network([2, 2])
+    with pytest.raises(ValueError, match="class_names do not fit 2 outputs of identity"):
+        Model(net, net.initialize(0), class_names=["a", "b"])
+    with pytest.raises(ValueError, match="has no classes"):
+        Model(net, net.initialize(0)).classify(np.ones((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("X", "kind", "message"),
+    [
+        (np.ones(4), ValueError, "X has shape (4,), but the network takes (rows, 4)"),
+        (np.ones((2, 3)), ValueError, "X has shape (2, 3)"),
+        ([["a"] * 4], TypeError, "X has dtype <U1"),
+        ([[1, 2, np.nan, 3]], ValueError, "X[0, 2] is not finite as float32"),
+        ([[1, 2, 3, 4], [1e300, 2, 3, 4]], ValueError, "X[1, 0] is not finite as float32"),
+    ],
+)
+def test_bad_input_is_refused(X, kind, message):
+    with pytest.raises(kind, match=re.escape(message)):
+        classifier().predict(X)
+
+
+# ------------------------------------------------------------------------------------------------------- there and back
+
+
+def test_round_trip(path, model, rng):
+    save_model(path, model)
+    loaded = load_model(path)
+    assert loaded.network == model.network
+    assert loaded.params.dtype == model.params.dtype
+    assert loaded.params.tobytes() == model.params.tobytes()
+    for name in ("feature_mean", "feature_scale", "target_mean", "target_scale"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name), strict=True)
+    assert loaded.class_names == model.class_names
+    assert loaded.feature_names == model.feature_names
+    X = rng.normal(size=(5, model.network.sizes[0]))
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+@pytest.mark.parametrize("loss", MATCHING_OUTPUT)
+def test_every_loss_comes_back(path, loss):
+    net = bpcore.Network([2, 3, 2], "elu", loss)
+    save_model(path, Model(net, net.initialize(0)))
+    assert load_model(path).network == net
+
+
+def test_the_arrays_are_open_to_other_programs(tmp_path):
+    model = classifier()
+    save_model(tmp_path / "m.npz", model)
+    save_model(tmp_path / "m.safetensors", model)
+    tensors = safetensors.numpy.load_file(tmp_path / "m.safetensors")
+    with np.load(tmp_path / "m.npz", allow_pickle=False) as arrays:
+        assert {*arrays.files} == {*tensors, "description"}
+        for i, layer in enumerate(model.network.layers(model.params)):
+            for found in (arrays, tensors):
+                np.testing.assert_array_equal(found[f"layers.{i}.weight"], layer.weights)
+                np.testing.assert_array_equal(found[f"layers.{i}.bias"], layer.bias)
+        assert json.loads(arrays["description"].tobytes())["class_names"] == list(model.class_names)
+
+
+def test_the_same_model_gives_the_same_bytes(path, model):
+    save_model(path, model)
+    first = Path(path).read_bytes()
+    save_model(path, load_model(path))
+    assert Path(path).read_bytes() == first
+
+
+def test_other_byte_order_is_read(tmp_path):
+    model = classifier()
+    save_model(tmp_path / "m.npz", model)
+    with np.load(tmp_path / "m.npz") as arrays:
+        swapped = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in arrays.items()}
+    np.savez(tmp_path / "swapped.npz", **swapped)
+    loaded = load_model(tmp_path / "swapped.npz")
+    assert loaded.params.dtype.isnative
+    np.testing.assert_array_equal(loaded.params, model.params)
+
+
+def test_the_format_is_told_from_the_contents(tmp_path, path):
+    save_model(path, classifier())
+    os.replace(path, tmp_path / "model.bin")
+    assert load_model(tmp_path / "model.bin").network == classifier().network
+
+
+def test_a_path_without_suffix_is_npz_of_that_very_name(tmp_path):
+    save_model(tmp_path / "model", classifier())
+    assert os.listdir(tmp_path) == ["model"]
+    assert zipfile.is_zipfile(tmp_path / "model")
+    load_model(tmp_path / "model")
+
+
+# -------------------------------------------------------------------------------------------------------------- saving
+
+
+def test_saving_is_atomic(path, tmp_path, monkeypatch):
+    """Whatever fails, the old file stays and no other is left."""
+    save_model(path, classifier())
+    before = Path(path).read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device", "somewhere")
+
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(model_file.os, name, fail)
+            with pytest.raises(OSError, match=r"No space left on device: .*model\."):
+                save_model(path, regressor())
+        assert os.listdir(tmp_path) == [os.path.basename(path)]
+        assert Path(path).read_bytes() == before
+
+    with monkeypatch.context() as patch:  # Ctrl-C while bytes are being written
+        patch.setattr(model_file.os, "fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            save_model(path, regressor())
+    assert os.listdir(tmp_path) == [os.path.basename(path)]
+    save_model(path, regressor())
+    assert load_model(path).network == regressor().network
+
+
+def test_a_link_is_followed(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    real = tmp_path / "there" / "real.npz"
+    # Windows lets few users make links; what is tested is which name is written.
+    monkeypatch.setattr(model_file.os.path, "realpath", lambda path: str(real))
+    save_model(tmp_path / "link.npz", classifier())
+    assert os.listdir(tmp_path / "there") == ["real.npz"]
+    assert os.listdir(tmp_path) == ["there"]
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "model.npy", "model.v1", "model.NPZ"])
+def test_other_suffixes_are_refused(tmp_path, name):
+    for call in (check_save_path, lambda path: save_model(path, classifier())):
+        with pytest.raises(ValueError, match=r"ends in \.npz or \.safetensors, but the path is"):
+            call(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_bad_places_are_refused(tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    for call in (check_save_path, lambda path: save_model(path, classifier())):
+        with pytest.raises(ValueError, match="is not a regular file"):
+            call(tmp_path / "folder.npz")
+        with pytest.raises(FileNotFoundError, match=r"nix.model\.npz"):
+            call(tmp_path / "nix" / "model.npz")
+        with pytest.raises(TypeError):
+            call(3.5)
+        with pytest.raises(TypeError, match="path is b'model.npz'"):
+            call(b"model.npz")
+    assert os.listdir(tmp_path) == ["folder.npz"]
+
+
+def test_the_check_leaves_everything_as_it_was(tmp_path):
+    path = tmp_path / "model.npz"
+    check_save_path(path)
+    assert os.listdir(tmp_path) == []
+    path.write_text("old")
+    check_save_path(path)
+    assert os.listdir(tmp_path) == ["model.npz"]
+    assert path.read_text() == "old"
+
+
+def test_without_the_package_safetensors(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    save_model(path, classifier())
+    monkeypatch.setattr(model_file.importlib.util, "find_spec", lambda name: None)
+    for call in (check_save_path, lambda path: save_model(path, classifier()), load_model):
+        with pytest.raises(ImportError, match=r"needs the package safetensors, which is not installed"):
+            call(path)
+    save_model(tmp_path / "model.npz", classifier())
+
+
+def test_what_is_saved_can_be_read(tmp_path):
+    model = classifier()
+    with pytest.raises(TypeError, match="model is a ndarray"):
+        save_model(tmp_path / "m.npz", model.params)
+    model.params[5] = np.inf
+    with pytest.raises(ValueError, match="values that are not finite"):
+        save_model(tmp_path / "m.npz", model)
+    assert os.listdir(tmp_path) == []
+
+
+# ------------------------------------------------------------------------------------------------- damaged and hostile
+
+
+def refused(path: str | os.PathLike[str], message: str = "") -> None:
+    """Loading raises a ModelFileError that names the file."""
+    with pytest.raises(ModelFileError, match=re.escape(message) or None) as caught:
+        load_model(path)
+    assert os.fspath(path) in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def parts(suffix: str, tmp_path) -> tuple[dict, dict[str, np.ndarray]]:
+    """Description and arrays of a sound file."""
+    save_model(tmp_path / "sound.npz", classifier())
+    with np.load(tmp_path / "sound.npz") as loaded:
+        arrays = dict(loaded)
+    return json.loads(arrays.pop("description").tobytes()), arrays
+
+
+def write(path: str, description: object, arrays: dict[str, np.ndarray]) -> None:
+    """A file of either format with this description (text if not JSON), whatever it says."""
+    text = description if isinstance(description, str) else json.dumps(description)
+    if path.endswith(".npz"):
+        np.savez(path, description=np.frombuffer(text.encode(), np.uint8), **arrays)
+    else:
+        safetensors.numpy.save_file(arrays, path, {"bpcore": text})
+
+
+def test_the_helper_writes_a_sound_file(path, tmp_path):
+    write(path, *parts(path, tmp_path))
+    assert load_model(path).network == classifier().network
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "it holds arrays, but not a model of bpcore"),
+        ({"version": 2}, "version 2 of the format, but 1 is known"),
+        ({"version": True}, "version True"),
+        ({"version": None}, "version None"),
+        ({"sizes": [4, 6, 5]}, ""),
+        ({"sizes": [4, 6, 5, 4]}, "layers.2.weight is"),
+        ({"sizes": [4, 6, 5, 0]}, "sizes are not positive integers"),
+        ({"sizes": [4, 6, 5, -3]}, "sizes are not positive integers"),
+        ({"sizes": [4, 6, 5.0, 3]}, "sizes are not positive integers"),
+        ({"sizes": [4, 6, True, 3]}, "sizes are not positive integers"),
+        ({"sizes": "4653"}, "sizes are not positive integers"),
+        ({"sizes": []}, ""),
+        ({"sizes": [4]}, ""),
+        ({"sizes": [4, 6, 10**9, 3]}, "sizes claim more parameters than the file holds"),
+        ({"sizes": [4, 6, 10**400, 3]}, "sizes claim more parameters than the file holds"),
+        ({"hidden": ["relu", "step"]}, "hidden[1] is 'step'"),
+        ({"hidden": ["relu"]}, "hidden names 1 activations"),
+        ({"hidden": "relu"}, "hidden is not a list"),
+        ({"hidden": [["relu"], {}]}, "hidden[0] is ['relu']"),
+        ({"output": "step"}, "output is 'step'"),
+        ({"output": None}, "output is 'None'"),
+        ({"loss": "cross"}, "loss is 'cross'"),
+        ({"loss": 1}, "loss is '1'"),
+        ({"loss": "poisson"}, ""),
+        ({"dtype": "float16"}, "dtype is 'float16', but float32 or float64 is wanted"),
+        ({"dtype": "float64"}, ""),
+        ({"dtype": "O"}, "dtype is 'O'"),
+        ({"dtype": ["f4"]}, "dtype is ['f4']"),
+        ({"class_names": ["a", "b"]}, "class_names has 2 names, but the network takes 3"),
+        ({"class_names": ["a", "b", 3]}, "class_names[2] is 3"),
+        ({"class_names": {"a": 1}}, "class_names is a dict"),
+        ({"class_names": ["a", "b", "\ud800"]}, "is not Unicode text"),
+        ({"feature_names": ["a"] * 4}, "feature_names has the same name twice"),
+        ({"feature_names": ["a"] * 10**5}, "feature_names has 100000 names"),
+        ({"feature_names": 7}, "feature_names is a int"),
+        ({"hidden": ["relu", "x" * 10**6]}, "hidden[1] is 'xxx"),
+    ],
+)
+def test_false_descriptions(path, tmp_path, change, message):
+    description, arrays = parts(path, tmp_path)
+    write(path, description | change, arrays)
+    refused(path, message)
+
+
+@pytest.mark.parametrize("key", ["sizes", "hidden", "output", "loss", "dtype", "class_names", "feature_names"])
+def test_gaps_in_the_description(path, tmp_path, key):
+    description, arrays = parts(path, tmp_path)
+    del description[key]
+    write(path, description, arrays)
+    refused(path, f"its description has no '{key}'")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", "{", "NaN", '"' * 9, "[" * 100_000, '{"format": 1' + "0" * 5000 + "}"]
+)
+def test_descriptions_that_are_no_description(path, tmp_path, text):
+    write(path, text, parts(path, tmp_path)[1])
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("layers.0.weight", None, "'layers.0.weight' is missing"),
+        ("layers.2.bias", None, "'layers.2.bias' is missing"),
+        ("layers.3.bias", np.zeros(3, "f4"), "'layers.3.bias' is not part of a model"),
+        ("layers.1.bias", np.zeros(4, "f4"), "layers.1.bias is"),
+        ("layers.1.bias", np.zeros((5, 1), "f4"), "layers.1.bias is"),
+        ("layers.1.bias", np.zeros(5, "f8"), "layers.1.bias is"),
+        ("layers.1.bias", np.zeros(5, "i4"), "layers.1.bias is"),
+        ("layers.1.bias", np.full(5, np.nan, "f4"), "params has values that are not finite"),
+        ("layers.1.bias", np.full(5, np.inf, "f4"), "params has values that are not finite"),
+        ("feature_mean", None, "feature_mean and feature_scale go together"),
+        ("feature_mean", np.zeros(3), "feature_mean is"),
+        ("feature_mean", np.zeros(4, "f4"), "feature_mean is"),
+        ("feature_mean", np.full(4, np.nan), "feature_mean has values that are not finite"),
+        ("feature_scale", np.zeros(4), "feature_scale has values that are not positive"),
+        ("feature_scale", -np.ones(4), "feature_scale has values that are not positive"),
+        ("feature_scale", np.full(4, np.inf), "feature_scale has values that are not finite"),
+        ("target_scale", np.ones(3), "target_mean and target_scale go together"),
+    ],
+)
+def test_false_arrays(path, tmp_path, name, array, message):
+    description, arrays = parts(path, tmp_path)
+    arrays.pop(name, None)
+    write(path, description, arrays if array is None else arrays | {name: array})
+    refused(path, message)
+
+
+def test_files_that_are_no_model(path, tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "run"),)
+
+    for contents, message in {
+        b"": "it is empty",
+        b"x": "neither .npz nor .safetensors",
+        b"a,b\n1,2\n" * 100: "neither .npz nor .safetensors",
+        b"\x93NUMPY\x01\x00": "neither",
+        pickle.dumps(Malicious()): "it looks like a pickle, which is never read",
+        b"PK\x03\x04": "is not a zip file",
+        b"PK\x05\x06" + bytes(18): "neither",
+        struct.pack("<Q", 10) + b"{": "its header claims 10 bytes",
+        struct.pack("<Q", 2**64 - 1) + b"{": "its header claims 18446744073709551615 bytes",
+        struct.pack("<Q", 2) + b"{}": "it holds tensors, but not a model of bpcore",
+        struct.pack("<Q", 2) + b"{]": "",
+        bytes(8) + b"{}": "",
+    }.items():
+        Path(path).write_bytes(contents)
+        refused(path, message)
+
+    np.savez(tmp_path / "objects.npz", description=np.array([Malicious()], object))
+    refused(tmp_path / "objects.npz")
+    description, arrays = parts(path, tmp_path)
+    bias = np.array([Malicious()] * 5, object)
+    write(str(tmp_path / "objects.npz"), description, arrays | {"layers.1.bias": bias})
+    refused(tmp_path / "objects.npz", "layers.1.bias is object of shape (5,)")
+    assert not (tmp_path / "run").exists()
+
+    np.savez(tmp_path / "data.npz", X=np.ones((2, 2)))
+    refused(tmp_path / "data.npz", "it holds arrays, but not a model of bpcore")
+    refused(tmp_path, "is not a regular file")
+    with pytest.raises(FileNotFoundError):
+        load_model(tmp_path / "nix.npz")
+
+
+def rewritten(tmp_path, change, compression=zipfile.ZIP_STORED) -> str:
+    """A .npz file with the members of a sound one, after ``change`` of the dict of their bytes."""
+    save_model(tmp_path / "sound.npz", classifier())
+    with zipfile.ZipFile(tmp_path / "sound.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile(tmp_path / "changed.npz", "w", compression) as archive:
+        for name, contents in members.items():
+            archive.writestr(name, contents)
+    return str(tmp_path / "changed.npz")
+
+
+def test_false_members(tmp_path):
+    load_model(rewritten(tmp_path, lambda members: None))
+
+    def put(name: str, contents: bytes):
+        return lambda members: members.update({name: contents})
+
+    def header(**fields: object) -> bytes:
+        file = io.BytesIO()
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (5,)} | fields)
+        return file.getvalue()
+
+    bias = "layers.1.bias.npy"
+    for contents in (
+        b"",
+        b"\x93NUMPY",
+        header(),
+        header() + bytes(19),
+        header() + bytes(21),
+        header(fortran_order=True) + bytes(20),
+        header(shape=(2**62,)) + bytes(20),
+        header(shape=(-5,)) + bytes(20),
+        header(descr="|O") + bytes(20),
+        header(descr=[("a", "<f4")]) + bytes(20),
+        b"\x93NUMPY\x02\x00" + header()[8:] + bytes(20),
+        b"\x93NUMPY\x01\x00\xff\xff" + header()[10:] + bytes(20),
+        header().replace(b"<f4", b"__i") + bytes(20),
+        b"\x80\x04K\x01.",
+    ):
+        refused(rewritten(tmp_path, put(bias, contents)))
+    refused(rewritten(tmp_path, put("layers.1.bias", header() + bytes(20))), "two members have the same name")
+    refused(rewritten(tmp_path, put("other", b"text")), "'other' is not part of a model")
+    refused(rewritten(tmp_path, put("\x1b[2J", b"")), r"'\x1b[2J' is not part of a model")
+    refused(rewritten(tmp_path, lambda members: members.pop(bias)), "'layers.1.bias' is missing")
+    refused(rewritten(tmp_path, lambda members: None, zipfile.ZIP_DEFLATED), "is compressed or encrypted")
+    refused(rewritten(tmp_path, lambda members: None, zipfile.ZIP_LZMA), "is compressed or encrypted")
+
+
+def test_zip_bombs_take_no_memory(tmp_path):
+    """64 MB of zeros in 64 kB; sizes, and members of which the directory tells lies."""
+    bomb = rewritten(tmp_path, lambda m: m.update({"layers.0.bias.npy": bytes(1 << 26)}), zipfile.ZIP_DEFLATED)
+    save_model(tmp_path / "model.npz", classifier())
+    sound = (tmp_path / "model.npz").read_bytes()
+    entry = sound.index(b"PK\x01\x02")
+    lie = sound[: entry + 20] + struct.pack("<II", 1 << 31, 1 << 31) + sound[entry + 28 :]
+    (tmp_path / "lie.npz").write_bytes(lie)
+    tracemalloc.start()
+    try:
+        refused(bomb, "is compressed")
+        refused(tmp_path / "lie.npz", "its members claim more bytes than the file has")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+
+
+def test_long_descriptions_are_refused(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_file, "MAX_DESCRIPTION", 1000)
+    description, arrays = parts(path, tmp_path)
+    names = ["x" * 300 + str(i) for i in range(4)]
+    write(path, description | {"feature_names": names}, arrays)
+    refused(path, "its ")
+    model = classifier()
+    fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
+    with pytest.raises(ValueError, match="take more than 1000 bytes"):
+        save_model(path, Model(**(fields | {"feature_names": names})))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fuzz(path, seed):
+    """Bytes flipped, cut out, doubled and cut off: a model or a ModelFileError, never anything else."""
+    save_model(path, [classifier(), regressor(), MODELS["plain"]()][seed])
+    sound = Path(path).read_bytes()
+    rng = np.random.default_rng(seed)
+    damaged = [sound[:stop] for stop in range(0, len(sound), 13)]
+    for position in range(seed % 2, len(sound), 2):
+        changed = bytearray(sound)
+        changed[position] = rng.choice([changed[position] ^ (1 << rng.integers(8)), 0, 255, rng.integers(256)])
+        damaged.append(bytes(changed))
+    for _ in range(150):
+        start, stop = sorted(rng.integers(0, len(sound), 2))
+        damaged += [sound[:start] + sound[stop:], sound[:stop] + sound[start:]]
+        changed = bytearray(sound)
+        for position in rng.integers(0, len(sound), 5):
+            changed[position] = rng.integers(256)
+        damaged.append(bytes(changed))
+    loaded = 0
+    for contents in damaged:
+        Path(path).write_bytes(contents)
+        try:
+            model = load_model(path)
+        except ModelFileError as error:
+            assert path in str(error)
+        else:
+            loaded += 1
+            assert np.isfinite(model.params).all()
+    assert loaded < len(damaged) / 2
