@@ -1,0 +1,330 @@
+"""check_gradient finds nothing in right gradients, and finds the mistakes planted here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import bpcore
+from bpcore.network import ACTIVATIONS, FROM_LOGITS, MATCHING_OUTPUT, OUTPUTS
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+#: More than this is a mistake; the docstring says 1e-7 and 1e-3 are usual, 1e-2 is a mistake.
+LIMIT = {"float64": 1e-5, "float32": 1e-2}
+
+
+def targets(loss: str, rng, shape):
+    """Targets that fit a loss, away from its kinks."""
+    if loss == "binary_cross_entropy":
+        return rng.random(shape)
+    if loss == "cross_entropy":
+        return rng.dirichlet(np.ones(shape[1]), shape[0])
+    if loss == "poisson":
+        return rng.poisson(2, shape)
+    return 3 * rng.normal(size=shape)  # on both sides of huber's threshold
+
+
+def problem(hidden="tanh", loss="squared_error", output=None, dtype="float64", sizes=(3, 5, 4, 2)):
+    """A network with parameters, biases too, and data for it."""
+    rng = np.random.default_rng(11)
+    net = bpcore.Network(sizes, hidden=hidden, loss=loss, output=output, dtype=dtype)
+    params = (net.initialize(0) + 0.3 * rng.normal(size=net.n_parameters)).astype(dtype)
+    return net, params, rng.normal(size=(7, sizes[0])), targets(loss, rng, (7, sizes[-1]))
+
+
+class Planted:
+    """A backend with mistakes: what it is given replaces its functions, the others are right."""
+
+    def __init__(self, core, **functions):
+        self._core = core
+        self.__dict__.update(functions)
+
+    def __getattr__(self, name):
+        return getattr(self._core, name)
+
+
+def plant(net, **functions):
+    """The network with a backend of its own that makes mistakes; each function is given the right one first."""
+    core = net._core
+
+    def wrong(name):
+        return lambda *arguments: functions[name](getattr(core, name), *arguments)
+
+    object.__setattr__(net, "_core", Planted(core, **{name: wrong(name) for name in functions}))
+    return net
+
+
+def factor(index, by):
+    """A mistake in one entry of the gradient: the sum of it times a number."""
+
+    def accumulate(right, plan, params, X, Y, weights, sums):
+        losses = right(plan, params, X, Y, weights, sums)
+        sums[index] *= by
+        return losses
+
+    return accumulate
+
+
+# -------------------------------------------------------------------------------------------------- right gradients
+
+
+@pytest.mark.parametrize("loss", MATCHING_OUTPUT)
+@pytest.mark.parametrize("hidden", ACTIVATIONS)
+def test_every_activation_with_every_loss(dtype, hidden, loss):
+    net, params, X, Y = problem(hidden, loss, dtype=dtype)
+    assert bpcore.check_gradient(net, params, X, Y) < LIMIT[dtype]
+
+
+@pytest.mark.parametrize("loss", [loss for loss in MATCHING_OUTPUT if loss not in FROM_LOGITS])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_every_output_with_every_loss_that_takes_it(dtype, output, loss):
+    net, params, X, Y = problem("tanh", loss, output, dtype)
+    assert bpcore.check_gradient(net, params, X, Y) < LIMIT[dtype]
+
+
+def test_a_smooth_float64_network_has_seven_digits():
+    """The docstring promises about 1e-7."""
+    for hidden in ("sigmoid", "tanh", "softplus", "silu", "gelu"):
+        net, params, X, Y = problem(hidden)
+        assert bpcore.check_gradient(net, params, X, Y) < 1e-6, hidden
+
+
+def test_labels():
+    net, params, X, _ = problem("silu", "cross_entropy", sizes=(3, 5, 4))
+    assert bpcore.check_gradient(net, params, X, [0, 1, 2, 3, 0, 1, 3]) < 1e-5
+
+
+def test_a_network_without_hidden_layers(dtype):
+    net, params, X, Y = problem((), "squared_error", dtype=dtype, sizes=(3, 2))
+    assert bpcore.check_gradient(net, params, X, Y) < LIMIT[dtype]
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.1, 10.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_penalty_and_weights(dtype, l2, weighted):
+    net, params, X, Y = problem(dtype=dtype)
+    weights = np.array([1, 0, 2.5, 0.1, 3, 1, 0]) if weighted else None
+    error = bpcore.check_gradient(net, params, X, Y, l2=l2, sample_weight=weights)
+    assert error < LIMIT[dtype]
+
+
+def test_zero_where_there_is_no_gradient():
+    """Dead units, and a perfect fit, have a gradient of 0 and differences of 0: no error, no warning."""
+    net = bpcore.Network([2, 3, 1], hidden="relu")
+    params = np.zeros(net.n_parameters)
+    net.layers(params)[0].bias[...] = -1
+    assert bpcore.check_gradient(net, params, np.ones((4, 2)), np.zeros(4)) < 1e-5
+    linear = bpcore.Network([2, 1])
+    assert bpcore.check_gradient(linear, np.zeros(3), np.zeros((4, 2)), np.zeros(4)) < 1e-5
+
+
+def test_the_result_is_a_float(dtype):
+    net, params, X, Y = problem(dtype=dtype)
+    assert type(bpcore.check_gradient(net, params, X, Y)) is float
+
+
+def test_nothing_is_changed(dtype):
+    """Read-only data and lists will do."""
+    net, params, X, Y = problem(dtype=dtype)
+    weights = np.linspace(1, 2, 7)
+    before = [array.tobytes() for array in (params, X, Y, weights)]
+    for array in (params, X, Y, weights):
+        array.flags.writeable = False
+    error = bpcore.check_gradient(net, params, X, Y, 0.1, weights)
+    assert error < LIMIT[dtype]
+    assert [array.tobytes() for array in (params, X, Y, weights)] == before
+    lists = [array.tolist() for array in (params, X, Y)]
+    assert bpcore.check_gradient(net, *lists, 0.1, weights.tolist()) == error
+
+
+# ------------------------------------------------------------------------------------------------- planted mistakes
+
+
+def test_one_entry_doubled():
+    """Any one: the error is a half, as ``|2g - g| / |2g|`` is."""
+    net, params, X, Y = problem("sigmoid")
+    for index in range(net.n_parameters):
+        wrong = plant(problem("sigmoid")[0], accumulate=factor(index, 2))
+        assert bpcore.check_gradient(wrong, params, X, Y) == pytest.approx(0.5, rel=1e-3), index
+    assert bpcore.check_gradient(net, params, X, Y) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("by", "error"), [(-1, 2.0), (0, 1.0), (0.5, 0.5), (2, 0.5), (1.05, 0.05 / 1.05), (10, 0.9)], ids=str
+)
+def test_the_size_of_the_error(dtype, by, error):
+    """It is relative to the larger of the two."""
+    net, params, X, Y = problem(dtype=dtype)
+    index = int(np.argmax(np.abs(net.cost_and_gradient(params, X, Y)[1])))
+    plant(net, accumulate=factor(index, by))
+    assert bpcore.check_gradient(net, params, X, Y) == pytest.approx(error, rel=2e-2)
+
+
+def test_nan_is_not_small(dtype):
+    """A gradient that is NaN does not pass for a right one."""
+    net, params, X, Y = problem(dtype=dtype)
+    plant(net, accumulate=factor(3, np.nan))
+    assert not bpcore.check_gradient(net, params, X, Y) < 1e10
+
+
+def test_all_entries_are_mistaken(dtype):
+    """A mean where a sum is due, or a factor of two."""
+    net, params, X, Y = problem(dtype=dtype)
+    plant(net, accumulate=factor(slice(None), 1 / 7))
+    assert bpcore.check_gradient(net, params, X, Y) == pytest.approx(6 / 7, rel=1e-2)
+
+
+def test_a_forgotten_penalty(dtype):
+    net, params, X, Y = problem(dtype=dtype)
+    plant(net, finish=lambda right, plan, p, sums, weight, l2, out: right(plan, p, sums, weight, 0.0, out))
+    assert bpcore.check_gradient(net, params, X, Y) < LIMIT[dtype]
+    assert bpcore.check_gradient(net, params, X, Y, l2=0.1) > 0.05
+
+
+def test_a_penalty_on_the_bias(dtype):
+    net, params, X, Y = problem(dtype=dtype)
+
+    def finish(right, plan, p, sums, weight, l2, out):
+        right(plan, p, sums, weight, 0.0, out)
+        out += np.float32(l2) * p
+
+    plant(net, finish=finish)
+    assert bpcore.check_gradient(net, params, X, Y, l2=0.1) > 0.05
+
+
+def test_the_penalty_of_another_convention(dtype):
+    """lambda/m, as in Ng's exercises."""
+    net, params, X, Y = problem(dtype=dtype)
+    plant(net, finish=lambda right, plan, p, sums, weight, l2, out: right(plan, p, sums, weight, l2 / 7, out))
+    assert bpcore.check_gradient(net, params, X, Y, l2=0.1) > 0.05
+
+
+def test_forgotten_weights(dtype):
+    net, params, X, Y = problem(dtype=dtype)
+    plant(net, accumulate=lambda right, plan, p, x, y, weights, sums: right(plan, p, x, y, None, sums))
+    assert bpcore.check_gradient(net, params, X, Y) < LIMIT[dtype]
+    weights = np.array([1, 0, 2, 1, 3, 1, 0.5])
+    assert bpcore.check_gradient(net, params, X, Y, sample_weight=weights) > 0.05
+
+
+def test_a_forgotten_slope(dtype):
+    """The gradient of a network of identities in place of the hidden activations."""
+    net, params, X, Y = problem(dtype=dtype)
+    other = bpcore.Network(net.sizes, hidden="identity", dtype=dtype)
+    plant(net, accumulate=lambda right, plan, *rest: right(other._plan, *rest))
+    assert bpcore.check_gradient(net, params, X, Y) > 0.05
+
+
+# ---------------------------------------------------------------------------------------------------------- options
+
+
+def test_indices(dtype):
+    """Only these are checked, in any kind of iterable, from the end too."""
+    net, params, X, Y = problem(dtype=dtype)
+    n = net.n_parameters
+    plant(net, accumulate=factor(n - 1, 2))
+    for without in (range(n - 1), [0, 3, 5], (i for i in (7, 1)), np.array([2, 4]), {6}, [-2], [1, 1]):
+        assert bpcore.check_gradient(net, params, X, Y, indices=without) < LIMIT[dtype]
+    for including in (None, range(n), [n - 1], [-1], (i for i in (3, n - 1)), np.array([n - 1]), [np.int32(n - 1)]):
+        found = bpcore.check_gradient(net, params, X, Y, indices=including)
+        assert found == pytest.approx(0.5, rel=1e-2)
+
+
+def test_no_indices():
+    net, params, X, Y = problem()
+    assert bpcore.check_gradient(net, params, X, Y, indices=[]) == 0.0
+
+
+@pytest.mark.parametrize("epsilon", [1e-7, 1e-4, np.float32(1e-5)])
+def test_epsilon(epsilon):
+    net, params, X, Y = problem()
+    assert bpcore.check_gradient(net, params, X, Y, epsilon=epsilon) < 1e-3
+
+
+def test_epsilon_is_used():
+    """Wide differences are wrong by the third derivative, a hundred times as much for ten times the width."""
+    net, params, X, Y = problem()
+    narrow, wide = (bpcore.check_gradient(net, params, X, Y, epsilon=epsilon) for epsilon in (1e-3, 1e-2))
+    assert wide / narrow == pytest.approx(100, rel=0.1)
+
+
+def test_epsilon_is_relative_to_large_parameters():
+    """A bias of 1e12 does not swallow it."""
+    net = bpcore.Network([1, 1])
+    params, X, Y = np.array([1.0, 1e12]), np.ones((2, 1)), np.full(2, 1e12 + 3e9)
+    assert bpcore.check_gradient(net, params, X, Y, indices=[1]) < 1e-5
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("bad", [0, 0.0, -1e-5, np.nan, np.inf, -np.inf, "1e-5", None, True, 1j, [1e-5]], ids=repr)
+def test_bad_epsilon(bad):
+    net, params, X, Y = problem()
+    with pytest.raises((TypeError, ValueError), match="epsilon"):
+        bpcore.check_gradient(net, params, X, Y, epsilon=bad)
+
+
+@pytest.mark.parametrize("tiny", [1e-300, 1e-17])
+def test_epsilon_too_small_to_change_a_parameter(tiny):
+    """There is no difference to divide by: an error that says so, rather than NaN with a warning."""
+    net, params, X, Y = problem()
+    with pytest.raises(ValueError, match="epsilon"):
+        bpcore.check_gradient(net, params, X, Y, epsilon=tiny)
+
+
+@pytest.mark.parametrize("bad", [[10**6], [0, -(10**6)], [54], [-55]], ids=str)
+def test_indices_out_of_range(bad):
+    net, params, X, Y = problem()
+    with pytest.raises(IndexError, match=str(bad[-1])):
+        bpcore.check_gradient(net, params, X, Y, indices=bad)
+
+
+@pytest.mark.parametrize("bad", [3, 1.5, object()], ids=["3", "1.5", "object"])
+def test_indices_that_are_none(bad):
+    net, params, X, Y = problem()
+    with pytest.raises(TypeError, match="indices"):
+        bpcore.check_gradient(net, params, X, Y, indices=bad)
+
+
+@pytest.mark.parametrize("bad", [[0.5], ["a"], "abc", [None], [[0, 1]]], ids=repr)
+def test_indices_of_the_wrong_kind(bad):
+    net, params, X, Y = problem()
+    with pytest.raises((TypeError, ValueError, IndexError), match="indices"):
+        bpcore.check_gradient(net, params, X, Y, indices=bad)
+
+
+@pytest.mark.parametrize("bad", [None, "net", [3, 5, 2], bpcore.Network])
+def test_bad_net(bad):
+    _, params, X, Y = problem()
+    with pytest.raises(TypeError, match="net"):
+        bpcore.check_gradient(bad, params, X, Y)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("params", np.zeros(3)),
+        ("params", None),
+        ("params", np.zeros(46, complex)),
+        ("X", np.zeros((7, 2))),
+        ("X", np.zeros((0, 3))),
+        ("X", np.zeros((7, 3), complex)),
+        ("Y", np.zeros((6, 2))),
+        ("Y", np.zeros((7, 3))),
+        ("Y", "Y"),
+        ("l2", -1),
+        ("l2", np.nan),
+        ("l2", "0"),
+        ("sample_weight", np.zeros(7)),
+        ("sample_weight", -np.ones(7)),
+        ("sample_weight", np.ones(6)),
+    ],
+)
+def test_bad_arguments(name, bad):
+    """The errors are those of cost_and_gradient: each names the argument."""
+    net, params, X, Y = problem()
+    arguments = {"net": net, "params": params, "X": X, "Y": Y} | {name: bad}
+    with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
+        bpcore.check_gradient(**arguments)
