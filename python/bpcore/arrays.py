@@ -157,7 +157,8 @@ def sample_weights(value: object, n_rows: int) -> tuple[Array | None, float]:
     weights = real_array("sample_weight", value)
     if weights.shape != (n_rows,):
         raise ValueError(f"sample_weight has shape {weights.shape}, but X has {n_rows} rows")
-    total = float(np.sum(weights, dtype=np.float64))
+    with np.errstate(over="ignore"):
+        total = float(np.sum(weights, dtype=np.float64))
     if n_rows and (not np.isfinite(total) or weights.min() < 0):
         wrong = ~np.isfinite(weights) | (weights < 0)
         if wrong.any():
@@ -218,9 +219,11 @@ def number(name: str, value: object, low: float = 0.0, high: float = np.inf, str
     TypeError, ValueError
         If it is not a real number, or out of range.
     """
-    if isinstance(value, (str, bytes, bool, complex)) or np.ndim(value) != 0:  # type: ignore[arg-type]
+    if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating, list, tuple)):
         raise TypeError(f"{name} is {value!r}, but a number is wanted")
     try:
+        if np.ndim(value) != 0:  # type: ignore[arg-type]
+            raise TypeError
         result = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise TypeError(f"{name} is {value!r}, but a number is wanted") from None

@@ -48,7 +48,9 @@ def check_gradient(
     Raises
     ------
     TypeError, ValueError
-        As :meth:`Network.cost_and_gradient`; IndexError for an index out of range.
+        As :meth:`Network.cost_and_gradient`, and if epsilon is too small to change a parameter.
+    IndexError
+        If an index is out of range.
     """
     if not isinstance(net, Network):
         raise TypeError(f"net is a {type(net).__name__}, but a Network is wanted")
@@ -59,12 +61,14 @@ def check_gradient(
     p = arrays.vector("params", params, net.n_parameters, net.dtype).astype(np.float64)
     X = arrays.real_array("X", X)
     X = X.astype(net.dtype, copy=False)
-    chosen = np.arange(p.size) if indices is None else np.arange(p.size)[list(indices)]
+    chosen = np.arange(p.size) if indices is None else _chosen(indices, p.size)
     differences = np.empty(len(chosen))
     for i, index in enumerate(chosen):
         value = p[index]
         step = epsilon * max(1.0, abs(value))
         above, below = value + step, value - step
+        if above == below:
+            raise ValueError(f"epsilon is {epsilon}, too little to change a parameter of {value}")
         p[index] = above
         cost_above = exact.cost(p, X, Y, l2, sample_weight)
         p[index] = below
@@ -78,3 +82,14 @@ def check_gradient(
     size = np.maximum(size, FLOOR * np.max(np.abs(differences)))
     errors = np.divide(np.abs(found - differences), size, out=np.zeros_like(size), where=size != 0)
     return float(np.max(errors))
+
+
+def _chosen(indices: Iterable[int], size: int) -> npt.NDArray[np.intp]:
+    """The indices as an array, counted from 0."""
+    if not isinstance(indices, Iterable):
+        raise TypeError(f"indices is {indices!r}, but integers are wanted")
+    checked = [arrays.integer(f"indices[{i}]", index, -(1 << 62)) for i, index in enumerate(indices)]
+    for index in checked:
+        if not -size <= index < size:
+            raise IndexError(f"indices has {index}, but there are {size} parameters")
+    return np.array(checked, np.intp) % size

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -25,7 +26,16 @@ class Optimizer(Protocol):
 
 
 class _Stepper:
-    """What the optimizers share: a learning rate, a count of steps, and state that belongs to one vector's shape."""
+    """What the optimizers share: a learning rate, a count of steps, and state that belongs to one vector's shape.
+
+    Attributes
+    ----------
+    learning_rate : float or callable
+    steps : int
+        Steps taken.
+    last_learning_rate : float or None
+        The rate of the last step.
+    """
 
     learning_rate: LearningRate
     steps: int
@@ -39,7 +49,11 @@ class _Stepper:
     def reset(self) -> None:
         """Forget the steps taken, and with them the velocity and the moments."""
         self.steps = 0
+        self.last_learning_rate: float | None = None
         self._state: tuple[Floats, ...] = ()
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)  # a shallow copy would share the state that a step changes
 
     @property
     def current_learning_rate(self) -> float:
@@ -59,9 +73,12 @@ class _Stepper:
         if params.ndim != 1:
             raise ValueError(f"params has shape {params.shape}, but a flat vector is wanted")
         arrays.writable("params", params)
-        grad = arrays.vector("grad", grad, params.size, params.dtype)
-        if arrays.overlap(params, grad):
+        given = arrays.real_array("grad", grad)
+        if given.shape != params.shape:
+            raise ValueError(f"grad has shape {given.shape}, but params has {params.shape}")
+        if arrays.overlap(params, given):
             raise ValueError("grad shares memory with params")
+        grad = arrays.native(given, params.dtype)
         rate = self.current_learning_rate
         if not self._state:
             self._state = tuple(np.zeros_like(params) for _ in range(n_state))
@@ -71,6 +88,7 @@ class _Stepper:
                     f"params has shape {params.shape} and dtype {params.dtype}, but the steps before were of "
                     f"shape {state.shape} and dtype {state.dtype}; reset() forgets them"
                 )
+        self.last_learning_rate = rate
         return grad, rate
 
 
@@ -100,6 +118,8 @@ class GradientDescent(_Stepper):
 
     def __init__(self, learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False) -> None:
         self.momentum = arrays.number("momentum", momentum, high=1.0)
+        if not isinstance(nesterov, (bool, np.bool_)):
+            raise TypeError(f"nesterov is {nesterov!r}, but True or False is wanted")
         self.nesterov = bool(nesterov)
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum, but momentum is 0")

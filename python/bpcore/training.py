@@ -31,7 +31,7 @@ class History:
     learning_rate : list of float
         For each epoch, the rate of its last step; empty if the optimizer does not tell.
     best_epoch : int or None
-        With early stopping, the epoch (from 1) whose parameters were restored.
+        With early stopping, the epoch (from 1) of the best cost. Its parameters were restored, unless Ctrl-C came.
     stopped : {"epochs", "patience", "callback", "interrupted"}
         What ended the run.
     seconds : float
@@ -139,10 +139,13 @@ def train(
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is {callback!r}, but a callable is wanted")
     optimizer = Adam() if optimizer is None else optimizer
-    if not callable(getattr(optimizer, "step", None)):
+    if isinstance(optimizer, type) or not callable(getattr(optimizer, "step", None)):
         raise TypeError(f"optimizer is {optimizer!r}, but GradientDescent, Adam or the like is wanted")
-    validation = _validation(net, validation_data)
-    generator = np.random.default_rng(seed)
+    validation = _validation(net, params, validation_data)
+    try:
+        generator = np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"seed is {seed!r}: {error}") from None
     bar = _bar(epochs) if progress else None
 
     run = _Run(net, params, optimizer, l2, threads)
@@ -151,15 +154,18 @@ def train(
     start = time.perf_counter()
     try:
         for epoch in range(1, epochs + 1):
-            order = generator.permutation(len(X)) if shuffle else None
+            # All rows at once need no order, and are not copied.
+            order = generator.permutation(len(X)) if shuffle and batch_size < len(X) else None
             history.cost.append(run.epoch(epoch, X, Y, weights, order, batch_size))
-            if (rate := getattr(optimizer, "current_learning_rate", None)) is not None:
+            if (rate := getattr(optimizer, "last_learning_rate", None)) is not None:
                 history.learning_rate.append(float(rate))
             cost = history.cost[-1]
             if validation is not None:
                 Xv, Yv, wv = validation
                 cost = net.cost(params, Xv, Yv, 0.0, wv, threads)
                 history.validation_cost.append(cost)
+                if not np.isfinite(cost):
+                    raise FloatingPointError(f"the cost of the validation data is {cost} after epoch {epoch}")
             if patience is not None:
                 if cost < best_cost - tolerance or history.best_epoch is None:
                     best_cost, history.best_epoch = cost, epoch
@@ -174,6 +180,7 @@ def train(
             if history.stopped != "epochs":
                 break
     except KeyboardInterrupt:
+        run.undo_half_a_step()
         history.stopped = "interrupted"
     finally:
         if bar is not None:
@@ -199,6 +206,8 @@ class _Run:
         self.l2, self.threads = l2, threads
         self.grad = np.empty_like(params)
         self.finite = params.copy()
+        self.before = params.copy()
+        self.stepping = False
 
     def epoch(
         self,
@@ -221,13 +230,22 @@ class _Run:
             cost, grad = self.net.cost_and_gradient(self.params, X[rows], Y[rows], self.l2, w, self.grad, self.threads)
             if not np.isfinite(cost):
                 self._diverged(f"the cost is {cost} at epoch {epoch}, step {step}")
-            self.finite[...] = self.params
+            self.before[...] = self.params
+            if np.isfinite(self.before).all():  # an activation may hide from the cost that they are not
+                self.finite[...] = self.before
+            self.stepping = True
             self.optimizer.step(self.params, grad)
+            self.stepping = False
             costs += weight * cost
             seen += weight
         if not np.isfinite(self.params).all():
             self._diverged(f"the parameters are not finite after epoch {epoch}")
         return costs / seen
+
+    def undo_half_a_step(self) -> None:
+        """After an interrupt in the middle of an optimizer's step: the parameters of the last whole one."""
+        if self.stepping:
+            self.params[...] = self.before
 
     def _diverged(self, what: str) -> None:
         self.params[...] = self.finite
@@ -247,7 +265,7 @@ def _check_params(net: Network, params: object) -> None:
     arrays.writable("params", params)
 
 
-def _validation(net: Network, data: tuple[Any, ...] | None) -> tuple[Array, Array, Array | None] | None:
+def _validation(net: Network, params: Floats, data: tuple[Any, ...] | None) -> tuple[Array, Array, Array | None] | None:
     if data is None:
         return None
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
@@ -260,6 +278,9 @@ def _validation(net: Network, data: tuple[Any, ...] | None) -> tuple[Array, Arra
         raise type(error)(f"validation_data: {error}") from None
     if not total > 0:
         raise ValueError("validation_data has no rows of any weight")
+    for array in (X, Y, weights):
+        if array is not None and arrays.overlap(params, array):
+            raise ValueError("params shares memory with validation_data")
     return X, Y, weights
 
 
