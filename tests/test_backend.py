@@ -51,7 +51,7 @@ def test_environment_forces_one(name):
 def test_unknown_name_is_an_error_that_lists_those_that_run(name):
     result = run("import bpcore", BPCORE_BACKEND=name)
     assert result.returncode != 0
-    assert f"ImportError: there is no backend {name!r} here" in result.stderr
+    assert f"ImportError: there is no backend {name!r} here (BPCORE_BACKEND may name one)" in result.stderr
     assert ", ".join(bpcore.available_backends()) in result.stderr
 
 

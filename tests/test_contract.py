@@ -307,3 +307,95 @@ def test_nothing_is_written_to_when_an_argument_is_wrong(net, data):
     with pytest.raises(ValueError, match="sample_weight"):
         net.cost_and_gradient(**data, sample_weight=-np.ones(10), out=out)
     assert (out == 7).all()
+
+
+# ------------------------------------------------------------------- what a stranger found in the first hour, mended
+
+
+@pytest.mark.parametrize("weight", [1e-60, 1e-44, 1e39])
+def test_weights_out_of_the_range_of_the_dtype(weight, rng):
+    """They would be cast to 0, to a few bits, or to infinity: an error, not a wrong mean."""
+    net = Network([3, 4, 1], "tanh", dtype="float32")
+    X, Y = rng.normal(size=(6, 3)), rng.normal(size=(6, 1))
+    params = net.initialize(0)
+    for call in (net.cost, net.cost_and_gradient, net.accumulator().add):
+        with pytest.raises(ValueError, match="sample_weight has a largest entry"):
+            call(params, X, Y, sample_weight=np.full(6, weight))
+    double = Network([3, 4, 1], "tanh", dtype="float64")
+    expected = double.cost(params, X, Y)
+    assert double.cost(params, X, Y, sample_weight=np.full(6, weight)) == pytest.approx(expected, rel=1e-12)
+    mixed = np.array([1, 1, 1, 1e-60, 1, 1])
+    assert net.cost(params, X, Y, sample_weight=mixed) == pytest.approx(
+        double.cost(params, X, Y, sample_weight=mixed), rel=1e-5
+    )
+
+
+def test_names_may_be_of_a_kind_of_string():
+    net = Network([3, 4, 2], np.str_("relu"), np.str_("huber"), np.str_("tanh"))
+    assert [type(name) for name in (*net.hidden, net.loss, net.output)] == [str] * 3
+    assert net == Network([3, 4, 2], "relu", "huber", "tanh")
+
+
+def test_sets_have_no_order():
+    for arguments in ([{3, 4}], [{3: 1, 4: 1}], [[3, 4, 5], {"relu"}], [[3, 4, 5], b"relu"], [np.array(3)]):
+        with pytest.raises(TypeError, match="sizes|hidden"):
+            Network(*arguments)
+
+
+def test_a_network_is_made_once():
+    net = Network([3, 4])
+    with pytest.raises(AttributeError, match="immutable"):
+        net.__init__([5, 6])
+    assert net.sizes == (3, 4)
+
+
+class Special(Network):
+    """A network of the user's own."""
+
+
+def test_a_subclass_comes_back_as_itself():
+    assert type(pickle.loads(pickle.dumps(Special([3, 4])))) is Special
+
+
+def test_a_copied_trace_is_read_only_too(net, data):
+    trace = net.trace(data["params"], data["X"])
+    for clone in (pickle.loads(pickle.dumps(trace)), copy.deepcopy(trace)):
+        assert not clone.params.flags.writeable
+        assert not clone.activations[1].flags.writeable
+        np.testing.assert_array_equal(clone.backward(data["Y"]), trace.backward(data["Y"]))
+
+
+def test_an_accumulator_keeps_its_network_and_buffer(net):
+    accumulator = net.accumulator()
+    for attribute in ("network", "buffer"):
+        with pytest.raises(AttributeError):
+            setattr(accumulator, attribute, None)
+
+
+@pytest.mark.parametrize("bad", [5, None, Network])
+def test_what_is_no_network(bad, data):
+    for call in (lambda: bpcore.Accumulator(bad), lambda: bpcore.Trace(bad, data["params"], data["X"])):
+        with pytest.raises(TypeError, match="network is"):
+            call()
+
+
+class Trouble:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("boom")
+
+
+def test_errors_name_the_argument(net, data):
+    for seed in (-1, "x"):
+        with pytest.raises((TypeError, ValueError), match="seed is"):
+            net.initialize(seed)
+    with pytest.raises(TypeError, match="X cannot be taken as an array of real numbers: boom"):
+        net.forward(data["params"], Trouble())
+    with pytest.raises(TypeError, match="input_gradient"):
+        net.trace(data["params"], data["X"]).backward(data["Y"], input_gradient=1)
+    for loss in ("poisson", "cross_entropy"):
+        other = Network([4, 5, 3], "tanh", loss)
+        with pytest.raises(ValueError, match=f"Y runs from -1 to 0, but {loss} takes"):
+            other.cost_and_gradient(data["params"], data["X"], np.repeat([[-1.0, 0, 0]], 10, axis=0))
+    masked = np.ma.masked_array(np.zeros(43), False)
+    with pytest.raises(TypeError, match="out is a masked array"):
+        net.cost_and_gradient(**data, out=masked)

@@ -1,5 +1,6 @@
 """Types of a compiled core; :mod:`bpcore.fallback` says what each function does."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ class Plan:
         self, sizes: tuple[int, ...], activations: tuple[str, ...], loss: str, dtype: np.dtype[Any]
     ) -> None: ...
 
+def cpu_features() -> list[str]: ...
 def forward(plan: Plan, params: Floats, X: Floats, out: Floats) -> None: ...
 def trace(plan: Plan, params: Floats, X: Floats, activations: list[Floats], slopes: list[Floats | None]) -> None: ...
 def backward(
@@ -28,6 +30,27 @@ def accumulate(
 def loss(plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None) -> float: ...
 def finish(plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, out: Floats) -> None: ...
 def penalty(plan: Plan, params: Floats) -> float: ...
+def cost_and_gradient(
+    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, most: int
+) -> tuple[float, Floats] | None: ...
+def forward_directly(plan: Plan, params: object, X: object, out: object, most: int) -> Floats | None: ...
+def steps(
+    plan: Any,
+    params: Floats,
+    X: Floats,
+    Y: Array,
+    order: Array | None,
+    first: int,
+    batch_size: int,
+    l2: float,
+    rule: tuple[Any, ...],
+    state: Sequence[Floats],
+    optimizer: Any,
+    rate: float,
+    finite: Floats,
+    limit: int,
+    seconds: float,
+) -> tuple[int, float, float]: ...
 def gradient_descent_step(
     params: Floats,
     grad: Floats,
@@ -47,3 +70,4 @@ def adam_step(
     epsilon: float,
     step: int,
 ) -> None: ...
+def fma_loop(repeats: int, single: bool) -> float: ...

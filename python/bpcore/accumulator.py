@@ -32,14 +32,25 @@ class Accumulator:
         ``comm.Allreduce(MPI.IN_PLACE, accumulator.buffer)`` merges those of all processes.
     """
 
-    __slots__ = ("buffer", "network")
-
-    network: Network
-    buffer: Floats
+    __slots__ = ("_buffer", "_network")
 
     def __init__(self, network: Network) -> None:
-        self.network = network
-        self.buffer = np.zeros(3 + network.n_parameters)
+        from .network import Network
+
+        if not isinstance(network, Network):
+            raise TypeError(f"network is {network!r}, but a Network is wanted")
+        self._network = network
+        self._buffer: Floats = np.zeros(3 + network.n_parameters)
+
+    @property
+    def network(self) -> Network:
+        """The network whose gradients are summed."""
+        return self._network
+
+    @property
+    def buffer(self) -> Floats:
+        """All sums, as one array: it may be written into, but not replaced."""
+        return self._buffer
 
     def __repr__(self) -> str:
         return f"<Accumulator of {self.rows} rows, weight {self.weight:g}, for {self.network}>"
@@ -77,7 +88,7 @@ class Accumulator:
         params = arrays.vector("params", params, net.n_parameters, net.dtype)
         X = arrays.matrix("X", X, net.sizes[0])
         Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss)
-        weights, weight = arrays.sample_weights(sample_weight, len(X))
+        weights, weight = arrays.sample_weights(sample_weight, len(X), net.dtype)
 
         def work(start: int, stop: int) -> tuple[float, Floats]:
             sums = np.empty(net.n_parameters, net.dtype)
@@ -90,7 +101,7 @@ class Accumulator:
             total[0] += losses
             total[3:] += sums
         total[1:3] = weight, len(X)
-        self.buffer += total  # at once, so that an interrupt leaves all or nothing of a call
+        self._buffer += total  # at once, so that an interrupt leaves all or nothing of a call
 
     def merge(self, other: Accumulator) -> None:
         """Add what another accumulator of the same network holds; ``other`` is not changed.
@@ -106,7 +117,7 @@ class Accumulator:
             raise ValueError(f"other is for {other.network}, but this one is for {self.network}")
         if other is self:
             raise ValueError("other is this accumulator itself")
-        self.buffer += other.buffer
+        self._buffer += other.buffer
 
     def finish(self, params: npt.ArrayLike, l2: float = 0.0, out: Floats | None = None) -> tuple[float, Floats]:
         """The cost and the gradient of all that was added: ``D = Delta / m + l2 * W``, ``Delta / m`` for biases.
@@ -135,7 +146,7 @@ class Accumulator:
         l2 = arrays.number("l2", l2)
         losses, weight, rows = (float(x) for x in self.buffer[:3])
         if not weight > 0:
-            what = "the sum of the weights is 0" if rows else "no rows were added"
+            what = f"the sum of the weights is {weight:g}" if rows else "no rows were added"
             raise ValueError(f"{what}, so there is no mean cost")
         out = arrays.output(out, params.shape, net.dtype, params, self.buffer)
         core.finish(plan, params, self.buffer[3:], weight, l2, out)

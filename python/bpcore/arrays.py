@@ -17,6 +17,13 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 
+#: Losses whose targets are not negative, and what they take.
+LOWEST_TARGET = {
+    "binary_cross_entropy": "0 to 1",
+    "cross_entropy": "probabilities, not negative",
+    "poisson": "counts, not negative",
+}
+
 #: Bytes from which on a memory map's pages are given back once they were read.
 RELEASE_AT_LEAST = 1 << 26
 
@@ -33,8 +40,8 @@ def real_array(name: str, value: object) -> Array:
         raise TypeError(f"{name} is a masked array; fill or drop the masked entries first")
     try:
         array = np.asarray(value)
-    except (ValueError, TypeError) as error:  # ragged lists; tensors that need grad
-        raise TypeError(f"{name} cannot be taken as an array of real numbers: {error}") from None
+    except Exception as error:  # ragged lists, tensors that need grad, whatever an __array__ may raise
+        raise TypeError(f"{name} cannot be taken as an array of real numbers: {error}") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are wanted")
     return array
@@ -134,23 +141,24 @@ def targets(value: object, n_rows: int, n_outputs: int, loss: str) -> Array:
         raise ValueError(f"Y has shape {Y.shape}, but the network gives ({n_rows}, {n_outputs}){also}")
     if len(Y) != n_rows:
         raise ValueError(f"Y has {len(Y)} rows, but X has {n_rows}")
-    if n_rows and (labels or loss == "binary_cross_entropy"):
+    if n_rows and (labels or loss in LOWEST_TARGET):
         low, high = Y.min(), Y.max()  # a NaN among them compares false and goes on, as NaN does
         if labels and (low < 0 or high >= n_outputs):
             row = int(np.argmin(Y) if low < 0 else np.argmax(Y))
             raise ValueError(f"Y[{row}] is {Y[row]}, but labels of {n_outputs} classes run from 0 to {n_outputs - 1}")
-        if not labels and (low < 0 or high > 1):
-            raise ValueError(f"Y runs from {low:g} to {high:g}, but binary_cross_entropy takes 0 to 1")
+        if not labels and (low < 0 or (high > 1 and loss == "binary_cross_entropy")):
+            raise ValueError(f"Y runs from {low:g} to {high:g}, but {loss} takes {LOWEST_TARGET[loss]}")
     return Y
 
 
-def sample_weights(value: object, n_rows: int) -> tuple[Array | None, float]:
+def sample_weights(value: object, n_rows: int, dtype: np.dtype[Any]) -> tuple[Array | None, float]:
     """Sample weights as they came, and their sum; ``None`` and the number of rows where none are given.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not real, not of shape ``(rows,)``, negative or not finite.
+        If they are not real, not of shape ``(rows,)``, negative or not finite, or if the largest is beyond what
+        ``dtype`` can hold with all its digits.
     """
     if value is None:
         return None, float(n_rows)
@@ -165,6 +173,10 @@ def sample_weights(value: object, n_rows: int) -> tuple[Array | None, float]:
             row = int(np.argmax(wrong))
             raise ValueError(f"sample_weight[{row}] is {weights[row]}, but weights are finite and not negative")
         raise ValueError("the sum of sample_weight overflows")
+    largest, limits = float(weights.max(initial=0)), np.finfo(dtype)
+    lowest, highest = float(limits.tiny / limits.eps), float(limits.max)
+    if largest > highest or 0 < largest < lowest:
+        raise ValueError(f"sample_weight has a largest entry of {largest:g}, out of the range of {dtype}; scale them")
     return weights, total
 
 
@@ -194,7 +206,9 @@ def output(value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs:
 
 
 def writable(name: str, array: Array) -> None:
-    """Raise ValueError unless the array can be filled in place: C-contiguous, aligned, not read-only."""
+    """Raise unless the array can be filled in place: not masked, C-contiguous, aligned, not read-only."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, but a plain one is wanted")
     if not (array.flags.c_contiguous and array.flags.aligned):
         raise ValueError(f"{name} is not C-contiguous and aligned")
     if not array.flags.writeable:
@@ -211,8 +225,10 @@ def overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def number(name: str, value: object, low: float = 0.0, high: float = np.inf, strict: bool = False) -> float:
-    """A finite number between ``low`` and ``high`` (``low`` itself only if not ``strict``), as a float.
+def number(
+    name: str, value: object, low: float = 0.0, high: float = np.inf, strict: bool = False, below: bool = False
+) -> float:
+    """A finite number from ``low`` to ``high``, more than ``low`` if ``strict``, less than ``high`` if ``below``.
 
     Raises
     ------
@@ -229,9 +245,14 @@ def number(name: str, value: object, low: float = 0.0, high: float = np.inf, str
         raise TypeError(f"{name} is {value!r}, but a number is wanted") from None
     except OverflowError:
         result = np.inf
-    if not (low < result if strict else low <= result) or not result < np.inf or result > high:
+    if (
+        not (low < result if strict else low <= result)
+        or not result < np.inf
+        or result > high
+        or (below and result == high)
+    ):
         wanted = f"{'more than' if strict else 'at least'} {low:g}"
-        limit = f" and at most {high:g}" if high < np.inf else " and finite"
+        limit = f" and {'less than' if below else 'at most'} {high:g}" if high < np.inf else " and finite"
         raise ValueError(f"{name} is {value!r}, but a number of {wanted}{limit} is wanted")
     return result
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, cast
 
@@ -20,7 +20,17 @@ import numpy as np
 from .arrays import Array, Floats
 
 #: Compiled backends, best first, and the module of each.
-MODULES: Mapping[str, str] = MappingProxyType({"baseline": "_baseline"})
+MODULES: Mapping[str, str] = MappingProxyType(
+    {"avx512": "_avx512", "avx2": "_avx2", "neon": "_neon", "baseline": "_baseline"}
+)
+
+#: What each needs of the processor and the operating system.
+NEEDS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "avx512": frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl", "fma"}),
+        "avx2": frozenset({"avx2", "fma"}),
+    }
+)
 
 
 class Plan(Protocol):
@@ -65,6 +75,28 @@ class Backend(Protocol):
     def loss(self, plan: Any, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None) -> float: ...
     def finish(self, plan: Any, params: Floats, sums: Floats, weight: float, l2: float, out: Floats) -> None: ...
     def penalty(self, plan: Any, params: Floats) -> float: ...
+    def cost_and_gradient(
+        self, plan: Any, params: object, X: object, Y: object, l2: object, out: object, most: int
+    ) -> tuple[float, Floats] | None: ...
+    def forward_directly(self, plan: Any, params: object, X: object, out: object, most: int) -> Floats | None: ...
+    def steps(
+        self,
+        plan: Any,
+        params: Floats,
+        X: Floats,
+        Y: Array,
+        order: Array | None,
+        first: int,
+        batch_size: int,
+        l2: float,
+        rule: tuple[Any, ...],
+        state: Sequence[Floats],
+        optimizer: Any,
+        rate: float,
+        finite: Floats,
+        limit: int,
+        seconds: float,
+    ) -> tuple[int, float, float]: ...
     def gradient_descent_step(
         self,
         params: Floats,
@@ -90,7 +122,9 @@ class Backend(Protocol):
 
 def available_backends() -> list[str]:
     """Names of the backends that this machine can run, best first, ``"python"`` last."""
-    return [name for name in MODULES if _installed(name)] + ["python"]
+    features = set(cpu_features())
+    names = [name for name in MODULES if _installed(name) and NEEDS.get(name, frozenset()) <= features]
+    return [*names, "python"]
 
 
 def load(name: str) -> Backend:
@@ -102,14 +136,20 @@ def load(name: str) -> Backend:
         If this machine cannot run it (the message lists those it can), or if its compiled module is broken.
     """
     if name not in available_backends():
-        raise ImportError(f"there is no backend {name!r} here; this machine can run {', '.join(available_backends())}")
+        raise ImportError(
+            f"there is no backend {name!r} here (BPCORE_BACKEND may name one); "
+            f"this machine can run {', '.join(available_backends())}"
+        )
     module = importlib.import_module(f".{MODULES.get(name, 'fallback')}", __package__)
     return cast(Backend, module)
 
 
 def cpu_features() -> list[str]:
     """Names of the CPU features that decide which backends can run, as far as they are present."""
-    return []
+    if not _installed("baseline"):
+        return []
+    found: list[str] = importlib.import_module(f".{MODULES['baseline']}", __package__).cpu_features()
+    return found
 
 
 def default_threads() -> int:

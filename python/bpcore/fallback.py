@@ -16,7 +16,8 @@ Every function takes arrays that have been checked: C-contiguous, of the plan's 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -316,7 +317,68 @@ def penalty(plan: Plan, params: Floats) -> float:
     return sum(float(np.sum(np.square(W, dtype=np.float64))) for W, _ in plan.layers(params))
 
 
+def cost_and_gradient(
+    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, most: int
+) -> tuple[float, Floats] | None:
+    """A compiled backend answers a small call here, from unchecked arrays; None leaves it to the caller."""
+    return None
+
+
+def forward_directly(plan: Plan, params: object, X: object, out: object, most: int) -> Floats | None:
+    """The same for the outputs."""
+    return None
+
+
 # ------------------------------------------------------------------------------------------------- gradient descent
+
+
+def steps(
+    plan: Plan,
+    params: Floats,
+    X: Floats,
+    Y: Array,
+    order: npt.NDArray[np.int64] | None,
+    first: int,
+    batch_size: int,
+    l2: float,
+    rule: tuple[Any, ...],
+    state: Sequence[Floats],
+    optimizer: Any,
+    rate: float,
+    finite: Floats,
+    limit: int,
+    seconds: float,
+) -> tuple[int, float, float]:
+    """Steps of gradient descent, one for each batch of rows from ``first`` on, until rows, ``limit`` or time are up.
+
+    ``finite`` gets the parameters before each step whose cost is finite, and which are so themselves; at a cost that is
+    not, no step is taken. Returns the first row that is left, the last cost, and the sum of the costs over the rows.
+    """
+    cost = costs = 0.0
+    grad, start = np.empty_like(params), time.monotonic()
+    for _ in range(limit):
+        if first >= len(X):
+            break
+        rows: Any = slice(first, first + batch_size) if order is None else order[first : first + batch_size]
+        x, y = X[rows], Y[rows]
+        cost = accumulate(plan, params, x, y, None, grad) / len(x)
+        finish(plan, params, grad.astype(np.float64), len(x), l2, grad)
+        cost += l2 / 2 * penalty(plan, params) if l2 else 0.0
+        if not math.isfinite(cost):
+            break
+        if np.isfinite(params).all():
+            finite[...] = params
+        if len(rule) == 3:
+            mean, square = state
+            adam_step(params, grad, mean, square, rate, *rule, optimizer.steps + 1)
+        else:
+            gradient_descent_step(params, grad, state[0] if state else None, rate, *rule)
+        optimizer.steps += 1
+        first += len(x)
+        costs += len(x) * cost
+        if time.monotonic() - start > seconds:
+            break
+    return first, cost, costs
 
 
 @quietly

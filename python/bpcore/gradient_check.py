@@ -61,6 +61,8 @@ def check_gradient(
     p = arrays.vector("params", params, net.n_parameters, net.dtype).astype(np.float64)
     X = arrays.real_array("X", X)
     X = X.astype(net.dtype, copy=False)
+    if not np.isfinite(p).all():
+        raise ValueError("params holds numbers that are not finite: there are no differences at infinity")
     chosen = np.arange(p.size) if indices is None else _chosen(indices, p.size)
     differences = np.empty(len(chosen))
     for i, index in enumerate(chosen):

@@ -45,6 +45,10 @@ RECTIFIERS = ("relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
 WITH_SLOPE = ("silu", "gelu")
 
 
+#: Iterable, but no sequences of sizes or names.
+UNORDERED = (str, bytes, bytearray, set, frozenset, dict)
+
+
 class Layer(NamedTuple):
     """The parameters (or the gradient) of one layer, as views into the flat vector.
 
@@ -105,6 +109,7 @@ class Network:
         "_core",
         "_offsets",
         "_plan",
+        "_slot",
         "dtype",
         "hidden",
         "loss",
@@ -122,6 +127,7 @@ class Network:
     _offsets: tuple[int, ...]  # where each layer's weights and bias begin in the flat vector, and its end
     _core: backend.Backend
     _plan: backend.Plan
+    _slot: int  # rows of a slot
 
     def __init__(
         self,
@@ -131,11 +137,12 @@ class Network:
         output: str | None = None,
         dtype: npt.DTypeLike = "float64",
     ) -> None:
+        if hasattr(self, "sizes"):
+            raise AttributeError("a Network is immutable: make a new one")
         sizes = _sizes(sizes)
         hidden = _hidden(hidden, len(sizes) - 2)
-        _one_of("loss", loss, MATCHING_OUTPUT)
-        output = MATCHING_OUTPUT[loss] if output is None else output
-        _one_of("output", output, OUTPUTS)
+        loss = _one_of("loss", loss, MATCHING_OUTPUT)
+        output = _one_of("output", MATCHING_OUTPUT[loss] if output is None else output, OUTPUTS)
         if loss in FROM_LOGITS and output != MATCHING_OUTPUT[loss]:
             raise ValueError(
                 f"output is {output!r}, but {loss} is computed from the logits of {MATCHING_OUTPUT[loss]!r}; "
@@ -157,6 +164,7 @@ class Network:
         put(self, "_offsets", tuple(offsets))
         put(self, "_core", backend.core)
         put(self, "_plan", backend.core.Plan(sizes, activations, loss, self.dtype))
+        put(self, "_slot", slots.rows_per_slot(self))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Network is immutable: {name} cannot be set; make a new one")
@@ -168,7 +176,7 @@ class Network:
         return self.sizes, self.hidden, self.loss, self.output, self.dtype.name
 
     def __reduce__(self) -> tuple[type[Network], tuple[object, ...]]:
-        return Network, self._key()
+        return type(self), self._key()
 
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, Network) else NotImplemented
@@ -228,7 +236,10 @@ class Network:
         ----------
         X. Glorot and Y. Bengio (2010), AISTATS 9:249-256. K. He et al. (2015), arXiv:1502.01852.
         """
-        generator = np.random.default_rng(seed)
+        try:
+            generator = np.random.default_rng(seed)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"seed is {seed!r}: {error}") from None
         params = np.zeros(self.n_parameters, self.dtype)
         for layer, activation in zip(self.layers(params), (*self.hidden, self.output)):
             n_out, n_in = layer.weights.shape
@@ -296,6 +307,10 @@ class Network:
         TypeError, ValueError
             If an argument is of the wrong kind, shape or layout; it is named.
         """
+        if threads is None or (type(threads) is int and threads > 0):
+            direct = self._core.forward_directly(self._plan, params, X, out, self._slot)
+            if direct is not None:
+                return direct
         params = arrays.vector("params", params, self.n_parameters, self.dtype)
         X = arrays.matrix("X", X, self.sizes[0])
         out = arrays.output(out, (len(X), self.sizes[-1]), self.dtype, params, X)
@@ -323,7 +338,7 @@ class Network:
         X = arrays.matrix("X", X, self.sizes[0])
         l2 = arrays.number("l2", l2)
         Y = arrays.targets(Y, len(X), self.sizes[-1], self.loss)
-        weights, total = arrays.sample_weights(sample_weight, len(X))
+        weights, total = arrays.sample_weights(sample_weight, len(X), self.dtype)
         if not total > 0:
             raise ValueError(_no_weight(len(X)))
 
@@ -378,12 +393,16 @@ class Network:
         TypeError, ValueError
             If an argument is of the wrong kind, shape or value; it is named, and nothing of the caller's is changed.
         """
+        if sample_weight is None and (threads is None or (type(threads) is int and threads > 0)):
+            direct = self._core.cost_and_gradient(self._plan, params, X, Y, l2, out, self._slot)
+            if direct is not None:
+                return direct
         accumulator = Accumulator(self)
         params = arrays.vector("params", params, self.n_parameters, self.dtype)
         X = arrays.matrix("X", X, self.sizes[0])
         l2 = arrays.number("l2", l2)
         Y = arrays.targets(Y, len(X), self.sizes[-1], self.loss)
-        weights, total = arrays.sample_weights(sample_weight, len(X))
+        weights, total = arrays.sample_weights(sample_weight, len(X), self.dtype)
         if not total > 0:
             raise ValueError(_no_weight(len(X)))
         out = arrays.output(out, params.shape, self.dtype, params, X, Y, weights)
@@ -426,6 +445,8 @@ class Trace:
     activations: list[Floats]
 
     def __init__(self, network: Network, params: npt.ArrayLike, X: npt.ArrayLike) -> None:
+        if not isinstance(network, Network):
+            raise TypeError(f"network is {network!r}, but a Network is wanted")
         net = self.network = network
         self.params = arrays.vector("params", params, net.n_parameters, net.dtype).copy()
         self.params.flags.writeable = False
@@ -438,6 +459,9 @@ class Trace:
             net._core.trace(net._plan, self.params, *self._block(start, stop))
         for activation in empty:
             activation.flags.writeable = False
+
+    def __reduce__(self) -> tuple[type[Trace], tuple[object, ...]]:
+        return Trace, (self.network, self.params, self.activations[0])
 
     def _block(self, start: int, stop: int) -> tuple[Floats, list[Floats], list[Floats | None]]:
         X, *activations = (a[start:stop] for a in self.activations)
@@ -471,6 +495,8 @@ class Trace:
             If ``output_gradient`` is of the wrong kind or shape.
         """
         net = self.network
+        if not isinstance(input_gradient, (bool, np.bool_)):
+            raise TypeError(f"input_gradient is {input_gradient!r}, but True or False is wanted")
         dA = arrays.matrix("output_gradient", output_gradient, net.sizes[-1], "gives")
         m = len(self.activations[0])
         if len(dA) != m:
@@ -510,15 +536,17 @@ def _no_weight(n_rows: int) -> str:
     return "the sum of sample_weight is 0" if n_rows else "X has no rows, so there is no mean cost"
 
 
-def _one_of(name: str, value: object, known: Iterable[str]) -> None:
+def _one_of(name: str, value: object, known: Iterable[str]) -> str:
+    """The value as a plain string, if it is one of those that are known."""
     if not isinstance(value, str):
         raise TypeError(f"{name} is {value!r}, but a name is wanted")
     if value not in known:
         raise ValueError(f"{name} is {value!r}, but one of {', '.join(known)} is wanted")
+    return str(value)
 
 
 def _sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(sizes, (str, bytes)) or not isinstance(sizes, Iterable):
+    if isinstance(sizes, UNORDERED) or not isinstance(sizes, Iterable) or np.ndim(sizes) == 0:
         raise TypeError(f"sizes is {sizes!r}, but a sequence of integers is wanted")
     checked = tuple(arrays.integer(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
     if len(checked) < 2:
@@ -529,14 +557,11 @@ def _sizes(sizes: Sequence[int]) -> tuple[int, ...]:
 def _hidden(hidden: str | Sequence[str] | None, count: int) -> tuple[str, ...]:
     """One activation for each of ``count`` hidden layers."""
     if isinstance(hidden, str):
-        _one_of("hidden", hidden, ACTIVATIONS)
-        return (hidden,) * count
+        return (_one_of("hidden", hidden, ACTIVATIONS),) * count
     names = () if hidden is None else hidden
-    if not isinstance(names, Iterable):
+    if isinstance(names, UNORDERED) or not isinstance(names, Iterable):
         raise TypeError(f"hidden is {hidden!r}, but a name or a sequence of names is wanted")
-    names = tuple(names)
-    for i, name in enumerate(names):
-        _one_of(f"hidden[{i}]", name, ACTIVATIONS)
+    names = tuple(_one_of(f"hidden[{i}]", name, ACTIVATIONS) for i, name in enumerate(names))
     if len(names) != count:
         raise ValueError(f"hidden names {len(names)} activations, but there are {count} hidden layers")
     return names

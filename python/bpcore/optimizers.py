@@ -59,9 +59,13 @@ class _Stepper:
     def current_learning_rate(self) -> float:
         """The rate of the step to come."""
         rate = self.learning_rate
-        return arrays.number("learning_rate", rate(self.steps)) if callable(rate) else rate
+        return arrays.number("learning_rate", rate(self.steps) if callable(rate) else rate)
 
-    def _prepare(self, params: Floats, grad: Floats, n_state: int) -> tuple[Floats, float]:
+    #: How many vectors of state there are, and what else the update takes beside the learning rate.
+    _n_state: int
+    _rule: tuple[Any, ...]
+
+    def _prepare(self, params: Floats, grad: Floats) -> tuple[Floats, float]:
         """Check both vectors, make the state on the first step; the gradient as the backends take it, and the rate.
 
         Nothing is changed before all is checked.
@@ -79,9 +83,13 @@ class _Stepper:
         if arrays.overlap(params, given):
             raise ValueError("grad shares memory with params")
         grad = arrays.native(given, params.dtype)
+        return grad, self._start(params)
+
+    def _start(self, params: Floats) -> float:
+        """Make the state on the first step, check it on any other; the rate of the step."""
         rate = self.current_learning_rate
         if not self._state:
-            self._state = tuple(np.zeros_like(params) for _ in range(n_state))
+            self._state = tuple(np.zeros_like(params) for _ in range(self._n_state))
         for state in self._state:
             if state.shape != params.shape or state.dtype != params.dtype:
                 raise ValueError(
@@ -89,7 +97,7 @@ class _Stepper:
                     f"shape {state.shape} and dtype {state.dtype}; reset() forgets them"
                 )
         self.last_learning_rate = rate
-        return grad, rate
+        return rate
 
 
 class GradientDescent(_Stepper):
@@ -123,6 +131,7 @@ class GradientDescent(_Stepper):
         self.nesterov = bool(nesterov)
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum, but momentum is 0")
+        self._n_state, self._rule = (1 if self.momentum else 0), (self.momentum, self.nesterov)
         super().__init__(learning_rate)
 
     def __repr__(self) -> str:
@@ -143,9 +152,9 @@ class GradientDescent(_Stepper):
         TypeError, ValueError
             If an argument is wrong, or of another shape than in the steps before; nothing is changed then.
         """
-        grad, rate = self._prepare(params, grad, 1 if self.momentum else 0)
+        grad, rate = self._prepare(params, grad)
         velocity = self._state[0] if self._state else None
-        backend.core.gradient_descent_step(params, grad, velocity, rate, self.momentum, self.nesterov)
+        backend.core.gradient_descent_step(params, grad, velocity, rate, *self._rule)
         self.steps += 1
 
 
@@ -178,10 +187,10 @@ class Adam(_Stepper):
         beta2: float = 0.999,
         epsilon: float = 1e-8,
     ) -> None:
-        below_one = float(np.nextafter(1.0, 0.0))
-        self.beta1 = arrays.number("beta1", beta1, high=below_one)
-        self.beta2 = arrays.number("beta2", beta2, high=below_one)
+        self.beta1 = arrays.number("beta1", beta1, high=1.0, below=True)
+        self.beta2 = arrays.number("beta2", beta2, high=1.0, below=True)
         self.epsilon = arrays.number("epsilon", epsilon)
+        self._n_state, self._rule = 2, (self.beta1, self.beta2, self.epsilon)
         super().__init__(learning_rate)
 
     def __repr__(self) -> str:
@@ -189,8 +198,8 @@ class Adam(_Stepper):
 
     def step(self, params: Floats, grad: Floats) -> None:
         """Take one step, in place; see :meth:`GradientDescent.step`."""
-        grad, rate = self._prepare(params, grad, 2)
+        grad, rate = self._prepare(params, grad)
         mean, square = self._state
-        options: tuple[Any, ...] = (rate, self.beta1, self.beta2, self.epsilon, self.steps + 1)
-        backend.core.adam_step(params, grad, mean, square, *options)
+        betas = self.beta1, self.beta2
+        backend.core.adam_step(params, grad, mean, square, rate, *betas, self.epsilon, self.steps + 1)
         self.steps += 1

@@ -13,7 +13,10 @@ import numpy.typing as npt
 from . import arrays
 from .arrays import Array, Floats
 from .network import Network
-from .optimizers import Adam, Optimizer
+from .optimizers import Adam, GradientDescent, Optimizer
+
+#: How long the backend goes on before it looks whether there is a signal, such as Ctrl-C.
+SECONDS_UNINTERRUPTED = 0.1
 
 Stop = Literal["epochs", "patience", "callback", "interrupted"]
 
@@ -123,7 +126,7 @@ def train(
     _check_params(net, params)
     X = arrays.matrix("X", X, net.sizes[0])
     Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss)
-    weights, total = arrays.sample_weights(sample_weight, len(X))
+    weights, total = arrays.sample_weights(sample_weight, len(X), net.dtype)
     if not total > 0:
         raise ValueError("the sum of sample_weight is 0" if len(X) else "X has no rows")
     for name, array in (("X", X), ("Y", Y), ("sample_weight", weights)):
@@ -219,6 +222,8 @@ class _Run:
         batch_size: int,
     ) -> float:
         """One step for each batch; the mean of their costs, weighted as their rows are."""
+        if weights is None and self._in_core(X, Y, batch_size):
+            return self._epoch_in_core(epoch, X, Y, order, batch_size)
         costs = seen = 0.0
         for step, first in enumerate(range(0, len(X), batch_size), 1):
             last = min(first + batch_size, len(X))
@@ -241,6 +246,49 @@ class _Run:
         if not np.isfinite(self.params).all():
             self._diverged(f"the parameters are not finite after epoch {epoch}")
         return costs / seen
+
+    def _in_core(self, X: Array, Y: Array, batch_size: int) -> bool:
+        """Whether the backend can take the steps itself: our own optimizers, rows as it wants them, small batches."""
+        labels = np.dtype(np.int64) if Y.ndim == 1 else self.net.dtype
+        return (
+            type(self.optimizer) in (GradientDescent, Adam)
+            and batch_size <= self.net._slot
+            and all(a.flags.c_contiguous and a.flags.aligned for a in (X, Y))
+            and (X.dtype, Y.dtype) == (self.net.dtype, labels)
+        )
+
+    def _epoch_in_core(
+        self, epoch: int, X: Array, Y: Array, order: npt.NDArray[np.intp] | None, batch_size: int
+    ) -> float:
+        """The same, with the loop in the backend, which comes back for signals and for each rate of a schedule."""
+        optimizer: Any = self.optimizer
+        costs, first = 0.0, 0
+        order = None if order is None else order.astype(np.int64, copy=False)
+        while first < len(X):
+            rate = optimizer._start(self.params)
+            first, cost, summed = self.net._core.steps(
+                self.net._plan,
+                self.params,
+                X,
+                Y,
+                order,
+                first,
+                batch_size,
+                self.l2,
+                optimizer._rule,
+                optimizer._state,
+                optimizer,
+                rate,
+                self.finite,
+                1 if callable(optimizer.learning_rate) else len(X),
+                SECONDS_UNINTERRUPTED,
+            )
+            if not np.isfinite(cost):
+                self._diverged(f"the cost is {cost} at epoch {epoch}, step {first // batch_size + 1}")
+            costs += summed
+        if not np.isfinite(self.params).all():
+            self._diverged(f"the parameters are not finite after epoch {epoch}")
+        return costs / len(X)
 
     def undo_half_a_step(self) -> None:
         """After an interrupt in the middle of an optimizer's step: the parameters of the last whole one."""
@@ -273,7 +321,7 @@ def _validation(net: Network, params: Floats, data: tuple[Any, ...] | None) -> t
     try:
         X = arrays.matrix("X", data[0], net.sizes[0])
         Y = arrays.targets(data[1], len(X), net.sizes[-1], net.loss)
-        weights, total = arrays.sample_weights(data[2] if len(data) == 3 else None, len(X))
+        weights, total = arrays.sample_weights(data[2] if len(data) == 3 else None, len(X), net.dtype)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation_data: {error}") from None
     if not total > 0:

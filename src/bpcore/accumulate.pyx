@@ -1,35 +1,38 @@
 # The blocked loop of the algorithm: for each tile of rows forward, delta, backward, Delta += delta^T a.
 
-cdef double accumulate_rows(const plan_t *plan, const floating[::1] params, const floating[:, ::1] X,
-                            const floating *targets, const int64_t *labels, const floating *weights,
-                            floating *sums, floating *work, const floating **a, const floating **kept) noexcept nogil:
-    """The weighted losses of all rows, summed; their gradients are added to ``sums``, unless that is NULL.
+ctypedef fused sum_t:
+    float
+    double
 
-    ``a`` and ``kept`` have room for one pointer a layer.
-    """
-    cdef Py_ssize_t tile, l, first, rows, m = X.shape[0], last = plan.n_layers - 1
-    cdef floating *delta = work + plan.delta
-    cdef floating *spare = delta + plan.tile * plan.widest
-    cdef floating[:, ::1] A, Z, D, block
+
+cdef double accumulate_rows(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t m,
+                            const floating *targets, const int64_t *labels, const floating *weights,
+                            floating *sums, floating *work) noexcept nogil:
+    """The weighted losses of m rows, summed; their gradients are added to ``sums``, unless that is NULL."""
+    cdef Py_ssize_t tile, first, rows, n = plan.n_outputs
+    cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
+    cdef floating[:, ::1] A, Z, D
     cdef double total = 0
-    for l in range(plan.n_layers):
-        a[l] = work + plan.layers[l].a
-        kept[l] = work + plan.layers[l].slope
+    cdef bint few = m < FEW
+    if not few:
+        pack_forward(plan, params, work)
+        if sums != NULL:
+            pack_backward(plan, params, work, False)
     for tile in range(n_tiles(plan, m)):
         first = tile * plan.tile
         rows = min(plan.tile, m - first)
-        block = matrix(&X[first, 0], rows, plan.n_inputs)
-        forward_tile[floating](plan, &params[0], block, work, spare, sums != NULL)
-        A = matrix(a[last], rows, plan.n_outputs)
-        Z = matrix(spare, rows, plan.n_outputs)
-        D = matrix(delta, rows, plan.n_outputs)
+        forward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, work + plan.spare, sums != NULL)
+        A = matrix(work + last.a, rows, last.step)
+        Z = matrix(work + plan.spare, rows, last.step)
+        D = matrix(work + plan.delta, rows, last.step)
         total += loss_and_delta[floating](
-            plan, Z, A, targets + first * plan.n_outputs if targets != NULL else NULL,
+            plan, Z, A, n, targets + first * n if targets != NULL else NULL,
             labels + first if labels != NULL else NULL, weights + first if weights != NULL else NULL, D)
         if sums != NULL:
-            if plan.layers[last].activation != plan.matching:
-                through[floating](plan.layers[last].activation, A, kept[last], D)
-            backward_tile[floating](plan, &params[0], block, a, kept, delta, spare, sums, NULL)
+            if last.activation != plan.matching:
+                through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope),
+                        rows, n, last.step, work + plan.delta)
+            backward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, sums, <floating *>NULL)
     return total
 
 
@@ -46,6 +49,7 @@ cdef double accumulate_typed(Plan plan, const floating[::1] params, const floati
     cdef const floating *w = NULL
     cdef floating *total = NULL
     cdef double losses
+    cdef char *memory
     check_sizes(plan, params.shape[0], X.shape[1])
     if sums is not None:
         Delta = sums
@@ -70,17 +74,10 @@ cdef double accumulate_typed(Plan plan, const floating[::1] params, const floati
         if weights.shape[0] != m:
             raise ValueError("sample_weight does not fit")
         w = &weights[0]
-    cdef const floating **layers = <const floating **>malloc(2 * p.n_layers * sizeof(void *))
-    cdef floating *work = NULL
-    try:
-        if layers == NULL:
-            raise MemoryError()
-        work = <floating *>plan.new_workspace()
-        with nogil:
-            losses = accumulate_rows[floating](p, params, X, y, label, w, total, work, layers, layers + p.n_layers)
-    finally:
-        free(layers)
-        free(work)
+    memory = plan.take_workspace()
+    with nogil:
+        losses = accumulate_rows(p, &params[0], &X[0, 0], m, y, label, w, total, <floating *>aligned(memory))
+        plan.give(memory)
     return losses
 
 
@@ -98,22 +95,30 @@ def loss(Plan plan not None, params, X, Y, sample_weight):
     return accumulate_typed[double](plan, params, X, Y, sample_weight, None)
 
 
+cdef void finish_rows(const plan_t *plan, const floating *params, const sum_t *sums, double weight, double l2,
+                      floating *out) noexcept nogil:
+    """``D = Delta / m + lambda W``; ``out`` may be ``sums``. In float64, so that sums of either type give the same bits."""
+    cdef const layer_t *layer
+    cdef Py_ssize_t l, i
+    cdef double inverse = 1 / weight
+    if inverse != 1 or <void *>sums != <void *>out:
+        for i in range(plan.n_parameters):
+            out[i] = <floating>(inverse * sums[i])
+    if l2 != 0:
+        for l in range(plan.n_layers):
+            layer = &plan.layers[l]
+            for i in range(layer.weights, layer.bias):
+                out[i] += <floating>l2 * params[i]
+
+
 cdef object finish_typed(Plan plan, const floating[::1] params, const double[::1] sums, double weight, double l2,
                          floating[::1] out):
     cdef const plan_t *p = &plan.plan
-    cdef const layer_t *layer
-    cdef Py_ssize_t l, i
     check_sizes(plan, params.shape[0], p.n_inputs)
     if sums.shape[0] != p.n_parameters or out.shape[0] != p.n_parameters:
         raise ValueError("sums or out does not fit")
     with nogil:
-        for i in range(p.n_parameters):
-            out[i] = <floating>(sums[i] / weight)
-        if l2 != 0:
-            for l in range(p.n_layers):
-                layer = &p.layers[l]
-                for i in range(layer.weights, layer.bias):
-                    out[i] += <floating>l2 * params[i]
+        finish_rows(p, &params[0], <const double *>&sums[0], weight, l2, &out[0])
 
 
 def finish(Plan plan not None, params, sums, double weight, double l2, out):
@@ -124,15 +129,29 @@ def finish(Plan plan not None, params, sums, double weight, double l2, out):
         finish_typed[double](plan, params, sums, weight, l2, out)
 
 
-cdef double penalty_typed(Plan plan, const floating[::1] params) except? -1:
-    cdef const plan_t *p = &plan.plan
-    cdef Py_ssize_t l, i
+cdef double squares(const plan_t *plan, const floating *params) noexcept nogil:
+    """The sum of the squares of all weights, in float64; in eight sums, which are a vector or two of them."""
+    cdef Py_ssize_t l, i, k
+    cdef double part[8]
     cdef double total = 0
-    check_sizes(plan, params.shape[0], p.n_inputs)
+    memset(part, 0, sizeof(part))
+    for l in range(plan.n_layers):
+        i = plan.layers[l].weights
+        while i + 8 <= plan.layers[l].bias:
+            for k in range(8):
+                part[k] += <double>params[i + k] * params[i + k]
+            i += 8
+        while i < plan.layers[l].bias:
+            total += <double>params[i] * params[i]
+            i += 1
+    return total + (((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7])))
+
+
+cdef double penalty_typed(Plan plan, const floating[::1] params) except? -1:
+    cdef double total
+    check_sizes(plan, params.shape[0], plan.plan.n_inputs)
     with nogil:
-        for l in range(p.n_layers):
-            for i in range(p.layers[l].weights, p.layers[l].bias):
-                total += <double>params[i] * params[i]
+        total = squares(&plan.plan, &params[0])
     return total
 
 

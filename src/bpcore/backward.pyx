@@ -1,45 +1,64 @@
 # Backpropagation: delta(l) = (delta(l+1) W(l)) * g'(z(l)), and the sums Delta(l) += delta(l+1)^T a(l) on the way.
 
-cdef void backward_tile(const plan_t *plan, const floating *params, const floating[:, ::1] X, const floating **a,
-                        const floating **slopes, floating *delta, floating *spare, floating *sums,
-                        floating *input_gradient) noexcept nogil:
-    """From ``delta`` = delta(L) of the rows of X, add their gradients to ``sums``.
+cdef void pack_backward(const plan_t *plan, const floating *params, floating *work, bint inputs) noexcept nogil:
+    """Pack every layer's W, for all tiles of a call; that of the first only if the inputs' gradient is asked for."""
+    cdef Py_ssize_t l
+    cdef const layer_t *layer
+    for l in range(0 if inputs else 1, plan.n_layers):
+        layer = &plan.layers[l]
+        pack[floating](params + layer.weights, layer.n_out, layer.n_in, layer.n_in, 1, NULL, work + layer.backward)
 
-    ``a[l]`` and ``slopes[l]`` are the activations and the kept slopes of layer l, ``(rows, n_out)`` each; ``delta``
-    and ``spare`` are buffers for (rows, widest layer), both overwritten. ``input_gradient``, if not NULL, gets
-    ``delta(2) W(1)``: the inputs have no delta unless it is asked for.
+
+cdef void backward_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t rows, bint few,
+                        floating *work, floating *sums, floating *input_gradient) noexcept nogil:
+    """From delta(L), in the workspace like all else of a tile, add the gradients of its rows to ``sums``.
+
+    ``input_gradient``, if not NULL, gets ``delta(2) W(1)``: the inputs have no delta unless it is asked for.
     """
-    cdef Py_ssize_t l, rows = X.shape[0]
+    cdef Py_ssize_t l, step
     cdef const layer_t *layer
     cdef const floating *given
-    cdef floating[:, ::1] D, before
+    cdef floating *delta = work + plan.delta
+    cdef floating *spare = work + plan.spare
+    cdef floating[:, ::1] D, A, before
     for l in range(plan.n_layers - 1, -1, -1):
         layer = &plan.layers[l]
-        D = matrix(delta, rows, layer.n_out)
-        given = &X[0, 0] if l == 0 else a[l - 1]
-        add_outer[floating](D, matrix(given, rows, layer.n_in), weights_of(layer, sums))
-        add_columns[floating](D, bias_of(layer, sums))
-        if l > 0:
-            before = matrix(spare, rows, layer.n_in)
-            times_weights[floating](D, weights_of(layer, params), before)
-            through[floating](plan.layers[l - 1].activation, matrix(given, rows, layer.n_in), slopes[l - 1], before)
+        D = matrix(delta, rows, layer.step)
+        given = work + plan.layers[l - 1].a if l > 0 else X
+        step = plan.layers[l - 1].step if l > 0 else plan.n_inputs
+        A = matrix(given, rows, step)
+        add_columns(D, bias_of(layer, sums))
+        if few:
+            add_outer_few(D, A, weights_of(layer, sums))
+        else:
+            add_outer(D, A, weights_of(layer, sums), work + plan.panels)
+        if l > 0 or input_gradient != NULL:
+            step = padded(layer.n_in, params)
+            before = matrix(spare, rows, step)
+            if few:
+                times_weights_few(D, weights_of(layer, params), before)
+            else:
+                times_weights(D, layer.n_out, work + layer.backward, before, layer.n_in)
+            if l > 0:
+                through(plan.layers[l - 1].activation, given, work + plan.layers[l - 1].slope, rows, layer.n_in, step,
+                        spare)
+            else:
+                copy_rows(spare, step, input_gradient, layer.n_in, rows, layer.n_in)
             delta, spare = spare, delta
-        elif input_gradient != NULL:
-            times_weights[floating](D, weights_of(layer, params), matrix(input_gradient, rows, layer.n_in))
 
 
 cdef object backward_typed(Plan plan, const floating[::1] params, list activations, list slopes,
                            const floating[:, ::1] output_gradient, floating[::1] sums, input_gradient):
     cdef const plan_t *p = &plan.plan
-    cdef Py_ssize_t tile, l, first, i, rows, m = output_gradient.shape[0]
+    cdef Py_ssize_t tile, l, first, rows, m = output_gradient.shape[0]
+    cdef const layer_t *layer
+    cdef const layer_t *last = &p.layers[p.n_layers - 1]
     cdef const floating[:, ::1] X, view
     cdef floating[:, ::1] dX
     cdef floating *work
-    cdef floating *delta
-    cdef const floating **a
-    cdef const floating **kept
-    cdef const floating **tile_a
-    cdef const floating **tile_kept
+    cdef floating *into = NULL
+    cdef char *memory
+    cdef const floating **given
     if len(activations) != p.n_layers + 1 or len(slopes) != p.n_layers:
         raise ValueError("activations and slopes do not fit")
     X = activations[0]
@@ -52,45 +71,45 @@ cdef object backward_typed(Plan plan, const floating[::1] params, list activatio
             raise ValueError("input_gradient does not fit")
     memset(&sums[0], 0, sums.shape[0] * sizeof(floating))
     if m == 0:
-        return None
+        return
+    if input_gradient is not None:
+        into = &dX[0, 0]
     views = []  # keeps the buffers while their addresses are in use
-    work = <floating *>plan.new_workspace()
-    a = <const floating **>malloc(4 * p.n_layers * sizeof(void *))
+    given = <const floating **>malloc(2 * p.n_layers * sizeof(void *))
+    if given == NULL:
+        raise MemoryError()
     try:
-        if a == NULL:
-            raise MemoryError()
-        kept, tile_a, tile_kept = a + p.n_layers, a + 2 * p.n_layers, a + 3 * p.n_layers
-        for l in range(p.n_layers):
-            view = activations[l + 1]
-            if view.shape[0] != m or view.shape[1] != p.layers[l].n_out:
-                raise ValueError("activations do not fit")
-            a[l], kept[l] = &view[0, 0], NULL
-            views.append(view)
-            if p.layers[l].keeps_slope:
-                view = slopes[l]
-                if view.shape[0] != m or view.shape[1] != p.layers[l].n_out:
-                    raise ValueError("slopes do not fit")
-                kept[l] = &view[0, 0]
+        for l in range(2 * p.n_layers):
+            given[l] = NULL
+            if l < p.n_layers or p.layers[l - p.n_layers].keeps_slope:
+                view = activations[l + 1] if l < p.n_layers else slopes[l - p.n_layers]
+                if view.shape[0] != m or view.shape[1] != p.layers[l % p.n_layers].n_out:
+                    raise ValueError("activations or slopes do not fit")
+                given[l] = &view[0, 0]
                 views.append(view)
+        memory = plan.take_workspace()
+        work = <floating *>aligned(memory)
         with nogil:
+            if m >= FEW:
+                pack_backward(p, &params[0], work, into != NULL)
             for tile in range(n_tiles(p, m)):
                 first = tile * p.tile
                 rows = min(p.tile, m - first)
                 for l in range(p.n_layers):
-                    tile_a[l] = a[l] + first * p.layers[l].n_out
-                    tile_kept[l] = kept[l] + first * p.layers[l].n_out if kept[l] != NULL else NULL
-                delta = work + p.delta
-                for i in range(rows * p.n_outputs):
-                    delta[i] = (&output_gradient[first, 0])[i]
-                through[floating](p.layers[p.n_layers - 1].activation,
-                                  matrix(tile_a[p.n_layers - 1], rows, p.n_outputs), tile_kept[p.n_layers - 1],
-                                  matrix(delta, rows, p.n_outputs))
-                backward_tile[floating](p, &params[0], matrix(&X[first, 0], rows, p.n_inputs), tile_a, tile_kept,
-                                        delta, delta + p.tile * p.widest, &sums[0],
-                                        NULL if input_gradient is None else &dX[first, 0])
+                    layer = &p.layers[l]
+                    copy_rows(given[l] + first * layer.n_out, layer.n_out, work + layer.a, layer.step, rows,
+                              layer.n_out)
+                    if layer.keeps_slope:
+                        copy_rows(given[p.n_layers + l] + first * layer.n_out, layer.n_out, work + layer.slope,
+                                  layer.step, rows, layer.n_out)
+                copy_rows(&output_gradient[first, 0], p.n_outputs, work + p.delta, last.step, rows, p.n_outputs)
+                through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope),
+                        rows, last.n_out, last.step, work + p.delta)
+                backward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, &sums[0],
+                              into + first * p.n_inputs if into != NULL else NULL)
+            plan.give(memory)
     finally:
-        free(a)
-        free(work)
+        free(given)
 
 
 def backward(Plan plan not None, params, list activations not None, list slopes not None, output_gradient, sums,

@@ -1,49 +1,73 @@
 # Forward propagation: a(1) = x, z(l+1) = W(l) a(l) + b(l), a(l+1) = g(z(l+1)).
 
-cdef void forward_tile(const plan_t *plan, const floating *params, const floating[:, ::1] X, floating *work,
-                       floating *logits, bint slopes) noexcept nogil:
-    """Fill the workspace with the activations of every layer for the rows of X, at most a tile.
-
-    ``logits``, if not NULL, gets z(L), of shape (rows, n_outputs). ``slopes``: whether g'(z) is to be kept, too.
-    """
-    cdef Py_ssize_t l, rows = X.shape[0]
+cdef void pack_forward(const plan_t *plan, const floating *params, floating *work) noexcept nogil:
+    """Pack every layer's ``W^T``, starting from its bias, for all tiles of a call."""
+    cdef Py_ssize_t l
     cdef const layer_t *layer
-    cdef const floating *given = &X[0, 0]
-    cdef floating[:, ::1] A, Z
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
-        A = matrix(work + layer.a, rows, layer.n_out)
-        Z = A
-        if logits != NULL and l == plan.n_layers - 1:
-            Z = matrix(logits, rows, layer.n_out)
-        affine[floating](matrix(given, rows, layer.n_in), weights_of(layer, params), bias_of(layer, params), Z)
-        activate[floating](layer.activation, Z, A, work + layer.slope if slopes and layer.keeps_slope else NULL)
-        given = work + layer.a
+        pack[floating](params + layer.weights, layer.n_in, layer.n_out, 1, layer.n_in, params + layer.bias,
+                       work + layer.forward)
 
 
-cdef void forward_rows(const plan_t *plan, const floating[::1] params, const floating[:, ::1] X,
-                       floating[:, ::1] out, floating *work) noexcept nogil:
+cdef void forward_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t rows, bint few,
+                       floating *work, floating *logits, bint slopes) noexcept nogil:
+    """Fill the workspace with the activations of every layer for ``rows`` rows of X, at most a tile.
+
+    ``few``: whether the parameters are not packed. ``logits``, if not NULL, gets z(L) with rows padded as those of the
+    activations. ``slopes``: whether g'(z) is to be kept, too.
+    """
+    cdef Py_ssize_t l, step = plan.n_inputs
+    cdef const layer_t *layer
+    cdef const floating *given = X
+    cdef floating[:, ::1] A, Z
+    cdef floating *z
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        z = logits if logits != NULL and l == plan.n_layers - 1 else work + layer.a
+        A, Z = matrix(given, rows, step), matrix(z, rows, layer.step)
+        if few:
+            affine_few(A, weights_of(layer, params), bias_of(layer, params), Z)
+        else:
+            affine(A, layer.n_in, work + layer.forward, Z, layer.n_out)
+        activate(layer.activation, z, rows, layer.n_out, layer.step, work + layer.a,
+                 work + layer.slope if slopes and layer.keeps_slope else NULL)
+        given, step = work + layer.a, layer.step
+
+
+cdef void forward_rows(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t m, floating *out,
+                       floating *work) noexcept nogil:
     """Tile by tile, the activations of the output layer."""
-    cdef Py_ssize_t tile, first, i, j, rows, m = X.shape[0]
-    cdef floating[:, ::1] A
+    cdef Py_ssize_t tile, first, rows
+    cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
+    if m >= FEW:
+        pack_forward(plan, params, work)
     for tile in range(n_tiles(plan, m)):
         first = tile * plan.tile
         rows = min(plan.tile, m - first)
-        forward_tile[floating](plan, &params[0], matrix(&X[first, 0], rows, plan.n_inputs), work, NULL, False)
-        A = matrix(work + plan.layers[plan.n_layers - 1].a, rows, plan.n_outputs)
-        for i in range(rows):
-            for j in range(plan.n_outputs):
-                out[first + i, j] = A[i, j]
+        forward_tile(plan, params, X + first * plan.n_inputs, rows, m < FEW, work, NULL, False)
+        copy_rows(work + last.a, last.step, out + first * last.n_out, last.n_out, rows, last.n_out)
+
+
+cdef inline void copy_rows(const floating *given, Py_ssize_t given_step, floating *out, Py_ssize_t out_step,
+                           Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    """Copy rows of n numbers between places where they lie so many numbers apart."""
+    cdef Py_ssize_t i
+    for i in range(rows):
+        memcpy(out + i * out_step, given + i * given_step, n * sizeof(floating))
 
 
 cdef object forward_typed(Plan plan, const floating[::1] params, const floating[:, ::1] X, floating[:, ::1] out):
+    cdef char *work
     check_sizes(plan, params.shape[0], X.shape[1])
     if out.shape[0] != X.shape[0] or out.shape[1] != plan.plan.n_outputs:
         raise ValueError("out does not fit")
-    cdef floating *work = <floating *>plan.new_workspace()
+    if X.shape[0] == 0:
+        return
+    work = plan.take_workspace()
     with nogil:
-        forward_rows[floating](&plan.plan, params, X, out, work)
-    free(work)
+        forward_rows(&plan.plan, &params[0], &X[0, 0], X.shape[0], &out[0, 0], <floating *>aligned(work))
+        plan.give(work)
 
 
 def forward(Plan plan not None, params, X, out):
@@ -55,41 +79,55 @@ def forward(Plan plan not None, params, X, out):
 
 
 cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:, ::1] X, list activations,
-                        list slopes, floating unused):
-    cdef Py_ssize_t l, m = X.shape[0]
+                        list slopes):
+    cdef const plan_t *p = &plan.plan
+    cdef Py_ssize_t tile, first, rows, l, m = X.shape[0]
     cdef const layer_t *layer
-    cdef floating[:, ::1] a
+    cdef floating[:, ::1] view
+    cdef floating **to
+    cdef char *memory
+    cdef floating *work
     check_sizes(plan, params.shape[0], X.shape[1])
-    if len(activations) != plan.plan.n_layers or len(slopes) != plan.plan.n_layers:
+    if len(activations) != p.n_layers or len(slopes) != p.n_layers:
         raise ValueError("activations and slopes do not fit")
-    for l in range(plan.plan.n_layers):  # a layer at a time: the GIL is let go for each
-        layer = &plan.plan.layers[l]
-        a = activations[l]
-        if a.shape[0] != m or a.shape[1] != layer.n_out:
-            raise ValueError("activations do not fit")
-        trace_layer[floating](layer, params, X if l == 0 else activations[l - 1], a, slopes[l])
-    return None
-
-
-cdef object trace_layer(const layer_t *layer, const floating[::1] params, const floating[:, ::1] given,
-                        floating[:, ::1] a, slope):
-    cdef floating[:, ::1] kept
-    cdef floating *slopes = NULL
-    if a.shape[0] == 0:
-        return None
-    if layer.keeps_slope:
-        kept = slope
-        if kept.shape[0] != a.shape[0] or kept.shape[1] != a.shape[1]:
-            raise ValueError("slopes do not fit")
-        slopes = &kept[0, 0]
-    with nogil:
-        affine[floating](given, weights_of(layer, &params[0]), bias_of(layer, &params[0]), a)
-        activate[floating](layer.activation, a, a, slopes)
+    if m == 0:
+        return
+    views = []  # keeps the buffers while their addresses are in use
+    to = <floating **>malloc(2 * p.n_layers * sizeof(void *))
+    if to == NULL:
+        raise MemoryError()
+    try:
+        for l in range(2 * p.n_layers):
+            to[l] = NULL
+            if l < p.n_layers or p.layers[l - p.n_layers].keeps_slope:
+                view = activations[l] if l < p.n_layers else slopes[l - p.n_layers]
+                if view.shape[0] != m or view.shape[1] != p.layers[l % p.n_layers].n_out:
+                    raise ValueError("activations or slopes do not fit")
+                to[l] = &view[0, 0]
+                views.append(view)
+        memory = plan.take_workspace()
+        work = <floating *>aligned(memory)
+        with nogil:
+            if m >= FEW:
+                pack_forward(p, &params[0], work)
+            for tile in range(n_tiles(p, m)):
+                first = tile * p.tile
+                rows = min(p.tile, m - first)
+                forward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, <floating *>NULL, True)
+                for l in range(p.n_layers):
+                    layer = &p.layers[l]
+                    copy_rows(work + layer.a, layer.step, to[l] + first * layer.n_out, layer.n_out, rows, layer.n_out)
+                    if layer.keeps_slope:
+                        copy_rows(work + layer.slope, layer.step, to[p.n_layers + l] + first * layer.n_out,
+                                  layer.n_out, rows, layer.n_out)
+            plan.give(memory)
+    finally:
+        free(to)
 
 
 def trace(Plan plan not None, params, X, list activations not None, list slopes not None):
     """Fill the activations of every layer but the first, and the slopes of those layers that have an array for them."""
     if plan.single:
-        trace_typed[float](plan, params, X, activations, slopes, 0)
+        trace_typed[float](plan, params, X, activations, slopes)
     else:
-        trace_typed[double](plan, params, X, activations, slopes, 0)
+        trace_typed[double](plan, params, X, activations, slopes)

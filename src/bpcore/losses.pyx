@@ -36,12 +36,13 @@ cdef inline floating poisson(floating z, floating a, floating y, floating *d) no
 
 
 cdef double cross_entropy_labels(const floating[:, ::1] Z, const int64_t *labels, floating[:, ::1] delta,
-                                 Py_ssize_t i) noexcept nogil:
+                                 Py_ssize_t i, Py_ssize_t n) noexcept nogil:
     """Row i's ``log sum e^z - z_label``; ``delta = a - (1 at the label)``."""
-    cdef Py_ssize_t j, n = Z.shape[1], label = labels[i]
-    cdef floating largest = row_max(Z, i), total = 0, loss
+    cdef Py_ssize_t j, label = labels[i]
+    cdef floating largest = row_max(Z, i, n), total = 0, loss
     for j in range(n):
         delta[i, j] = exp_(Z[i, j] - largest)
+    for j in range(n):
         total += delta[i, j]
     for j in range(n):
         delta[i, j] = delta[i, j] / total
@@ -54,10 +55,10 @@ cdef double cross_entropy_labels(const floating[:, ::1] Z, const int64_t *labels
 
 
 cdef double cross_entropy_rows(const floating[:, ::1] Z, const floating[:, ::1] Y, floating[:, ::1] delta,
-                               Py_ssize_t i) noexcept nogil:
+                               Py_ssize_t i, Py_ssize_t n) noexcept nogil:
     """Row i's ``sum y (log sum e^z - z)``; ``delta = a sum(y) - y``."""
-    cdef Py_ssize_t j, n = Z.shape[1]
-    cdef floating largest = row_max(Z, i), total = 0, weight = 0, log_total, loss = 0
+    cdef Py_ssize_t j
+    cdef floating largest = row_max(Z, i, n), total = 0, weight = 0, log_total, loss = 0
     for j in range(n):
         delta[i, j] = exp_(Z[i, j] - largest)
         total += delta[i, j]
@@ -69,21 +70,24 @@ cdef double cross_entropy_rows(const floating[:, ::1] Z, const floating[:, ::1] 
     return loss
 
 
-cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] Z, const floating[:, ::1] A,
+cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] Z, const floating[:, ::1] A, Py_ssize_t n,
                            const floating *targets, const int64_t *labels, const floating *weights,
                            floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of a tile, summed, and its ``delta(L)``.
 
-    Z are the logits and A the activations of the output layer. Either ``targets`` (rows x n_out) or ``labels`` (rows)
+    Z are the logits and A the activations of the output layer, n of them in a padded row. Either ``targets`` (rows x n_out) or ``labels`` (rows)
     is not NULL; ``weights`` (rows) may be NULL.
     """
-    cdef Py_ssize_t i, j, rows = Z.shape[0], n = Z.shape[1]
+    cdef Py_ssize_t i, j, rows = Z.shape[0]
     cdef floating[:, ::1] Y = matrix(targets, rows, n)
     cdef double total = 0, row
     for i in range(rows):
         row = 0
         if plan.loss == CROSS_ENTROPY:
-            row = cross_entropy_labels(Z, labels, delta, i) if labels != NULL else cross_entropy_rows(Z, Y, delta, i)
+            if labels != NULL:
+                row = cross_entropy_labels(Z, labels, delta, i, n)
+            else:
+                row = cross_entropy_rows(Z, Y, delta, i, n)
         elif plan.loss == SQUARED_ERROR:
             for j in range(n):
                 row += squared_error(A[i, j], Y[i, j], &delta[i, j])

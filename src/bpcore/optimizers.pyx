@@ -10,32 +10,52 @@ cdef inline floating sqrt_(floating x) noexcept nogil:
         return sqrt(x)
 
 
-cdef void descend(floating[::1] params, const floating[::1] grad, floating[::1] velocity, double learning_rate,
+cdef void descend(floating *params, const floating *grad, floating *velocity, Py_ssize_t n, double learning_rate,
                   double momentum, bint nesterov) noexcept nogil:
     cdef Py_ssize_t i
     cdef floating rate = <floating>learning_rate, mu = <floating>momentum
-    for i in range(params.shape[0]):
-        velocity[i] = mu * velocity[i] + grad[i]
-        params[i] -= rate * (grad[i] + mu * velocity[i] if nesterov else velocity[i])
+    if velocity == NULL:
+        for i in range(n):
+            params[i] -= rate * grad[i]
+    elif nesterov:
+        for i in range(n):
+            velocity[i] = mu * velocity[i] + grad[i]
+            params[i] -= rate * (grad[i] + mu * velocity[i])
+    else:
+        for i in range(n):
+            velocity[i] = mu * velocity[i] + grad[i]
+            params[i] -= rate * velocity[i]
+
+
+cdef void adam(floating *params, const floating *grad, floating *mean, floating *square, Py_ssize_t n,
+               double learning_rate, double beta1, double beta2, double epsilon, long step) noexcept nogil:
+    cdef Py_ssize_t i
+    # The corrections for the start at 0 are the same for all entries; in float64, whatever the parameters are.
+    cdef floating rate = <floating>(learning_rate / (1 - pow(beta1, step)))
+    cdef floating scale = <floating>(1 / sqrt(1 - pow(beta2, step)))
+    cdef floating b1 = <floating>beta1, b2 = <floating>beta2, c1 = <floating>(1 - beta1), c2 = <floating>(1 - beta2)
+    cdef floating eps = <floating>epsilon
+    for i in range(n):
+        mean[i] = b1 * mean[i] + c1 * grad[i]
+        square[i] = b2 * square[i] + c2 * grad[i] * grad[i]
+        params[i] -= rate * mean[i] / (sqrt_(square[i]) * scale + eps)
 
 
 cdef object gradient_descent_typed(floating[::1] params, const floating[::1] grad, velocity, double learning_rate,
                                    double momentum, bint nesterov):
-    cdef Py_ssize_t i
-    cdef floating rate = <floating>learning_rate
     cdef floating[::1] v
+    cdef floating *into = NULL
     if grad.shape[0] != params.shape[0]:
         raise ValueError("grad does not fit")
-    if velocity is None:
-        with nogil:
-            for i in range(params.shape[0]):
-                params[i] -= rate * grad[i]
+    if params.shape[0] == 0:
         return
-    v = velocity
-    if v.shape[0] != params.shape[0]:
-        raise ValueError("velocity does not fit")
+    if velocity is not None:
+        v = velocity
+        if v.shape[0] != params.shape[0]:
+            raise ValueError("velocity does not fit")
+        into = &v[0]
     with nogil:
-        descend[floating](params, grad, v, learning_rate, momentum, nesterov)
+        descend(&params[0], &grad[0], into, params.shape[0], learning_rate, momentum, nesterov)
 
 
 def gradient_descent_step(params, grad, velocity, double learning_rate, double momentum, bint nesterov):
@@ -48,19 +68,13 @@ def gradient_descent_step(params, grad, velocity, double learning_rate, double m
 
 cdef object adam_typed(floating[::1] params, const floating[::1] grad, floating[::1] mean, floating[::1] square,
                        double learning_rate, double beta1, double beta2, double epsilon, long step):
-    cdef Py_ssize_t i
-    # The corrections for the start at 0 are the same for all entries; in float64, whatever the parameters are.
-    cdef floating rate = <floating>(learning_rate / (1 - pow(beta1, step)))
-    cdef floating scale = <floating>(1 / sqrt(1 - pow(beta2, step)))
-    cdef floating b1 = <floating>beta1, b2 = <floating>beta2, c1 = <floating>(1 - beta1), c2 = <floating>(1 - beta2)
-    cdef floating eps = <floating>epsilon
-    if grad.shape[0] != params.shape[0] or mean.shape[0] != params.shape[0] or square.shape[0] != params.shape[0]:
+    cdef Py_ssize_t n = params.shape[0]
+    if grad.shape[0] != n or mean.shape[0] != n or square.shape[0] != n:
         raise ValueError("grad, mean or square does not fit")
+    if n == 0:
+        return
     with nogil:
-        for i in range(params.shape[0]):
-            mean[i] = b1 * mean[i] + c1 * grad[i]
-            square[i] = b2 * square[i] + c2 * grad[i] * grad[i]
-            params[i] -= rate * mean[i] / (sqrt_(square[i]) * scale + eps)
+        adam(&params[0], &grad[0], &mean[0], &square[0], n, learning_rate, beta1, beta2, epsilon, step)
 
 
 def adam_step(params, grad, mean, square, double learning_rate, double beta1, double beta2, double epsilon, long step):

@@ -22,8 +22,11 @@ cdef struct layer_t:
     bint keeps_slope        # g'(z) cannot be told from g(z), and is kept from the forward pass
     Py_ssize_t weights      # where they begin in the flat vector: (n_out, n_in), row by row
     Py_ssize_t bias
-    Py_ssize_t a            # where the tile's activations begin in the workspace: (tile, n_out)
+    Py_ssize_t step         # n_out, padded to whole vectors: from one row of the tile to the next
+    Py_ssize_t a            # where the tile's activations begin in the workspace: (tile, step)
     Py_ssize_t slope        # and its slopes
+    Py_ssize_t forward      # and the panels of W^T
+    Py_ssize_t backward     # and the panels of W
 
 cdef struct plan_t:
     Py_ssize_t n_layers     # layers with weights
@@ -34,14 +37,17 @@ cdef struct plan_t:
     Activation matching     # the output activation whose delta the loss gives at once
     Py_ssize_t tile         # rows of a tile
     Py_ssize_t delta        # where the two buffers for deltas begin in the workspace: (tile, widest layer) each
-    Py_ssize_t widest
+    Py_ssize_t spare
+    Py_ssize_t panels       # and room for the panels of a tile's activations
     Py_ssize_t workspace    # how many numbers the workspace has
     layer_t *layers
 
-# Numbers that the activations of a tile hold together: as many as keep them in the second-level cache, in float64.
-cdef Py_ssize_t TILE_NUMBERS = 1 << 14
-cdef Py_ssize_t TILE_ROWS_AT_LEAST = 8
-cdef Py_ssize_t TILE_ROWS_AT_MOST = 128
+# A tile has as many rows as keep its activations in half of a second-level cache of 512 KB: few enough for that, many
+# enough that the panels of W, which come from a farther cache for each tile, are worth their way.
+cdef enum:
+    TILE_BYTES = 1 << 18
+    TILE_BLOCKS_AT_LEAST = 48 // ROWS
+    TILE_BLOCKS_AT_MOST = 128 // ROWS
 
 
 cdef class Plan:
@@ -60,6 +66,8 @@ cdef class Plan:
 
     cdef plan_t plan
     cdef bint single
+    cdef void *kept
+    cdef object dtype
 
     def __cinit__(self, tuple sizes, tuple activations, str loss, dtype):
         cdef Py_ssize_t n_layers = len(activations), l, offset = 0, units = 0
@@ -67,6 +75,7 @@ cdef class Plan:
         if n_layers < 1 or len(sizes) != n_layers + 1:
             raise ValueError("sizes and activations do not fit")
         self.single = dtype.itemsize == 4
+        self.dtype = dtype
         self.plan.layers = <layer_t *>malloc(n_layers * sizeof(layer_t))
         if self.plan.layers == NULL:
             raise MemoryError()
@@ -91,34 +100,62 @@ cdef class Plan:
             self.plan.matching = EXP
         else:
             self.plan.matching = IDENTITY
-        self.plan.tile = min(max(TILE_NUMBERS // units, TILE_ROWS_AT_LEAST), TILE_ROWS_AT_MOST)
-        self.lay_out()
+        if self.single:
+            self.lay_out[float](units, NULL)
+        else:
+            self.lay_out[double](units, NULL)
 
-    cdef void lay_out(self) noexcept:
-        """Give each layer's tile its place in the workspace."""
-        cdef Py_ssize_t l, offset = 0
+    cdef void lay_out(self, Py_ssize_t units, floating *number) noexcept:
+        """Choose the rows of a tile, and give everything its place in the workspace, on whole lines of the cache."""
+        cdef Py_ssize_t l, offset = 0, blocks, widest = self.plan.n_inputs
         cdef layer_t *layer
-        self.plan.widest = 0
+        blocks = TILE_BYTES // (units * <Py_ssize_t>sizeof(floating) * ROWS)
+        self.plan.tile = ROWS * min(max(blocks, <Py_ssize_t>TILE_BLOCKS_AT_LEAST), <Py_ssize_t>TILE_BLOCKS_AT_MOST)
         for l in range(self.plan.n_layers):
             layer = &self.plan.layers[l]
-            layer.a = offset
-            offset += self.plan.tile * layer.n_out
-            layer.slope = offset
-            if layer.keeps_slope:
-                offset += self.plan.tile * layer.n_out
-            self.plan.widest = max(self.plan.widest, layer.n_out)
-        self.plan.delta = offset
-        self.plan.workspace = offset + 2 * self.plan.tile * self.plan.widest
+            layer.step = padded(layer.n_out, number)
+            layer.a = take(&offset, self.plan.tile * layer.step)
+            layer.slope = take(&offset, self.plan.tile * layer.step if layer.keeps_slope else 0)
+            layer.forward = take(&offset, (1 + layer.n_in) * layer.step)
+            layer.backward = take(&offset, (1 + layer.n_out) * padded(layer.n_in, number))
+            widest = max(widest, layer.n_out)
+        widest = padded(widest, number)
+        self.plan.delta = take(&offset, self.plan.tile * widest)
+        self.plan.spare = take(&offset, self.plan.tile * widest)
+        self.plan.panels = take(&offset, (1 + self.plan.tile) * widest)
+        self.plan.workspace = offset
 
     def __dealloc__(self):
         free(self.plan.layers)
+        free(self.kept)
 
-    cdef void *new_workspace(self) except NULL:
-        """Memory for one tile, to be freed by the caller."""
-        cdef void *workspace = malloc(self.plan.workspace * (sizeof(float) if self.single else sizeof(double)))
+    cdef char *take_workspace(self) except NULL:
+        """Memory for one tile and the packed parameters, on a whole line of the cache; give it back with `give`.
+
+        The last one given back is kept for the next call: a small call then asks the system for nothing. Threads take
+        and give it by an atomic exchange; one that finds none makes its own.
+        """
+        cdef char *workspace = <char *>exchange(&self.kept, NULL)
         if workspace == NULL:
-            raise MemoryError()
+            workspace = <char *>malloc(self.plan.workspace * (sizeof(float) if self.single else sizeof(double)) + 64)
+            if workspace == NULL:
+                raise MemoryError()
         return workspace
+
+    cdef void give(self, char *workspace) noexcept nogil:
+        free(exchange(&self.kept, workspace))
+
+
+cdef inline char *aligned(char *workspace) noexcept nogil:
+    """The first whole line of the cache in it."""
+    return workspace + 64 - (<size_t>workspace & 63)
+
+
+cdef inline Py_ssize_t take(Py_ssize_t *offset, Py_ssize_t numbers) noexcept nogil:
+    """Reserve that many numbers, rounded up to 64 bytes of float; where they begin."""
+    cdef Py_ssize_t first = offset[0]
+    offset[0] += (numbers + 15) // 16 * 16
+    return first
 
 
 cdef inline Py_ssize_t n_tiles(const plan_t *plan, Py_ssize_t m) noexcept nogil:

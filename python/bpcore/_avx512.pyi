@@ -1,0 +1,3 @@
+"""Types of a compiled core."""
+
+from ._baseline import *

@@ -1,0 +1,143 @@
+/* Vectors, for the micro-kernel of matmul.pyx: a type of one register for float and one for double, and what Cython
+   cannot say about them. All the rest (activations, losses, optimizers) is scalar code that the compiler vectorizes.
+
+   BPCORE_BYTES is the width of a register, BPCORE_ROWS x BPCORE_VECTORS the block of outputs that the kernel holds in
+   registers: as many as there are, less those for the operands. */
+#ifndef BPCORE_SIMD_H
+#define BPCORE_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__) /* 32 registers: 28 sums, 2 of B, 1 of A */
+#define BPCORE_BYTES 64
+#define BPCORE_ROWS 14
+#elif defined(__AVX2__) /* 16 registers: 12 sums, 2 of B, 1 of A */
+#define BPCORE_BYTES 32
+#define BPCORE_ROWS 6
+#elif defined(__aarch64__) /* 32 registers */
+#define BPCORE_BYTES 16
+#define BPCORE_ROWS 12
+#else
+#define BPCORE_BYTES 16
+#define BPCORE_ROWS 6
+#endif
+#define BPCORE_VECTORS 2
+
+#if defined(__GNUC__) /* GCC and Clang, clang-cl among them */
+
+typedef float bpcore_f32v __attribute__((vector_size(BPCORE_BYTES)));
+typedef double bpcore_f64v __attribute__((vector_size(BPCORE_BYTES)));
+/* The same vectors in memory that is aligned as its numbers are. */
+typedef bpcore_f32v bpcore_f32u __attribute__((aligned(4), may_alias));
+typedef bpcore_f64v bpcore_f64u __attribute__((aligned(8), may_alias));
+
+/* "x - zero", not "zero + x": only the first is folded into a broadcasting load, since -0 + 0 is not -0. */
+static inline bpcore_f32v bpcore_splat_f32(const float *p) { return *p - (bpcore_f32v){0}; }
+static inline bpcore_f64v bpcore_splat_f64(const double *p) { return *p - (bpcore_f64v){0}; }
+
+/* Cython's inline functions are called with constants that unroll their loops: not inlined, a block of sums would live
+   in memory. */
+#undef CYTHON_INLINE
+#define CYTHON_INLINE inline __attribute__((always_inline))
+
+#else /* no vector types: a vector is a number, and the compiler does what it can */
+
+#undef BPCORE_BYTES
+#define BPCORE_BYTES 0
+typedef float bpcore_f32v, bpcore_f32u;
+typedef double bpcore_f64v, bpcore_f64u;
+static inline bpcore_f32v bpcore_splat_f32(const float *p) { return *p; }
+static inline bpcore_f64v bpcore_splat_f64(const double *p) { return *p; }
+
+#endif
+
+static inline bpcore_f32v bpcore_zero_f32(void) { float zero = 0; return bpcore_splat_f32(&zero); }
+static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore_splat_f64(&zero); }
+
+/* Put a pointer in the place of another and return that, in one step for all threads. */
+#if defined(__GNUC__)
+#define bpcore_exchange(place, value) __atomic_exchange_n(place, value, __ATOMIC_ACQ_REL)
+#else
+#include <intrin.h>
+#define bpcore_exchange(place, value) _InterlockedExchangePointer(place, value)
+#endif
+
+#define BPCORE_LANES_F32 (sizeof(bpcore_f32v) / sizeof(float))
+#define BPCORE_LANES_F64 (sizeof(bpcore_f64v) / sizeof(double))
+
+static inline bpcore_f32v bpcore_load_f32(const float *p) { return *(const bpcore_f32u *)p; }
+static inline bpcore_f64v bpcore_load_f64(const double *p) { return *(const bpcore_f64u *)p; }
+static inline void bpcore_store_f32(float *p, bpcore_f32v v) { *(bpcore_f32u *)p = v; }
+static inline void bpcore_store_f64(double *p, bpcore_f64v v) { *(bpcore_f64u *)p = v; }
+
+/* The sum of a vector's numbers: halves are added until one number is left. */
+static inline float bpcore_sum_f32(bpcore_f32v v) {
+    float x[BPCORE_LANES_F32];
+    memcpy(x, &v, sizeof v);
+    for (size_t n = BPCORE_LANES_F32 / 2; n > 0; n /= 2)
+        for (size_t i = 0; i < n; i++) x[i] += x[i + n];
+    return x[0];
+}
+static inline double bpcore_sum_f64(bpcore_f64v v) {
+    double x[BPCORE_LANES_F64];
+    memcpy(x, &v, sizeof v);
+    for (size_t n = BPCORE_LANES_F64 / 2; n > 0; n /= 2)
+        for (size_t i = 0; i < n; i++) x[i] += x[i + n];
+    return x[0];
+}
+
+/* The bits of 1.0 and of 1.5 * 2^52; Cython would make Python integers of them. */
+#define BPCORE_ONE_F64 UINT64_C(0x3FF0000000000000)
+#define BPCORE_SHIFTED_F64 INT64_C(0x4338000000000000)
+
+/* A number's bits, and back; loops over them are vectorized. */
+static inline int32_t bpcore_bits_f32(float x) { int32_t i; memcpy(&i, &x, sizeof i); return i; }
+static inline int64_t bpcore_bits_f64(double x) { int64_t i; memcpy(&i, &x, sizeof i); return i; }
+static inline float bpcore_number_f32(int32_t i) { float x; memcpy(&x, &i, sizeof x); return x; }
+static inline double bpcore_number_f64(int64_t i) { double x; memcpy(&x, &i, sizeof x); return x; }
+
+/* Seconds on a clock that only goes on; for a look now and then, not for timing. */
+#if defined(_WIN32)
+__declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
+static inline double bpcore_now(void) { return 1e-3 * (double)GetTickCount64(); }
+#else
+#include <time.h>
+static inline double bpcore_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+#endif
+
+/* What the processor can do and the operating system lets it do (it must save the registers, which XCR0 tells): bits in
+   the order of FEATURES in cpu.pyx. */
+#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__GNUC__)
+#include <cpuid.h>
+static inline void bpcore_cpuid(unsigned leaf, unsigned r[4]) {
+    if (!__get_cpuid_count(leaf, 0, &r[0], &r[1], &r[2], &r[3])) r[0] = r[1] = r[2] = r[3] = 0;
+}
+static inline unsigned bpcore_xcr0(void) {
+    unsigned low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+#else
+static inline void bpcore_cpuid(unsigned leaf, unsigned r[4]) { __cpuidex((int *)r, (int)leaf, 0); }
+static inline unsigned bpcore_xcr0(void) { return (unsigned)_xgetbv(0); }
+#endif
+static inline unsigned bpcore_cpu_features(void) {
+    unsigned one[4], seven[4], saved;
+    bpcore_cpuid(1, one);
+    bpcore_cpuid(7, seven);
+    saved = one[2] >> 27 & 1 ? bpcore_xcr0() : 0;
+    unsigned ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xe6) == 0xe6;
+    return (ymm & seven[1] >> 5) | (ymm & one[2] >> 12) << 1 | (zmm & seven[1] >> 16) << 2 |
+           (zmm & seven[1] >> 17) << 3 | (zmm & seven[1] >> 30) << 4 | (zmm & seven[1] >> 31) << 5;
+}
+#else
+static inline unsigned bpcore_cpu_features(void) { return 0; }
+#endif
+
+#endif
