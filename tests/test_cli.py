@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import bpcore
-from bpcore.cli import main, problem
+from bpcore.cli import main, problem, train
 from bpcore.data import load_digits
-from bpcore.model_file import load_model
+from bpcore.model_file import Model, load_model, save_model
 
 
 def words(arguments: tuple[object, ...]) -> list[str]:
@@ -242,7 +242,7 @@ def test_several_targets(run, rng, tmp_path):
 
 def test_two_classes_with_one_output(run, rng, tmp_path):
     X = rng.normal(size=(200, 2))
-    np.savetxt(tmp_path / "d.csv", np.column_stack([X, np.where(X.sum(axis=1) > 0, 3, -1.5)]), delimiter=",")
+    np.savetxt(tmp_path / "d.csv", np.column_stack([X, np.where(X.sum(axis=1) > 0, 3, -1.5)]), "%.17g", ",")
     out = run("train d.csv --target 2 --loss binary_cross_entropy --hidden 8 --save m.npz")
     assert float(values(out)["test accuracy"].split()[0]) > 90
     header, rows = table(run("predict m.npz d.csv --target 2 --probabilities"))
@@ -271,6 +271,65 @@ def test_class_names_are_sorted_as_what_they_are():
     chosen = problem.choose_problem(np.array([10.0, 9, 0.5, 10]), "cross_entropy")
     assert chosen.class_names == ("0.5", "9", "10")
     assert chosen.targets.tolist() == [2, 1, 0, 2]
+    chosen = problem.choose_problem(np.array([True, False]), "cross_entropy")
+    assert chosen.class_names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["9007199254740993", "9007199254740995", "9007199254740997"],
+        ["18446744073709551614", "18446744073709551615"],
+        ["9007199254740992", "9007199254740993", "9007199254740993.5"],
+        ["01234", "02345", "11111"],
+        ["1.0", "2.0", "10.0"],
+        ["1e0", "20", "+3e1"],
+        ["01234", "1234", "x"],  # not numbers, so not two spellings of one
+    ],
+)
+def test_classes_are_what_is_written(run, tmp_path, labels):
+    """Neither merged nor rewritten: 64-bit numbers, zip codes, fractions."""
+    rows = [(i % len(labels), labels[i % len(labels)]) for i in range(30 * len(labels))]
+    (tmp_path / "d.csv").write_text("a,y\n" + "".join(f"{i}, {label} \n" for i, label in rows))
+    run("train d.csv --target y --loss cross_entropy --hidden 16 --learning-rate 0.01 --save m.npz")
+    assert load_model("m.npz").class_names == tuple(labels)
+    assert table(run("predict", "m.npz", "d.csv"))[1] == [[label] for _, label in rows]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", ">i8"])
+@pytest.mark.parametrize("name", ["d.npy", "d.npz"])
+def test_integers_of_an_array_are_exact_classes(run, tmp_path, dtype, name):
+    y = np.array([2**53 + 1, 2**53 + 3, 2**63 - 1] * 20, dtype)
+    X = np.repeat([[0, 1, 2]], 20, axis=0).reshape(-1, 1).astype(dtype)
+    if name == "d.npz":
+        np.savez(tmp_path / name, X=X, y=y)
+    else:
+        np.save(tmp_path / name, np.column_stack([X, y]))
+    where = [] if name == "d.npz" else ["--target", 1]
+    out = run("train", name, *where, "--hidden", 16, "--learning-rate", 0.01, "--save", "m.npz")
+    assert values(out)["loss"] == "cross_entropy (the target has 3 different whole numbers)"
+    assert [row[0] for row in table(run("predict", "m.npz", name, *where))[1]] == [str(i) for i in y]
+
+
+@pytest.mark.parametrize("labels", [("1", "1.0"), ("01234", "1234"), ("+1", "1"), ("100", "1e2"), ("-0", "0")])
+def test_two_spellings_of_one_number_are_refused_as_classes(fails, tmp_path, labels):
+    (tmp_path / "d.csv").write_text("".join(f"{i},{label}\n" for i, label in enumerate([*labels, "7"] * 9)))
+    message = f"the target has '{labels[0]}' and '{labels[1]}', two spellings of one number"
+    fails(message, "train", "d.csv", "--target", 1)
+    fails(message, "train", "d.csv", "--target", 1, "--loss", "cross_entropy")
+    assert main(["train", "d.csv", "--target", "1", "--loss", "squared_error", "--epochs", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ("1,2,3", "first line taken as data): 11 rows, 2 features, 3 classes"),
+        ("a,b,y", "first line taken as names): 10 rows, 2 features, 2 classes"),
+    ],
+)
+def test_the_report_says_how_the_first_line_was_taken(run, tmp_path, first, said):
+    (tmp_path / "d.csv").write_text(first + "\n" + "4,5,x\n6,7,y\n" * 5)
+    assert values(run("train d.csv --target 2 --epochs 1"))["data"] == f"d.csv ({said}"
 
 
 @pytest.mark.parametrize(
@@ -339,17 +398,17 @@ def test_held_out_rows_keep_the_shares_of_the_classes(fraction):
 def test_interruption(capsys, monkeypatch, tmp_path):
     """Ctrl-C in training keeps what was learnt, says so, and tells the shell."""
     monkeypatch.chdir(tmp_path)
-    step = bpcore.Adam.step
+    line = train._Scores.line
 
-    def interrupted(self, params, grad):
-        if self.steps == 100:
+    def interrupted(self, epoch, cost):
+        if epoch == 4:
             raise KeyboardInterrupt
-        return step(self, params, grad)
+        return line(self, epoch, cost)
 
-    monkeypatch.setattr(bpcore.Adam, "step", interrupted)
+    monkeypatch.setattr(train._Scores, "line", interrupted)
     assert main(["train", "--hidden", "8", "--save", "m.npz"]) == 130
     out, err = capsys.readouterr()
-    assert values(out)["stopped"] == "interrupted after 2 whole epochs"
+    assert values(out)["stopped"] == "interrupted after 4 whole epochs"
     assert err == ""
     assert load_model("m.npz").network.sizes == (64, 8, 10)
 
@@ -383,7 +442,14 @@ def test_interruption(capsys, monkeypatch, tmp_path):
         ("argument --seed: '-1'", "train --seed -1"),
         ("argument --threads: '0'", "train --threads 0"),
         ("--target needs a data file", "train --target 3"),
-        ("--target says which column of flowers.csv", "train flowers.csv"),
+        ("--target says which column of flowers.csv is to be predicted; it has the columns 'le", "train flowers.csv"),
+        ("--target says which column it is", "train X.npy"),
+        ("nix.csv: No such file or directory", "train nix.csv"),
+        ("nix.npy: No such file or directory", "train nix.npy"),
+        ("folder: ", "train folder"),
+        ("misnamed.csv is not UTF-8 text", "train misnamed.csv"),
+        ("broken.npy is not a .npy file of plain arrays", "train broken.npy"),
+        ("a number whose exponent is too large for a class", "train tiny.csv --target 1 --loss cross_entropy"),
         ("--target says which column it is", "train X.npz"),
         ("nix.csv: No such file or directory", "train nix.csv --target 1"),
         ("nix.npz: No such file or directory", "predict nix.npz flowers.csv"),
@@ -406,18 +472,64 @@ def test_interruption(capsys, monkeypatch, tmp_path):
         ("--output line.npz would overwrite what is read", "predict line.npz line.csv --target 2 --output line.npz"),
         ("nix/out.csv: No such file or directory", "predict line.npz line.csv --target 2 --output nix/out.csv"),
         ("--save X.npz would overwrite the data", "train X.npz --target 0 --save X.npz"),
-        ("the cost is ", "train line.csv --target 2 --no-scale --learning-rate 1e20 --optimizer sgd"),
     ],
 )
 def test_errors_are_one_line(fails, run, flowers, line, tmp_path, message, arguments):
     np.savez(tmp_path / "X.npz", X=np.random.default_rng(0).normal(size=(9, 2)))
     (tmp_path / "one.csv").write_text("1,3\n2,3\n")
+    np.save(tmp_path / "X.npy", np.ones((9, 2)))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "misnamed.csv").write_bytes(b"\xff\xfe")
+    (tmp_path / "broken.npy").write_text("x")
+    (tmp_path / "tiny.csv").write_text(f"1,1e-{10**20}\n2,1\n")
     (tmp_path / "row.csv").write_text("1,3\n")
     (tmp_path / "large.csv").write_text("1e308,1\n-1e308,2\n1e308,3\n")
     (tmp_path / "many.csv").write_text("".join(f"{i},{i},{i * 7 - 3}\n" for i in range(30)))
     if "line.npz" in arguments:
         run("train line.csv --target 2 --epochs 1 --save line.npz")
     fails(message, arguments)
+
+
+@pytest.mark.parametrize("scaling", ["", ", or leaving --no-scale out,"])
+def test_divergence_is_told_in_terms_of_the_command(capsys, monkeypatch, tmp_path, line, scaling):
+    monkeypatch.chdir(tmp_path)
+    arguments = "train line.csv --target 2 --learning-rate 1e20 --optimizer sgd --save m.npz"
+    assert main(words((arguments + " --no-scale" * bool(scaling),))) == 2
+    err = capsys.readouterr().err
+    hint = re.escape(f"; a --learning-rate below 1e+20{scaling} may help\n")
+    assert re.fullmatch(r"bpcore: error: the training diverged: the cost is \S+ at epoch \d+, step \d+" + hint, err)
+    assert not os.path.exists("m.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_predictions_that_are_not_finite_are_refused(fails, tmp_path, suffix, scaled):
+    net = bpcore.Network([2, 1], loss="squared_error", dtype="float32")
+    scaling = {"target_mean": [0.0], "target_scale": [1e307]} if scaled else {}
+    params = np.full(3, 3 if scaled else 3e38, np.float32)
+    save_model(tmp_path / "m.npz", Model(net, params, **scaling))
+    X = np.array([[0, 0], [-0.5, -0.5], [9, 9], [-9, -9]])
+    if suffix == ".npy":
+        np.save(tmp_path / "d.npy", X)
+    else:
+        np.savetxt(tmp_path / "d.csv", X, delimiter=",")
+    fails(f"m.npz gives inf for row 3 of d{suffix}", "predict", "m.npz", f"d{suffix}")
+    fails(f"m.npz gives inf for row 3 of d{suffix}", "predict", "m.npz", f"d{suffix}", "--output", "out.csv")
+
+
+def test_probabilities_that_are_not_numbers_are_refused(fails, tmp_path):
+    net = bpcore.Network([2, 2], loss="cross_entropy", dtype="float32")
+    save_model(tmp_path / "m.npz", Model(net, np.full(6, 3e38, np.float32), class_names=("a", "b")))
+    np.save(tmp_path / "d.npy", np.array([[-0.5, -0.5], [9, 9]]))
+    fails("m.npz gives nan for row 2 of d.npy", "predict", "m.npz", "d.npy")
+
+
+def test_columns_that_the_model_takes_are_not_left_out(run, fails, flowers):
+    run("train", "flowers.csv", "--target", "kind", "--epochs", 1, "--save", "m.npz")
+    for option in ("--drop", "--target"):
+        message = "column 'width' is to be left out, but the model takes 'width'"
+        fails(message, "predict", "m.npz", "flowers.csv", option, "width")
+    run("predict", "m.npz", "flowers.csv", "--drop", "kind")
 
 
 @pytest.mark.parametrize("path", ["nix/m.npz", "m.pkl", "folder.npz", "m.npz/m.npz"])
@@ -452,6 +564,20 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(fails, tmp_path)
     fails("\\x1b[31m", "train", "\x1b[31m\n.csv", "--target", "y")
 
 
+def test_control_characters_of_a_label_do_not_reach_the_terminal(run, monkeypatch, tmp_path):
+    net = bpcore.Network([1, 2], loss="cross_entropy", dtype="float32")
+    names = ("\x1b[31mred", "a\0b")
+    save_model(tmp_path / "m.npz", Model(net, np.array([-1, 1, 0, 0], np.float32), class_names=names))
+    np.save(tmp_path / "d.npy", np.array([[-9.0], [9.0]]))
+    asked = ("predict", "m.npz", "d.npy", "--probabilities")
+    as_it_is = run(*asked)
+    assert as_it_is.startswith("prediction,probability_\x1b[31mred,probability_a\0b\n\x1b[31mred,")
+    assert run(*asked, "--output", "out.csv") == ""
+    assert (tmp_path / "out.csv").read_bytes() == as_it_is.encode()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(*asked) == as_it_is.replace("\x1b", "\\x1b").replace("\0", "\\x00")
+
+
 # ----------------------------------------------------------------------------------------------- info, and as a program
 
 
@@ -473,6 +599,12 @@ def test_help(capsys, arguments):
     assert "bpcore" in capsys.readouterr().out
 
 
+def test_help_says_when_the_target_is_required(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "required unless the data are a .npz file with an array y" in " ".join(capsys.readouterr().out.split())
+
+
 def program(*arguments: str, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "bpcore", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
@@ -487,7 +619,7 @@ def test_as_a_program(tmp_path):
     with program("train", "nix.csv", cwd=tmp_path) as process:
         out, err = process.communicate()
     assert (process.returncode, out) == (2, b"")
-    assert err.decode().splitlines() == ["bpcore: error: --target says which column of nix.csv is to be predicted"]
+    assert err.decode().splitlines() == ["bpcore: error: nix.csv: No such file or directory"]
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):

@@ -526,6 +526,13 @@ def test_zip_bombs_take_no_memory(tmp_path):
         tracemalloc.stop()
 
 
+def test_arrays_in_fortran_order_are_refused(tmp_path):
+    description, arrays = parts(".npz", tmp_path)
+    arrays["layers.1.weight"] = np.asfortranarray(arrays["layers.1.weight"])
+    write(str(tmp_path / "m.npz"), description, arrays)
+    refused(tmp_path / "m.npz", "layers.1.weight is in Fortran order, but C order is wanted")
+
+
 def test_long_descriptions_are_refused(path, tmp_path, monkeypatch):
     monkeypatch.setattr(model_file, "MAX_DESCRIPTION", 1000)
     description, arrays = parts(path, tmp_path)

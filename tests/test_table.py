@@ -55,6 +55,27 @@ def test_labels_are_numbers_only_if_all_are(write):
     assert read_table(write("1,1_0\n3,2_0\n"), target="1").target.tolist() == ["1_0", "2_0"]
 
 
+def test_labels_are_kept_as_they_stand_in_the_file(write, tmp_path):
+    table = read_table(write("1, 01234\n2,9007199254740993 \n3,2.50\n"), target="1")
+    assert table.labels.tolist() == ["01234", "9007199254740993", "2.50"]
+    assert table.target.tolist() == [1234, 9007199254740992, 2.5]
+    ids = np.array([2**63 - 1, 2**63 - 2])
+    np.savez(tmp_path / "d.npz", X=np.ones((2, 1)), y=ids)
+    assert read_table(tmp_path / "d.npz").labels.tolist() == ids.tolist()
+    np.save(tmp_path / "d.npy", np.column_stack([ids, [1, 2]]))
+    assert read_table(tmp_path / "d.npy", target="0").labels.tolist() == ids.tolist()
+    np.savez(tmp_path / "d.npz", X=np.ones((2, 1)), y=["007", " 08 "])
+    assert read_table(tmp_path / "d.npz").labels.tolist() == ["007", "08"]
+
+
+@pytest.mark.parametrize(("text", "header"), [("a,y\n1,2\n", True), ("1,2\n3,4\n", False)])
+def test_the_table_says_how_its_first_line_was_taken(write, tmp_path, text, header):
+    for read_target in (False, True):
+        assert read_table(write(text), target="1", read_target=read_target).header is header
+    np.save(tmp_path / "X.npy", np.ones((2, 2)))
+    assert read_table(tmp_path / "X.npy", target="1").header is None
+
+
 def test_byte_order_mark_blank_lines_and_quotes(write):
     path = write('\ufeff\n"a","b"\n\n"1","2"\n\n3,4\n\n')
     table = read_table(path, target="b")
@@ -111,6 +132,16 @@ def test_columns_are_taken_by_name(write):
     np.testing.assert_array_equal(table.features, [[1, 2], [3, 4]])
     with pytest.raises(TableError, match="has no column 'c', which the model takes; its columns are 'y', 'b'"):
         read_table(path, wanted=("a", "c"))
+
+
+@pytest.mark.parametrize("column", ["a", "3", "-1"])
+def test_a_column_that_the_model_takes_is_not_left_out(write, column):
+    path = write("y,b,id,a\nno,2,k1,1\n")
+    for left_out in ({"drop": ["id", column]}, {"target": column}):
+        with pytest.raises(TableError, match=f"column '{column}' is to be left out, but the model takes 'a'"):
+            read_table(path, wanted=("a", "b"), read_target=False, **left_out)
+    table = read_table(path, wanted=("a", "b"), read_target=False, drop=["id", "nix", "9"], target="y")
+    np.testing.assert_array_equal(table.features, [[1, 2]])
 
 
 def test_columns_are_taken_by_place_without_a_header(write):
@@ -205,6 +236,8 @@ def test_infinite_targets_are_refused(write, tmp_path):
         ("y\n1\n", {}, "has no feature column"),
         ("a,y\n1,2\n", {"drop": ["y"]}, "is the target and dropped at the same time"),
         ("a,y\n1,2\n", {"drop": ["z"]}, "has no column 'z'"),
+        ("a,y\n1,2\n", {"target": None}, "is to be predicted; it has the columns 'a', 'y'"),
+        ("1,2\n1,2\n", {"target": None}, "is to be predicted; it has 2 columns, counted from 0"),
         ("a,y\n1,2\n", {"delimiter": ",,"}, "the delimiter is ',,'"),
         ("a,y\n1,2\n", {"delimiter": ""}, "the delimiter is ''"),
         ("a,y\n1,2\n", {"delimiter": '"'}, "the delimiter is"),
@@ -227,6 +260,7 @@ def test_bad_csv_is_refused(write, text, options, message):
         ({"X": np.ones(3)}, "X has shape (3,), but rows and columns"),
         ({"X": np.ones((0, 3))}, "X has shape (0, 3)"),
         ({"X": np.ones((3, 0))}, "X has shape (3, 0)"),
+        ({"X": np.array(5.0)}, "X has shape (), but rows and columns"),
         ({"X": np.ones((3, 2), complex)}, "X has dtype complex128"),
         ({"X": np.full((3, 2), "a")}, "X has dtype <U1"),
         ({"X": np.array([[1, 2], [3, np.nan]])}, "X[1, 1]: missing value"),

@@ -480,7 +480,9 @@ class _NpzArrays:
             raise ModelFileError(f"{name} has version {version} of the .npy format")
         found_shape, fortran, found = np.lib.format.read_array_header_1_0(file)
         shape = (len(data) - file.tell(),) if shape is None else shape
-        if fortran or found.newbyteorder("=") != dtype or found_shape != shape:
+        if fortran:
+            raise ModelFileError(f"{name} is in Fortran order, but C order is wanted")
+        if found.newbyteorder("=") != dtype or found_shape != shape:
             raise ModelFileError(f"{name} is {found} of shape {found_shape}, but {dtype} of shape {shape} is wanted")
         if len(data) - file.tell() != math.prod(shape) * dtype.itemsize:
             raise ModelFileError(f"{name} does not have the bytes of an array of shape {shape}")

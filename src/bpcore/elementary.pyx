@@ -123,7 +123,7 @@ cdef inline floating log1p_(floating x) noexcept nogil:
         p = p * s + 0.142857142835543786
         p = p * s + 0.200000000000072913
         p = p * s + 0.333333333333333293
-    return 2 * (f + f * (s * p))
+    return x - f * (x - 2 * (s * p))  # 2 f + 2 f s p, with the rounding of f in the small term only
 
 
 cdef inline floating tanh_(floating x) noexcept nogil:
@@ -153,3 +153,31 @@ cdef inline floating tanh_(floating x) noexcept nogil:
     big = 1 - 2 / (exp_(2 * big) + 1)
     big = -big if x < 0 else big
     return x + x * (s * p) if a < <floating>0.55 else big
+
+
+cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out):
+    cdef Py_ssize_t i, n = x.shape[0]
+    if out.shape[0] != n:
+        raise ValueError("out does not fit")
+    if name == "exp":
+        for i in range(n):
+            out[i] = exp_(x[i])
+    elif name == "expm1":
+        for i in range(n):
+            out[i] = expm1_(x[i])
+    elif name == "log1p":
+        for i in range(n):
+            out[i] = log1p_(x[i])
+    elif name == "tanh":
+        for i in range(n):
+            out[i] = tanh_(x[i])
+    else:
+        raise ValueError(f"name is {name!r}, but exp, expm1, log1p or tanh is wanted")
+
+
+def elementary(str name not None, x, out):
+    """Fill ``out`` with exp, expm1 (for x <= 0), log1p (for 0 <= x <= 1) or tanh of x: what the activations are made of."""
+    if x.itemsize == 4:
+        elementary_typed[float](name, x, out)
+    else:
+        elementary_typed[double](name, x, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -65,7 +66,13 @@ def run(args: argparse.Namespace) -> int:
         delimiter=arguments.delimiter(args.delimiter),
         header=args.header,
     )
-    outputs = model.predict(table.features, threads=args.threads)
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = model.predict(table.features, threads=args.threads)
+    finite = np.isfinite(outputs).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        value = outputs[row][~np.isfinite(outputs[row])][0]
+        raise ValueError(f"{args.model} gives {value} for row {row + 1} of {args.data}")
     if args.output is None:
         _write(sys.stdout, model, outputs, args.probabilities)
         return 0
@@ -78,8 +85,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _write(file: TextIO, model: Model, outputs: NDArray[Any], probabilities: bool) -> None:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_header(model, probabilities))
-    writer.writerows(_lines(model, outputs, probabilities))
+    lines = itertools.chain([_header(model, probabilities)], _lines(model, outputs, probabilities))
+    # What a label holds may steer a terminal, but belongs into a file.
+    writer.writerows((map(_printable, line) for line in lines) if file.isatty() else lines)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _header(model: Model, probabilities: bool) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ class Problem:
     reason: str
 
 
-def choose_problem(target: NDArray[Any], loss: str | None) -> Problem:
+def choose_problem(target: NDArray[Any], loss: str | None, labels: NDArray[Any] | None = None) -> Problem:
     """Turn a target column into a problem.
 
     Parameters
@@ -51,24 +53,31 @@ def choose_problem(target: NDArray[Any], loss: str | None) -> Problem:
     loss : str, optional
         If None: cross_entropy for text and for whole numbers of few different values,
         squared_error for other numbers.
+    labels : ndarray, optional
+        The target as it stands in the file, text (objects) or numbers of any dtype, from which the
+        classes are taken; by default `target`.
 
     Raises
     ------
     ValueError
-        If the loss does not fit the target.
+        If the loss does not fit the target, or a class is written in two ways.
     """
+    labels = target if labels is None else labels
     text = target.dtype == object
     reason = "as asked for"
     if loss is None:
         if text:
             loss, reason = "cross_entropy", "the target is text"
-        elif target.ndim == 1 and (target == np.floor(target)).all() and len(np.unique(target)) <= MAX_GUESSED_CLASSES:
-            n = len(np.unique(target))
+        elif (
+            target.ndim == 1
+            and (target == np.floor(target)).all()
+            and (n := len(set(labels.tolist()))) <= MAX_GUESSED_CLASSES
+        ):
             loss, reason = "cross_entropy", f"the target has {n} different whole numbers"
         else:
             loss, reason = "squared_error", "the target is a quantity"
     if loss in CLASSIFICATION:
-        return _classification(target, loss, reason)
+        return _classification(labels, not text, loss, reason)
     if text:
         first = next(label for label in target if not _is_number(label))
         raise ValueError(f"{loss} takes numbers, but the target has {first!r}")
@@ -78,27 +87,42 @@ def choose_problem(target: NDArray[Any], loss: str | None) -> Problem:
     return Problem(loss, targets, None, targets.shape[1], reason)
 
 
-def _classification(target: NDArray[Any], loss: str, reason: str) -> Problem:
-    if target.ndim == 2:
-        raise ValueError(f"{loss} takes one class a row, but the target has shape {target.shape}")
-    values = sorted(set(target.tolist()))
+def _classification(labels: NDArray[Any], numbers: bool, loss: str, reason: str) -> Problem:
+    if labels.ndim == 2:
+        raise ValueError(f"{loss} takes one class a row, but the target has shape {labels.shape}")
+    values = _numbers_in_order(labels) if numbers and labels.dtype == object else sorted(set(labels.tolist()))
     n = len(values)
     if n < 2:
         raise ValueError(f"the target has one class only, {_class_name(values[0])!r}")
     if loss == "binary_cross_entropy" and n != 2:
         raise ValueError(f"binary_cross_entropy takes two classes, but the target has {n}")
-    if n == len(target) > MAX_GUESSED_CLASSES:
+    if n == len(labels) > MAX_GUESSED_CLASSES:
         raise ValueError(f"the target has another value in each of its {n} rows: no classes")
     index = {value: i for i, value in enumerate(values)}
-    labels = np.fromiter((index[value] for value in target.tolist()), np.int64, len(target))
+    indices = np.fromiter((index[value] for value in labels.tolist()), np.int64, len(labels))
     n_outputs = 1 if loss == "binary_cross_entropy" else n
-    return Problem(loss, labels, tuple(map(_class_name, values)), n_outputs, reason)
+    return Problem(loss, indices, tuple(map(_class_name, values)), n_outputs, reason)
+
+
+def _numbers_in_order(labels: NDArray[Any]) -> list[str]:
+    """The different texts, all of them numbers, from the least number to the greatest."""
+    try:
+        exact = sorted((Decimal(label), label) for label in set(labels.tolist()))
+    except InvalidOperation:  # float() takes 1e-9999999999999999999
+        raise ValueError("the target has a number whose exponent is too large for a class") from None
+    for (number, label), (next_number, next_label) in pairwise(exact):
+        if number == next_number:
+            raise ValueError(
+                f"the target has {label!r} and {next_label!r}, two spellings of one number: "
+                f"spell a class in one way, and put a letter into classes that are not numbers"
+            )
+    return [label for _, label in exact]
 
 
 def _class_name(value: str | float) -> str:
     if isinstance(value, str):
         return value
-    return str(int(value)) if value.is_integer() else repr(value)
+    return str(int(value) if value == int(value) else value)
 
 
 def _is_number(label: str) -> bool:

@@ -53,11 +53,18 @@ class Table:
     target : ndarray or None
         float64 of shape (m,), or (m, k) from an ``.npz`` file; objects (str) of shape (m,) if any
         of the values is not a number. None if no target was asked for.
+    labels : ndarray or None
+        The same as it stands in the file, for use as classes, which float64 might merge: objects
+        (str) for text, stripped; else of the dtype in the file.
+    header : bool or None
+        Whether the first line was taken as names; None if the file is not CSV.
     """
 
     features: NDArray[np.float64]
     feature_names: tuple[str, ...] | None = None
     target: NDArray[Any] | None = None
+    labels: NDArray[Any] | None = None
+    header: bool | None = None
 
 
 def read_table(
@@ -78,14 +85,15 @@ def read_table(
     path : str or path-like
         The file. An ``.npz`` file holds arrays ``X`` and ``y``, or one two-dimensional array.
     target : str, optional
-        Name or index of the column that is not a feature.
+        Name or index of the column that is not a feature; needed if the target is wanted and the
+        file is CSV.
     read_target : bool
         Whether the target is wanted at all; if not, its column is left out unread.
     drop : sequence of str
         Names or indices of more columns to leave out.
     wanted : sequence of str, optional
         Names of the feature columns, taken in this order if the file has a header that names
-        them; `target` and `drop` then need not be there.
+        them; `target` and `drop` then need not be there, and must not be among them.
     n_features : int, optional
         How many feature columns there must be.
     delimiter : str, optional
@@ -174,6 +182,10 @@ def _choose_columns(
             raise TableError(
                 f"{path} has no column {absent[0]!r}{more}, which the model takes; its columns are {_listed(names)}"
             )
+        for spec in drop if target is None else [*drop, target]:
+            position = _position(spec, count, names)
+            if position is not None and names[position] in wanted:
+                raise TableError(f"column {spec!r} is to be left out, but the model takes {names[position]!r}")
         return _Columns(tuple(names.index(name) for name in wanted), None)
     left_out = {_find_column(path, spec, count, names) for spec in drop}
     chosen = None if target is None else _find_column(path, target, count, names)
@@ -192,13 +204,19 @@ def _choose_columns(
     return _Columns(features, chosen)
 
 
-def _find_column(path: str, spec: str, count: int, names: Sequence[str] | None) -> int:
-    """Index of the column with that name, or else that index."""
+def _position(spec: str, count: int, names: Sequence[str] | None) -> int | None:
+    """Index of the column with that name, or else that index; None if there is no such column."""
     if names is not None and spec in names:
         return names.index(spec)
     index = _index(spec)
-    if index is not None and -count <= index < count:
-        return index % count
+    return index % count if index is not None and -count <= index < count else None
+
+
+def _find_column(path: str, spec: str, count: int, names: Sequence[str] | None) -> int:
+    position = _position(spec, count, names)
+    if position is not None:
+        return position
+    index = _index(spec)
     columns = f"{count} column{'' if count == 1 else 's'}"
     if names is not None:
         raise TableError(f"{path} has no column {spec!r}; its columns are {_listed(names)}")
@@ -243,6 +261,9 @@ def _read_csv(
         raise TableError(f"{path}, line {first_line}: two columns are named {name!r}")
     columns = _choose_columns(path, len(first), names, target, drop, wanted, n_features)
     label_column = columns.target if read_target else None
+    if read_target and target is None:
+        has = f"{len(first)} columns, counted from 0" if names is None else f"the columns {_listed(names)}"
+        raise TableError(f"--target says which column of {path} is to be predicted; it has {has}")
 
     # The rows that were read to find the header come back in front of the others.
     ahead = [] if header else [(first_line, first)]
@@ -250,7 +271,7 @@ def _read_csv(
     numbered = itertools.chain(ahead, ((reader.line_num, row) for row in rows))
 
     features_of = _getter(columns.features)
-    values, lines, labels = array("d"), array("q"), list[str]()
+    values, lines, texts = array("d"), array("q"), list[str]()
 
     def place(row: int, column: int) -> str:
         name = "" if names is None else f" {names[column]!r}"
@@ -282,19 +303,20 @@ def _read_csv(
             label = row[label_column].strip()
             if label.lower() in MISSING:
                 raise TableError(f"{place(len(lines) - 1, label_column)}: missing value")
-            labels.append(label)
+            texts.append(label)
     if not lines:
         raise TableError(f"{path} has no rows of data")
 
     features = np.frombuffer(values, np.float64).reshape(len(lines), len(columns.features))
     _require_finite(features, lambda row, column: place(row, columns.features[column]))
-    labels_or_numbers: NDArray[Any] | None = None
-    if label_column is not None:
-        labels_or_numbers = _numbers_or_text(labels)
-        if labels_or_numbers.dtype != object:
-            _require_finite(labels_or_numbers[:, np.newaxis], lambda row, _: place(row, label_column))
     feature_names = None if names is None else tuple(names[i] for i in columns.features)
-    return Table(features, feature_names, labels_or_numbers)
+    if label_column is None:
+        return Table(features, feature_names, header=header)
+    labels = np.array(texts, object)
+    labels_or_numbers = _numbers_or_text(labels)
+    if labels_or_numbers.dtype != object:
+        _require_finite(labels_or_numbers[:, np.newaxis], lambda row, _: place(row, label_column))
+    return Table(features, feature_names, labels_or_numbers, labels, header)
 
 
 def _getter(columns: tuple[int, ...]) -> Callable[[list[str]], Sequence[str]]:
@@ -323,16 +345,14 @@ def _has_header(first: list[str], second: list[str] | None, left_out: list[str],
     return False
 
 
-def _numbers_or_text(labels: list[str]) -> NDArray[Any]:
+def _numbers_or_text(labels: NDArray[Any]) -> NDArray[Any]:
     """Labels as float64 if all are numbers, else as they are."""
     try:
         if not any("_" in label for label in labels):
             return np.array(list(map(float, labels)), np.float64)
     except ValueError:
         pass
-    text = np.empty(len(labels), object)
-    text[:] = labels
-    return text
+    return labels
 
 
 def _require_finite(values: NDArray[np.float64], place: Callable[[int, int], str]) -> None:
@@ -376,12 +396,12 @@ def _read_arrays(
     if not read_target:
         return Table(features)
     if y is not None:
-        return Table(features, None, _target_array(path, y, len(features)))
+        return Table(features, None, *_target_array(path, y, len(features)))
     if columns.target is None:
         return Table(features)
     values = X[:, columns.target]
     _require_finite(values[:, np.newaxis], lambda row, _: f"{path}: {name}[{row}, {columns.target}]")
-    return Table(features, None, values)
+    return Table(features, None, values, arrays[name][:, columns.target])
 
 
 def _load_arrays(path: str) -> dict[str, NDArray[Any]]:
@@ -403,17 +423,18 @@ def _load_arrays(path: str) -> dict[str, NDArray[Any]]:
 def _real(path: str, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     if values.dtype.kind not in "fiub":
         raise TableError(f"{path}: {name} has dtype {values.dtype}, but real numbers are wanted")
-    return np.ascontiguousarray(values, np.float64)
+    return np.asarray(values, np.float64, order="C")
 
 
-def _target_array(path: str, y: NDArray[Any], n_rows: int) -> NDArray[Any]:
-    """The array y of an ``.npz`` file as a target: finite numbers, or text."""
+def _target_array(path: str, y: NDArray[Any], n_rows: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The array y of an ``.npz`` file as a target: finite numbers, or text; and as labels."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim not in (1, 2) or len(y) != n_rows or not y.size:
         raise TableError(f"{path}: y has shape {y.shape}, but X has {n_rows} rows")
+    labels = y
     if y.dtype.kind == "U" and y.ndim == 1:
-        labels = [str(label).strip() for label in y]
+        labels = np.array([str(label).strip() for label in y], object)
         for row, label in enumerate(labels):
             if label.lower() in MISSING:
                 raise TableError(f"{path}: y[{row}]: missing value")
@@ -424,4 +445,4 @@ def _target_array(path: str, y: NDArray[Any], n_rows: int) -> NDArray[Any]:
             y.reshape(n_rows, -1),
             lambda row, column: f"{path}: y[{row}{f', {column}' if y.ndim == 2 else ''}]",
         )
-    return y
+    return y, labels

@@ -50,7 +50,8 @@ def add_parser(commands: Any) -> None:
     add(
         "--target",
         metavar="COLUMN",
-        help="name or index of the column to predict (counted from 0; -1 is the last)",
+        help="name or index of the column to predict (counted from 0; -1 is the last); required "
+        "unless the data are a .npz file with an array y, or the bundled digits",
     )
     add("--save", metavar="FILE", help="where to save the model: .npz or .safetensors")
     add("--seed", type=arguments.whole(0), default=0, help="of the split, the weights, the order")
@@ -140,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
     table, source = _read(args)
     if table.target is None:
         raise ValueError(f"{args.data} holds no target: --target says which column it is")
-    problem = choose_problem(table.target, args.loss)
+    problem = choose_problem(table.target, args.loss, table.labels)
     rows = _split(problem, args.test_fraction, args.patience is not None, args.seed)
     if epochs is None:  # few rows make few steps an epoch
         epochs = min(max(100_000 // len(rows.train), 20), 300)
@@ -169,22 +170,29 @@ def run(args: argparse.Namespace) -> int:
     scores = _Scores(model, problem, X, rows)
     progress = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
     print(scores.header, flush=True)
-    history = run_training(
-        network,
-        model.params,
-        X[rows.train],
-        Y[rows.train],
-        optimizer=optimizer,
-        epochs=epochs,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        l2=l2,
-        validation_data=(X[rows.validation], Y[rows.validation]) if len(rows.validation) else None,
-        patience=args.patience,
-        callback=_reporter(scores, epochs, _printer(progress)),
-        progress=progress,
-        threads=args.threads,
-    )
+    try:
+        history = run_training(
+            network,
+            model.params,
+            X[rows.train],
+            Y[rows.train],
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=args.batch_size,
+            seed=args.seed,
+            l2=l2,
+            validation_data=(X[rows.validation], Y[rows.validation]) if len(rows.validation) else None,
+            patience=args.patience,
+            callback=_reporter(scores, epochs, _printer(progress)),
+            progress=progress,
+            threads=args.threads,
+        )
+    except FloatingPointError as error:
+        what = str(error).partition(";")[0]  # the rest is for callers of the function
+        scaling = ", or leaving --no-scale out," if args.no_scale else ""
+        raise FloatingPointError(
+            f"the training diverged: {what}; a --learning-rate below {rate:g}{scaling} may help"
+        ) from None
     _conclude(args, history, scores)
     return INTERRUPTED if history.stopped == "interrupted" else 0
 
@@ -224,9 +232,7 @@ def _read(args: argparse.Namespace) -> tuple[Table, str]:
                 raise ValueError(f"{option} needs a data file")
         digits, labels = load_digits()
         features = digits.astype(np.float64)
-        return Table(features, None, labels.astype(np.float64)), "UCI optdigits (bundled)"
-    if args.target is None and not args.data.lower().endswith(".npz"):
-        raise ValueError(f"--target says which column of {args.data} is to be predicted")
+        return Table(features, None, labels.astype(np.float64), labels), "UCI optdigits (bundled)"
     table = read_table(
         args.data,
         target=args.target,
@@ -234,7 +240,9 @@ def _read(args: argparse.Namespace) -> tuple[Table, str]:
         delimiter=arguments.delimiter(args.delimiter),
         header=args.header,
     )
-    return table, args.data
+    if table.header is None:
+        return table, args.data
+    return table, f"{args.data} (first line taken as {'names' if table.header else 'data'})"
 
 
 @dataclass(frozen=True, eq=False)
