@@ -97,7 +97,7 @@ def loss(Plan plan not None, params, X, Y, sample_weight):
 
 cdef void finish_rows(const plan_t *plan, const floating *params, const sum_t *sums, double weight, double l2,
                       floating *out) noexcept nogil:
-    """``D = Delta / m + lambda W``; ``out`` may be ``sums``. In float64, so that sums of either type give the same bits."""
+    """``D = Delta / m + lambda W``; ``out`` may be ``sums``. In float64: sums of either type give the same bits."""
     cdef const layer_t *layer
     cdef Py_ssize_t l, i
     cdef double inverse = 1 / weight

@@ -112,7 +112,7 @@ cdef inline floating row_max(const floating[:, ::1] Z, Py_ssize_t i, Py_ssize_t 
 
 cdef void through(Activation activation, const floating *a, const floating *slopes, Py_ssize_t rows, Py_ssize_t n,
                   Py_ssize_t step, floating *d) noexcept nogil:
-    """From ``dLoss/da`` to ``dLoss/dz``, in place: ``d *= g'(z)``, and the softmax's Jacobian; arrays as in activate."""
+    """From ``dLoss/da`` to ``dLoss/dz``, in place: ``d *= g'(z)``, or the softmax's Jacobian; arrays as in activate."""
     cdef Py_ssize_t i, count = rows * step
     if activation == SOFTMAX:
         through_softmax(matrix(a, rows, step), matrix(d, rows, step), n)

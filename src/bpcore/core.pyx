@@ -1,5 +1,5 @@
-# The compiled core. It is built once for each instruction set, from _avx2.pyx, _baseline.pyx and so on, which only include
-# this file; bpcore.backend picks one.
+# The compiled core. It is built once for each instruction set, from _avx2.pyx, _baseline.pyx and so on, which only
+# include this file; bpcore.backend picks one.
 #
 # One translation unit per instruction set, not one module per file: the compiler then sees through every call down to
 # the innermost loop, three extension modules are loaded or shipped where there would be twenty (each has some 150 KB of

@@ -1,10 +1,9 @@
-# The way of a small call from Python to the loops: arrays that fit are taken as they are, in compiled code, and anything
+# The way of a small call from Python to the loops: arrays that fit are taken as they are, in compiled code; anything
 # else is left to bpcore.arrays, which converts it or says what is wrong with it.
 
 from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from cpython.object cimport PyObject
 
 import numpy
 

@@ -44,7 +44,7 @@ cdef inline floating polynomial_exp(floating r) noexcept nogil:
 
 
 cdef inline floating power_of_two(floating shifted, floating *half) noexcept nogil:
-    """``2^(n - n // 2)`` and, in ``half``, ``2^(n // 2)``: in two factors, since 2^n may be subnormal or 2 * the largest.
+    """``2^(n - n // 2)`` and, in ``half``, ``2^(n // 2)``: two factors, since 2^n may be subnormal, or out of range.
 
     ``shifted`` is n + 1.5 * 2^23 (2^52), whose low bits are n.
     """
@@ -176,7 +176,7 @@ cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out)
 
 
 def elementary(str name not None, x, out):
-    """Fill ``out`` with exp, expm1 (for x <= 0), log1p (for 0 <= x <= 1) or tanh of x: what the activations are made of."""
+    """Fill ``out`` with exp, expm1 (for x <= 0), log1p (for 0 <= x <= 1) or tanh of x: activations are made of them."""
     if x.itemsize == 4:
         elementary_typed[float](name, x, out)
     else:

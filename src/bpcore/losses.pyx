@@ -75,8 +75,8 @@ cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] Z, const f
                            floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of a tile, summed, and its ``delta(L)``.
 
-    Z are the logits and A the activations of the output layer, n of them in a padded row. Either ``targets`` (rows x n_out) or ``labels`` (rows)
-    is not NULL; ``weights`` (rows) may be NULL.
+    Z are the logits and A the activations of the output layer, n of them in a padded row. Either ``targets`` (rows x n)
+    or ``labels`` (rows) is not NULL; ``weights`` (rows) may be NULL.
     """
     cdef Py_ssize_t i, j, rows = Z.shape[0]
     cdef floating[:, ::1] Y = matrix(targets, rows, n)

@@ -125,7 +125,7 @@ cdef void pack(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize
 cdef void multiply(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *A, Py_ssize_t row_step,
                    Py_ssize_t step, const floating *panels, floating *C, Py_ssize_t c_step) noexcept nogil:
     """``C = start + A B``, for packed B; rows of C are padded to whole vectors."""
-    cdef Py_ssize_t first = 0, i, k, n, d, lane = lanes(A), full = lane * VECTORS
+    cdef Py_ssize_t first = 0, i, k, n, d, lane = lanes(A)
     cdef int taken, vectors
     cdef const floating *panel = panels
     while first < columns:
@@ -153,11 +153,11 @@ cdef void multiply(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const 
 
 cdef void multiply_add(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *A, Py_ssize_t row_step,
                        Py_ssize_t step, const floating *panels, floating *C) noexcept nogil:
-    """``C += A B``, for packed B and C of exactly ``rows x columns``; a panel that is not full goes by a spare block."""
-    cdef Py_ssize_t first = 0, i, j, r, n, lane = lanes(A), full = lane * VECTORS
+    """``C += A B`` for packed B and C of exactly ``rows x columns``; a panel that is not full goes by a spare block."""
+    cdef Py_ssize_t first = 0, i, j, r, n, lane = lanes(A)
     cdef int taken, vectors
     cdef const floating *panel = panels
-    cdef floating spare[ROWS * VECTORS * LANES_F32]
+    cdef floating spare[BLOCK]
     while first < columns:
         vectors = 1 if columns - first <= lane else VECTORS
         n = vectors * lane
@@ -323,8 +323,8 @@ cdef inline void add_outer_few(const floating[:, ::1] delta, const floating[:, :
 
 cdef void kernel_again_and_again(Py_ssize_t repeats, const vec *panel, const void *A, Py_ssize_t row_step, void *C,
                                  Py_ssize_t c_step) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(repeats):
+    cdef Py_ssize_t _
+    for _ in range(repeats):
         kernel[vec](ROWS, VECTORS, DEPTH, A, row_step, 1, panel, NULL, C, c_step)
 
 

@@ -45,9 +45,9 @@ cdef struct plan_t:
 # A tile has as many rows as keep its activations in half of a second-level cache of 512 KB: few enough for that, many
 # enough that the panels of W, which come from a farther cache for each tile, are worth their way.
 cdef enum:
-    TILE_BYTES = 1 << 18
-    TILE_BLOCKS_AT_LEAST = 48 // ROWS
-    TILE_BLOCKS_AT_MOST = 128 // ROWS
+    TILE_BYTES = 262144
+    TILE_ROWS_AT_LEAST = 48
+    TILE_ROWS_AT_MOST = 128
 
 
 cdef class Plan:
@@ -107,10 +107,11 @@ cdef class Plan:
 
     cdef void lay_out(self, Py_ssize_t units, floating *number) noexcept:
         """Choose the rows of a tile, and give everything its place in the workspace, on whole lines of the cache."""
-        cdef Py_ssize_t l, offset = 0, blocks, widest = self.plan.n_inputs
+        cdef Py_ssize_t l, offset = 0, rows, widest = self.plan.n_inputs
         cdef layer_t *layer
-        blocks = TILE_BYTES // (units * <Py_ssize_t>sizeof(floating) * ROWS)
-        self.plan.tile = ROWS * min(max(blocks, <Py_ssize_t>TILE_BLOCKS_AT_LEAST), <Py_ssize_t>TILE_BLOCKS_AT_MOST)
+        rows = TILE_BYTES // (units * <Py_ssize_t>sizeof(floating))
+        rows = min(max(rows, <Py_ssize_t>TILE_ROWS_AT_LEAST), <Py_ssize_t>TILE_ROWS_AT_MOST)
+        self.plan.tile = rows // ROWS * ROWS
         for l in range(self.plan.n_layers):
             layer = &self.plan.layers[l]
             layer.step = padded(layer.n_out, number)

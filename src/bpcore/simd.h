@@ -65,6 +65,7 @@ static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore
 
 #define BPCORE_LANES_F32 (sizeof(bpcore_f32v) / sizeof(float))
 #define BPCORE_LANES_F64 (sizeof(bpcore_f64v) / sizeof(double))
+#define BPCORE_BLOCK (BPCORE_ROWS * BPCORE_VECTORS * BPCORE_LANES_F32) /* numbers of a block of the kernel, at most */
 
 static inline bpcore_f32v bpcore_load_f32(const float *p) { return *(const bpcore_f32u *)p; }
 static inline bpcore_f64v bpcore_load_f64(const double *p) { return *(const bpcore_f64u *)p; }

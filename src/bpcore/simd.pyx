@@ -26,6 +26,7 @@ cdef extern from "simd.h" nogil:
         VECTORS "BPCORE_VECTORS"
         LANES_F32 "BPCORE_LANES_F32"
         LANES_F64 "BPCORE_LANES_F64"
+        BLOCK "BPCORE_BLOCK"
 
 ctypedef fused vec:
     f32v

@@ -34,7 +34,9 @@ cdef bint all_finite(const floating *x, Py_ssize_t n) noexcept nogil:
     return total == 0
 
 
-cdef void gather(const floating *rows, Py_ssize_t n, const int64_t *order, Py_ssize_t count, floating *out) noexcept nogil:
+cdef void gather(const floating *rows, Py_ssize_t n, const int64_t *order, Py_ssize_t count,
+                 floating *out) noexcept nogil:
+    """Copy ``count`` rows of n numbers, in that order."""
     cdef Py_ssize_t i
     for i in range(count):
         memcpy(out + i * n, rows + order[i] * n, n * sizeof(floating))

@@ -1,4 +1,4 @@
-"""The command ``bpcore``: train a network, predict with it, and say what is installed."""
+"""The command ``bpcore``: train a network, predict with it, say what is installed, and how fast it is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from bpcore import __version__
 
-from . import info, predict, train
+from . import bench, info, predict, train
 from .train import INTERRUPTED
 
 __all__ = ["main"]
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"bpcore {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for module in (train, predict, info):
+    for module in (train, predict, info, bench):
         module.add_parser(commands)
     # A name that the terminal cannot show is no reason to stop.
     if isinstance(sys.stdout, io.TextIOWrapper):

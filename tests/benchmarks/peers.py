@@ -1,0 +1,385 @@
+"""The same work as other packages do it, each written as someone who knows the package would write it.
+
+A peer is a class with these members; the package is imported when the peer is made, not before:
+
+- ``Peer(threads)``: raises ImportError where the package is not installed;
+- ``version``: of the package;
+- ``gradient(cell, params, X, Y)``: a call without arguments that computes the mean cost and its gradient, or None
+  where the package has no such network. All that can be prepared is: inputs are in the package's own arrays;
+- ``cost_and_layers(result)``: the cost, and weights and bias of each layer's gradient as NumPy arrays, from the
+  result of such a call;
+- ``training(cell, params, X, Y, batch_size, shuffle)``: a call that trains for one epoch with Adam, from these
+  parameters each time, or None;
+- ``layers(result)``: weights and bias of each layer as NumPy arrays, from the result of such a call;
+- ``adam_agreement``: where its Adam is another one, how near its parameters must come to the reference's.
+
+Arrays are of the dtype of the cell, weights of shape (n_out, n_in), examples in rows, labels int64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8  # Adam's, with the values that every package has by default
+
+
+def split(params, sizes):
+    """Weights and bias of each layer: views into the flat vector."""
+    layers, start = [], 0
+    for n_in, n_out in zip(sizes, sizes[1:]):
+        middle, end = start + n_in * n_out, start + n_in * n_out + n_out
+        layers.append((params[start:middle].reshape(n_out, n_in), params[middle:end]))
+        start = end
+    return layers
+
+
+def batches(m, size):
+    """First and last row (excluded) of each batch."""
+    return [(start, min(start + size, m)) for start in range(0, m, size)]
+
+
+class NumPy:
+    """By hand: the products by OpenBLAS, the rest in place wherever an array is not needed again."""
+
+    name = "NumPy"
+
+    def __init__(self, threads: int = 1) -> None:
+        self.version = np.__version__
+
+    def gradient(self, cell, params, X, Y):
+        layers, ones = split(params, cell.sizes), np.ones(len(X), params.dtype)
+
+        def call():
+            grad = np.empty_like(params)
+            grads = split(grad, cell.sizes)
+            return self._cost_and_gradient(cell, layers, X, Y, ones, grads), grads
+
+        return call
+
+    def cost_and_layers(self, result):
+        return float(result[0]), result[1]
+
+    def training(self, cell, params, X, Y, batch_size, shuffle):
+        rng, ones = np.random.default_rng(0), np.ones(batch_size, params.dtype)
+
+        def call():
+            p, grad = params.copy(), np.empty_like(params)
+            layers, grads = split(p, cell.sizes), split(grad, cell.sizes)
+            mean, square = np.zeros_like(p), np.zeros_like(p)
+            inputs, targets = X, Y
+            if shuffle:
+                order = rng.permutation(len(X))
+                inputs, targets = X[order], Y[order]
+            total = 0.0
+            for step, (i, j) in enumerate(batches(len(X), batch_size), 1):
+                cost = self._cost_and_gradient(cell, layers, inputs[i:j], targets[i:j], ones[: j - i], grads)
+                total += (j - i) * float(cost)
+                mean *= BETA1
+                mean += (1 - BETA1) * grad
+                square *= BETA2
+                np.square(grad, out=grad)
+                grad *= 1 - BETA2
+                square += grad
+                root = square / (1 - BETA2**step)
+                np.sqrt(root, out=root)
+                root += EPSILON
+                np.divide(mean, root, out=root)
+                root *= RATE / (1 - BETA1**step)
+                p -= root
+            return total / len(X), layers
+
+        return call
+
+    def layers(self, result):
+        return result[1]
+
+    @staticmethod
+    def _cost_and_gradient(cell, layers, X, Y, ones, grads):
+        """Fill ``grads`` and return the cost."""
+        a, m = [X], len(X)
+        for l, (W, b) in enumerate(layers, 1):
+            z = a[-1] @ W.T
+            z += b
+            if l < len(layers):
+                if cell.hidden == "relu":
+                    np.maximum(z, 0, out=z)
+                elif cell.hidden == "tanh":
+                    np.tanh(z, out=z)
+                else:  # sigmoid
+                    np.negative(z, out=z)
+                    np.exp(z, out=z)
+                    z += 1
+                    np.reciprocal(z, out=z)
+            a.append(z)
+
+        if cell.loss == "squared_error":
+            delta = np.subtract(z, Y, out=z)
+            flat = delta.ravel()
+            cost = 0.5 * np.dot(flat, flat) / m
+        elif cell.loss == "binary_cross_entropy":  # log(1 + e^z) - y z, from e^-|z|, which never overflows
+            e = np.abs(z)
+            np.negative(e, out=e)
+            np.exp(e, out=e)
+            total = np.maximum(z, 0)
+            total -= z * Y
+            delta = np.where(z < 0, e, 1)
+            e += 1
+            delta /= e
+            total += np.log(e, out=e)
+            cost = total.sum() / m
+            delta -= Y
+        else:  # cross_entropy of labels
+            rows = np.arange(m)
+            z -= z.max(axis=1, keepdims=True)
+            picked = z[rows, Y]
+            delta = np.exp(z, out=z)
+            total = delta.sum(axis=1, keepdims=True)
+            cost = (np.log(total).sum() - picked.sum()) / m
+            delta /= total
+            delta[rows, Y] -= 1
+        delta *= 1 / m
+
+        for l in reversed(range(len(layers))):
+            dW, db = grads[l]
+            np.matmul(delta.T, a[l], out=dW)
+            np.matmul(ones, delta, out=db)  # faster than a sum over the rows
+            if l > 0:
+                delta = delta @ layers[l][0]
+                slope = a[l]  # it is not needed any more
+                if cell.hidden == "relu":
+                    delta *= slope > 0
+                elif cell.hidden == "tanh":
+                    slope *= slope
+                    np.subtract(1, slope, out=slope)
+                    delta *= slope
+                else:
+                    delta *= slope
+                    np.subtract(1, slope, out=slope)
+                    delta *= slope
+        return cost
+
+
+class PyTorch:
+    """Eager, by autograd, as most code is; the fused Adam."""
+
+    name = "PyTorch"
+
+    def __init__(self, threads: int = 1) -> None:
+        import torch
+
+        self.torch, self.version = torch, torch.__version__
+        torch.set_num_threads(threads)
+
+    def _parameters(self, cell, params):
+        leaves = []
+        for W, b in split(params.copy(), cell.sizes):
+            leaves += [self.torch.from_numpy(W).requires_grad_(), self.torch.from_numpy(b).requires_grad_()]
+        return leaves
+
+    def _cost(self, cell):
+        torch, F = self.torch, self.torch.nn.functional
+        hidden = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}[cell.hidden]
+
+        def cost(leaves, X, Y):
+            a = X
+            for W, b in zip(leaves[:-2:2], leaves[1:-2:2]):
+                a = hidden(F.linear(a, W, b))
+            z = F.linear(a, leaves[-2], leaves[-1])
+            if cell.loss == "squared_error":
+                return F.mse_loss(z, Y, reduction="sum") * (0.5 / len(X))
+            if cell.loss == "binary_cross_entropy":
+                return F.binary_cross_entropy_with_logits(z, Y, reduction="sum") / len(X)
+            return F.cross_entropy(z, Y)
+
+        return cost
+
+    def gradient(self, cell, params, X, Y):
+        leaves, cost = self._parameters(cell, params), self._cost(cell)
+        X, Y, grad = self.torch.from_numpy(X), self.torch.from_numpy(Y), self.torch.autograd.grad
+
+        def call():
+            J = cost(leaves, X, Y)
+            return J.item(), [g.numpy() for g in grad(J, leaves)]
+
+        return call
+
+    def cost_and_layers(self, result):
+        return result[0], list(zip(result[1][::2], result[1][1::2]))
+
+    def training(self, cell, params, X, Y, batch_size, shuffle):
+        torch, cost = self.torch, self._cost(cell)
+        X, Y = torch.from_numpy(X), torch.from_numpy(Y)
+
+        def call():
+            leaves = self._parameters(cell, params)
+            adam = torch.optim.Adam(leaves, lr=RATE, fused=True)
+            inputs, targets = X, Y
+            if shuffle:
+                order = torch.randperm(len(X))
+                inputs, targets = X[order], Y[order]
+            total = 0.0
+            for x, y in zip(inputs.split(batch_size), targets.split(batch_size)):
+                J = cost(leaves, x, y)
+                J.backward()
+                adam.step()
+                adam.zero_grad()
+                total += len(x) * J.item()
+            return total / len(X), leaves
+
+        return call
+
+    def layers(self, result):
+        leaves = [leaf.detach().numpy() for leaf in result[1]]
+        return list(zip(leaves[::2], leaves[1::2]))
+
+
+class JAX:
+    """Compiled by XLA: ``jit`` of ``value_and_grad``, and ``lax.scan`` over the batches of an epoch."""
+
+    name = "JAX"
+
+    def __init__(self, threads: int = 1) -> None:
+        import jax
+
+        self.jax, self.version = jax, jax.__version__
+        jax.config.update("jax_enable_x64", True)
+        jax.config.update("jax_cpu_enable_async_dispatch", False)  # handing small work to a thread takes longer
+
+    def _cost(self, cell):
+        jax, jnp = self.jax, self.jax.numpy
+        hidden = {"relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}[cell.hidden]
+
+        def cost(layers, X, Y):
+            a, m = X, len(X)
+            for W, b in layers[:-1]:
+                a = hidden(a @ W.T + b)
+            W, b = layers[-1]
+            z = a @ W.T + b
+            if cell.loss == "squared_error":
+                return 0.5 * jnp.sum((z - Y) ** 2) / m
+            if cell.loss == "binary_cross_entropy":
+                return jnp.sum(jax.nn.softplus(z) - Y * z) / m
+            return -jnp.sum(jnp.take_along_axis(jax.nn.log_softmax(z), Y[:, None], axis=1)) / m
+
+        return cost
+
+    def _arrays(self, cell, params, X, Y):
+        jnp = self.jax.numpy
+        layers = [(jnp.array(W), jnp.array(b)) for W, b in split(params, cell.sizes)]
+        return layers, jnp.array(X), jnp.array(Y, np.int32 if Y.ndim == 1 else None)
+
+    def gradient(self, cell, params, X, Y):
+        layers, X, Y = self._arrays(cell, params, X, Y)
+        compiled, ready = self.jax.jit(self.jax.value_and_grad(self._cost(cell))), self.jax.block_until_ready
+        return lambda: ready(compiled(layers, X, Y))
+
+    def cost_and_layers(self, result):
+        return float(result[0]), [(np.asarray(W), np.asarray(b)) for W, b in result[1]]
+
+    def training(self, cell, params, X, Y, batch_size, shuffle):
+        jax, jnp = self.jax, self.jax.numpy
+        layers, X, Y = self._arrays(cell, params, X, Y)
+        cost_and_gradient = jax.value_and_grad(self._cost(cell))
+        m, rng = len(X), np.random.default_rng(0)
+        whole = m - m % batch_size
+
+        def step(state, batch):
+            layers, mean, square, t = state
+            cost, grad = cost_and_gradient(layers, *batch)
+            t = t + 1
+            mean = jax.tree.map(lambda v, g: BETA1 * v + (1 - BETA1) * g, mean, grad)
+            square = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, square, grad)
+            rate, correction = RATE / (1 - BETA1**t), 1 / (1 - BETA2**t)
+            layers = jax.tree.map(
+                lambda p, v, s: p - rate * v / (jnp.sqrt(s * correction) + EPSILON), layers, mean, square
+            )
+            return (layers, mean, square, t), len(batch[0]) * cost
+
+        @jax.jit
+        def epoch(layers, X, Y, order):
+            if order is not None:
+                X, Y = X[order], Y[order]
+            zeros = jax.tree.map(jnp.zeros_like, layers)
+            state = (layers, zeros, zeros, jnp.zeros((), X.dtype))
+            many = (A[:whole].reshape(-1, batch_size, *A.shape[1:]) for A in (X, Y))
+            state, costs = jax.lax.scan(step, state, tuple(many))
+            total = jnp.sum(costs)
+            if whole < m:
+                state, cost = step(state, (X[whole:], Y[whole:]))
+                total += cost
+            return total / m, state[0]
+
+        def call():
+            order = rng.permutation(m).astype(np.int32) if shuffle else None
+            return jax.block_until_ready(epoch(layers, X, Y, order))
+
+        return call
+
+    def layers(self, result):
+        return [(np.asarray(W), np.asarray(b)) for W, b in result[1]]
+
+
+class ScikitLearn:
+    """``MLPClassifier``: its own backpropagation where its loss is the cell's, and ``partial_fit`` for an epoch."""
+
+    name = "scikit-learn"
+    #: Of its parameters after some steps with the reference's. Its Adam adds epsilon to the root before the correction
+    #: for the start at 0 and not after it, which shows where a gradient is tiny.
+    adam_agreement = 1e-2
+
+    def __init__(self, threads: int = 1) -> None:
+        import sklearn
+        import sklearn.neural_network
+
+        self.version, self.MLPClassifier = sklearn.__version__, sklearn.neural_network.MLPClassifier
+
+    def _classifier(self, cell, **options: Any):
+        activation = "logistic" if cell.hidden == "sigmoid" else cell.hidden
+        return self.MLPClassifier(cell.sizes[1:-1], activation, alpha=0, **options)
+
+    @staticmethod
+    def _fits(cell) -> bool:
+        return cell.loss in ("cross_entropy", "binary_cross_entropy") and len(cell.sizes) > 2
+
+    def gradient(self, cell, params, X, Y):
+        if not self._fits(cell):
+            return None
+        model, n = self._classifier(cell), len(cell.sizes)
+        model.coefs_ = [np.ascontiguousarray(W.T) for W, _ in split(params, cell.sizes)]
+        model.intercepts_ = [b.copy() for _, b in split(params, cell.sizes)]
+        model.n_layers_, model.n_outputs_ = n, cell.sizes[-1]
+        model.out_activation_ = "softmax" if cell.loss == "cross_entropy" else "logistic"
+        targets = np.arange(cell.sizes[-1]) == Y[:, None] if Y.ndim == 1 else Y.astype(bool)  # as fit makes them
+
+        def call():
+            activations, deltas = [X] + [None] * (n - 1), [None] * (n - 1)
+            return model._backprop(X, targets, None, activations, deltas, [None] * (n - 1), [None] * (n - 1))
+
+        return call
+
+    def cost_and_layers(self, result):
+        cost, weights, biases = result
+        return float(cost), [(W.T, b) for W, b in zip(weights, biases)]
+
+    def training(self, cell, params, X, Y, batch_size, shuffle):
+        if not self._fits(cell) or cell.loss != "cross_entropy":
+            return None
+        model = self._classifier(cell, batch_size=batch_size, shuffle=shuffle, random_state=np.random.RandomState(0))
+        model.partial_fit(X, Y, classes=np.arange(cell.sizes[-1]))  # makes the arrays
+
+        def call():
+            for l, (W, b) in enumerate(split(params, cell.sizes)):
+                model.coefs_[l][...], model.intercepts_[l][...] = W.T, b
+            del model._optimizer  # a new one begins at step 0
+            return model.partial_fit(X, Y)
+
+        return call
+
+    def layers(self, result):
+        return [(W.T, b) for W, b in zip(result.coefs_, result.intercepts_)]
+
+
+#: By the names that the option --peers takes.
+PEERS = {"numpy": NumPy, "torch": PyTorch, "jax": JAX, "sklearn": ScikitLearn}

@@ -1,0 +1,124 @@
+"""The benchmark runs, in its quickest form, and times nothing when a gradient is wrong. No time is asserted."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bpcore
+from bpcore.cli import bench as quick
+from bpcore.cli import main
+
+FOLDER = Path(__file__).parent / "benchmarks"
+QUICKEST = ["--rounds", "1", "--seconds", "0"]
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """The benchmark as a module, to be called in this process."""
+    monkeypatch.syspath_prepend(FOLDER)
+    yield importlib.import_module("bench")
+    for name in ("bench", "peers"):
+        del sys.modules[name]
+
+
+def wrong(call):
+    """The call, with one entry of its gradient a little off."""
+
+    def result():
+        cost, grad = call()
+        grad = grad.copy()
+        grad[-1] += 1e-3 * np.max(np.abs(grad))
+        return cost, grad
+
+    return result
+
+
+def test_quick_form(capsys, monkeypatch):
+    monkeypatch.setattr(quick, "CELLS", quick.CELLS[:2])
+    assert main(["bench", *QUICKEST]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.isascii()
+    for cell in quick.CELLS:
+        assert cell.name in out
+    for name in bpcore.available_backends():
+        assert out.count(f" {name} ") >= 2
+    assert main(["bench", "--backends", "abacus"]) == 2
+    assert "no backend 'abacus'" in capsys.readouterr().err
+
+
+def test_quick_form_times_nothing_when_a_gradient_is_wrong(capsys, monkeypatch):
+    right = quick.our_call
+    monkeypatch.setattr(quick, "our_call", lambda *args: wrong(right(*args)))
+    monkeypatch.setattr(quick, "rounds_of", lambda *args: pytest.fail("timed"))
+    assert main(["bench", *QUICKEST]) == 2
+    assert "the gradient differs from the reference" in capsys.readouterr().err
+
+
+def test_program(tmp_path):
+    command = [sys.executable, str(FOLDER / "bench.py"), *QUICKEST, "--accuracy-rows", "1000"]
+    command += ["--cells", "2-8-1|digits", "--peers", "numpy", "--threads", "1", "--markdown", "--json", "times.json"]
+    where = os.path.dirname(os.path.dirname(bpcore.__file__))
+    environment = os.environ | {"PYTHONPATH": where, "PYTHONWARNINGS": "error"}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "### 1 thread" in ran.stdout
+    assert "### Accuracy" in ran.stdout
+    assert f"Pinned to CPU {max(os.sched_getaffinity(0))}" in ran.stdout or not hasattr(os, "sched_getaffinity")
+    (part,) = json.loads((tmp_path / "times.json").read_text())["parts"]
+    assert len(part["cells"]) == 2
+    for cell in part["cells"]:
+        assert set(cell["seconds"]) == {*bpcore.available_backends(), "NumPy"}
+    assert all(error["largest"] < 1e-4 for error in part["accuracy"].values())
+
+
+def arguments(program, *peers):
+    """The arguments of a part, as ``main`` makes them."""
+    return program.argparse.Namespace(
+        cases=[program.CASES[0], program.CASES[2]],
+        backends=bpcore.available_backends(),
+        peers=list(peers),
+        rounds=1,
+        seconds=0,
+        accuracy_rows=0,
+    )
+
+
+@pytest.mark.parametrize("culprit", ["ours", "a peer"])
+def test_program_times_nothing_when_a_gradient_is_wrong(program, monkeypatch, culprit):
+    monkeypatch.setattr(program, "rounds_of", lambda *args: pytest.fail("timed"))
+    if culprit == "ours":
+        right = program.our_call
+        monkeypatch.setattr(program, "our_call", lambda *args: wrong(right(*args)))
+    else:
+
+        class Wrong(program.peers.NumPy):
+            def cost_and_layers(self, result):
+                cost, layers = super().cost_and_layers(result)
+                return cost, [(W, 1.001 * b) for W, b in layers]
+
+        monkeypatch.setitem(program.peers.PEERS, "wrong", Wrong)
+    with pytest.raises(program.Disagreement, match="the gradient differs from the reference"):
+        program.run_part(arguments(program, "wrong" if culprit == "a peer" else "numpy"), 1)
+
+
+def test_missing_peer_is_named(program, monkeypatch):
+    class Missing:
+        name = "Abacus"
+
+        def __init__(self, threads):
+            raise ImportError("No module named 'abacus'")
+
+    monkeypatch.setitem(program.peers.PEERS, "abacus", Missing)
+    part = program.run_part(arguments(program, "numpy", "abacus"), 1)
+    assert part["missing"] == {"Abacus": "No module named 'abacus'"}
+    report = {"machine": "m", "command": "c", "versions": {}, "unset": [], "parts": [part]}
+    assert "missing peers: Abacus (No module named 'abacus')" in program.told(report, markdown=False)
