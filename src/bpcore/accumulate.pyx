@@ -9,7 +9,7 @@ cdef double accumulate_rows(const plan_t *plan, const floating *params, const fl
                             const floating *targets, const int64_t *labels, const floating *weights,
                             floating *sums, floating *work) noexcept nogil:
     """The weighted losses of m rows, summed; their gradients are added to ``sums``, unless that is NULL."""
-    cdef Py_ssize_t tile, first, rows, n = plan.n_outputs
+    cdef Py_ssize_t size, first, rows, n = plan.n_outputs
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
     cdef floating[:, ::1] A, Z, D
     cdef double total = 0
@@ -18,9 +18,11 @@ cdef double accumulate_rows(const plan_t *plan, const floating *params, const fl
         pack_forward(plan, params, work)
         if sums != NULL:
             pack_backward(plan, params, work, False)
-    for tile in range(n_tiles(plan, m)):
-        first = tile * plan.tile
-        rows = min(plan.tile, m - first)
+    size = tile_rows(plan, m)
+    first = -size
+    while first + size < m:
+        first += size
+        rows = min(size, m - first)
         forward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, work + plan.spare, sums != NULL)
         A = matrix(work + last.a, rows, last.step)
         Z = matrix(work + plan.spare, rows, last.step)

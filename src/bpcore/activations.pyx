@@ -15,10 +15,10 @@ cdef inline floating log_(floating z) noexcept nogil:
 
 cdef inline floating sigmoid(floating z) noexcept nogil:
     cdef floating e = exp_(-abs_(z))  # never overflows
-    return (e if z < 0 else <floating>1) / (1 + e)
+    return select(z < 0, e, <floating>1) / (<floating>1 + e)
 
 cdef inline floating softplus(floating z) noexcept nogil:
-    return (<floating>0 if z <= 0 else z) + log1p_(exp_(-abs_(z)))
+    return select(z <= 0, <floating>0, z) + log1p_(exp_(-abs_(z)))
 
 cdef inline floating normal_cdf(floating z) noexcept nogil:
     if floating is float:
@@ -27,70 +27,71 @@ cdef inline floating normal_cdf(floating z) noexcept nogil:
         return 0.5 * erfc(-z * SQRT_HALF)
 
 cdef inline floating normal_pdf(floating z) noexcept nogil:
-    return <floating>ONE_BY_SQRT_2PI * exp_(-z * z / 2)
+    return <floating>ONE_BY_SQRT_2PI * exp_(-z * z * <floating>0.5)
 
 
-cdef void activate(Activation activation, floating *z, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step, floating *a,
+cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step,
                    floating *slopes) noexcept nogil:
-    """``a = g(z)``, where a may be z itself, for rows of n numbers, ``step`` apart.
+    """``a = g(a)`` for rows of n numbers, ``step`` apart.
 
-    ``slopes``, if not NULL, gets ``g'(z)`` of silu and gelu. What lies between the rows is computed along.
+    ``slopes``, if not NULL, gets ``g'`` of silu and gelu. What lies between the rows is computed along. In place, by
+    one pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they would.
     """
     cdef Py_ssize_t i, count = rows * step
-    cdef floating x, s
+    cdef floating x, y, s
     if activation == SOFTMAX:
-        softmax(matrix(z, rows, step), matrix(a, rows, step), n)
+        softmax(matrix(a, rows, step), n)
     elif activation == IDENTITY:
-        if a != z:
-            memcpy(a, z, count * sizeof(floating))
+        pass
     elif activation == SIGMOID:
         for i in range(count):
-            a[i] = sigmoid(z[i])
+            a[i] = sigmoid(a[i])
     elif activation == TANH:
         for i in range(count):
-            a[i] = tanh_(z[i])
+            a[i] = tanh_(a[i])
     elif activation == RELU:
         for i in range(count):
-            a[i] = <floating>0 if z[i] <= 0 else z[i]
+            a[i] = select(a[i] <= 0, <floating>0, a[i])
     elif activation == LEAKY_RELU:
         for i in range(count):
-            a[i] = z[i] * (<floating>1 if z[i] > 0 else <floating>LEAKY_SLOPE)
+            a[i] *= select(a[i] > 0, <floating>1, <floating>LEAKY_SLOPE)
     elif activation == ELU:
         for i in range(count):
-            x = z[i]
+            x = a[i]
             s = expm1_(x)
-            a[i] = x if x > 0 else s
+            a[i] = select(x > 0, x, s)
     elif activation == SOFTPLUS:
         for i in range(count):
-            a[i] = softplus(z[i])
+            a[i] = softplus(a[i])
     elif activation == EXP:
         for i in range(count):
-            a[i] = exp_(z[i])
+            a[i] = exp_(a[i])
     elif activation == SILU:
         for i in range(count):
-            x = z[i]
+            x = a[i]
             s = sigmoid(x)
-            x = (<floating>0 if x == -INFINITY else x) * s
+            y = x
+            x = select(x == <floating>-INFINITY, <floating>0, x) * s
             if slopes != NULL:
-                slopes[i] = s + x * sigmoid(-z[i])
+                slopes[i] = s + x * sigmoid(-y)
             a[i] = x
     elif activation == GELU:
         for i in range(count):
-            x = z[i]
+            x = a[i]
             s = normal_cdf(x)
             a[i] = (<floating>0 if x == -INFINITY else x) * s
             if slopes != NULL:
                 slopes[i] = s + (<floating>0 if isinf(x) else x) * normal_pdf(x)
 
 
-cdef void softmax(floating[:, ::1] Z, floating[:, ::1] A, Py_ssize_t n) noexcept nogil:
-    """Each row of A is ``exp(z - max z)`` over its sum, for the first n columns."""
+cdef void softmax(floating[:, ::1] A, Py_ssize_t n) noexcept nogil:
+    """The first n numbers of each row become ``exp(z - max z)`` over its sum."""
     cdef Py_ssize_t i, j
     cdef floating largest, total
-    for i in range(Z.shape[0]):
-        largest = row_max(Z, i, n)
+    for i in range(A.shape[0]):
+        largest = row_max(A, i, n)
         for j in range(n):
-            A[i, j] = exp_(Z[i, j] - largest)
+            A[i, j] = exp_(A[i, j] - largest)
         total = 0
         for j in range(n):
             total += A[i, j]
@@ -118,19 +119,19 @@ cdef void through(Activation activation, const floating *a, const floating *slop
         through_softmax(matrix(a, rows, step), matrix(d, rows, step), n)
     elif activation == SIGMOID:
         for i in range(count):
-            d[i] *= a[i] * (1 - a[i])
+            d[i] *= a[i] * (<floating>1 - a[i])
     elif activation == TANH:
         for i in range(count):
-            d[i] *= (1 - a[i]) * (1 + a[i])
+            d[i] *= (<floating>1 - a[i]) * (<floating>1 + a[i])
     elif activation == RELU:
         for i in range(count):
-            d[i] *= <floating>1 if a[i] > 0 else <floating>0
+            d[i] *= select(a[i] > 0, <floating>1, <floating>0)
     elif activation == LEAKY_RELU:
         for i in range(count):
-            d[i] *= <floating>1 if a[i] > 0 else <floating>LEAKY_SLOPE
+            d[i] *= select(a[i] > 0, <floating>1, <floating>LEAKY_SLOPE)
     elif activation == ELU:
         for i in range(count):
-            d[i] *= <floating>1 if a[i] > 0 else a[i] + 1
+            d[i] *= select(a[i] > 0, <floating>1, a[i] + <floating>1)
     elif activation == SOFTPLUS:
         for i in range(count):
             d[i] *= -expm1_(-a[i])

@@ -50,7 +50,7 @@ cdef void backward_tile(const plan_t *plan, const floating *params, const floati
 cdef object backward_typed(Plan plan, const floating[::1] params, list activations, list slopes,
                            const floating[:, ::1] output_gradient, floating[::1] sums, input_gradient):
     cdef const plan_t *p = &plan.plan
-    cdef Py_ssize_t tile, l, first, rows, m = output_gradient.shape[0]
+    cdef Py_ssize_t size, l, first, rows, m = output_gradient.shape[0]
     cdef const layer_t *layer
     cdef const layer_t *last = &p.layers[p.n_layers - 1]
     cdef const floating[:, ::1] X, view
@@ -92,9 +92,11 @@ cdef object backward_typed(Plan plan, const floating[::1] params, list activatio
         with nogil:
             if m >= FEW:
                 pack_backward(p, &params[0], work, into != NULL)
-            for tile in range(n_tiles(p, m)):
-                first = tile * p.tile
-                rows = min(p.tile, m - first)
+            size = tile_rows(p, m)
+            first = -size
+            while first + size < m:
+                first += size
+                rows = min(size, m - first)
                 for l in range(p.n_layers):
                     layer = &p.layers[l]
                     copy_rows(given[l] + first * layer.n_out, layer.n_out, work + layer.a, layer.step, rows,

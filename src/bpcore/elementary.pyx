@@ -3,6 +3,9 @@
 # Each is within 2 units in the last place; tests/ulp.py shows it, for float over all numbers there are. The
 # coefficients are near-minimax polynomials (Chebyshev interpolation, in 50 digits), of the lowest degree whose error
 # stays below half a unit. Ranges are kept by selections, which become blends: a NaN goes through all of them as NaN.
+#
+# Numbers are written <floating>1 throughout: Cython takes a bare 1 beside a float for a double, and the loop would go
+# to double precision and back.
 
 cdef enum:  # bits of the fraction
     SHIFT_F32 = 23
@@ -17,6 +20,14 @@ cdef inline floating abs_(floating z) noexcept nogil:
         return fabsf(z)
     else:
         return fabs(z)
+
+
+cdef inline floating select(bint condition, floating a, floating b) noexcept nogil:
+    """``a if condition else b``, without a branch."""
+    if floating is float:
+        return select_f32(condition, a, b)
+    else:
+        return select_f64(condition, a, b)
 
 
 cdef inline floating polynomial_exp(floating r) noexcept nogil:
@@ -81,12 +92,12 @@ cdef inline floating exp_(floating x) noexcept nogil:
         low, high = -104, 89
     else:
         low, high = -746, 710
-    c = low if x < low else x
-    c = high if c > high else c
+    c = select(x < low, low, x)
+    c = select(c > high, high, c)
     r = reduced(c, &shifted)
     scale = power_of_two(shifted, &half)
     c = polynomial_exp(r)
-    return (1 + (r + r * r * c)) * scale * half
+    return (<floating>1 + (r + r * r * c)) * scale * half
 
 
 cdef inline floating expm1_(floating x) noexcept nogil:
@@ -96,17 +107,17 @@ cdef inline floating expm1_(floating x) noexcept nogil:
         low = -32
     else:
         low = -64
-    c = low if x < low else x
+    c = select(x < low, low, x)
     r = reduced(c, &shifted)
     scale = power_of_two(shifted, &half) * half
     c = polynomial_exp(r)
-    c = scale * (r + r * r * c) + (scale - 1)
-    return x if x == 0 else c  # keeps -0
+    c = scale * (r + r * r * c) + (scale - <floating>1)
+    return select(x == 0, x, c)  # keeps -0
 
 
 cdef inline floating log1p_(floating x) noexcept nogil:
     """``log(1 + x) = 2 artanh(x / (2 + x))`` for 0 <= x <= 1."""
-    cdef floating f = x / (2 + x), s = f * f, p
+    cdef floating f = x / (<floating>2 + x), s = f * f, p
     if floating is float:
         p = <float>0.134257490114185759
         p = p * s + <float>0.141183099026552407
@@ -123,7 +134,7 @@ cdef inline floating log1p_(floating x) noexcept nogil:
         p = p * s + 0.142857142835543786
         p = p * s + 0.200000000000072913
         p = p * s + 0.333333333333333293
-    return x - f * (x - 2 * (s * p))  # 2 f + 2 f s p, with the rounding of f in the small term only
+    return x - f * (x - <floating>2 * (s * p))  # 2 f + 2 f s p, with the rounding of f in the small term only
 
 
 cdef inline floating tanh_(floating x) noexcept nogil:
@@ -149,10 +160,9 @@ cdef inline floating tanh_(floating x) noexcept nogil:
         p = p * s + 0.133333333333325552
         p = p * s + -0.333333333333333323
         high = 20
-    big = high if a > high else a
-    big = 1 - 2 / (exp_(2 * big) + 1)
-    big = -big if x < 0 else big
-    return x + x * (s * p) if a < <floating>0.55 else big
+    big = select(a > high, high, a)
+    big = <floating>1 - <floating>2 / (exp_(<floating>2 * big) + <floating>1)
+    return select(a < <floating>0.55, x + x * (s * p), select(x < 0, -big, big))
 
 
 cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out):

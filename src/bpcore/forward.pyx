@@ -14,23 +14,23 @@ cdef void forward_tile(const plan_t *plan, const floating *params, const floatin
                        floating *work, floating *logits, bint slopes) noexcept nogil:
     """Fill the workspace with the activations of every layer for ``rows`` rows of X, at most a tile.
 
-    ``few``: whether the parameters are not packed. ``logits``, if not NULL, gets z(L) with rows padded as those of the
+    ``few``: whether the parameters are not packed. ``logits``, if not NULL, gets z(L), its rows padded as those of the
     activations. ``slopes``: whether g'(z) is to be kept, too.
     """
     cdef Py_ssize_t l, step = plan.n_inputs
     cdef const layer_t *layer
     cdef const floating *given = X
     cdef floating[:, ::1] A, Z
-    cdef floating *z
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
-        z = logits if logits != NULL and l == plan.n_layers - 1 else work + layer.a
-        A, Z = matrix(given, rows, step), matrix(z, rows, layer.step)
+        A, Z = matrix(given, rows, step), matrix(work + layer.a, rows, layer.step)
         if few:
             affine_few(A, weights_of(layer, params), bias_of(layer, params), Z)
         else:
             affine(A, layer.n_in, work + layer.forward, Z, layer.n_out)
-        activate(layer.activation, z, rows, layer.n_out, layer.step, work + layer.a,
+        if logits != NULL and l == plan.n_layers - 1:
+            memcpy(logits, work + layer.a, rows * layer.step * sizeof(floating))
+        activate(layer.activation, work + layer.a, rows, layer.n_out, layer.step,
                  work + layer.slope if slopes and layer.keeps_slope else NULL)
         given, step = work + layer.a, layer.step
 
@@ -38,13 +38,15 @@ cdef void forward_tile(const plan_t *plan, const floating *params, const floatin
 cdef void forward_rows(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t m, floating *out,
                        floating *work) noexcept nogil:
     """Tile by tile, the activations of the output layer."""
-    cdef Py_ssize_t tile, first, rows
+    cdef Py_ssize_t size, first, rows
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
     if m >= FEW:
         pack_forward(plan, params, work)
-    for tile in range(n_tiles(plan, m)):
-        first = tile * plan.tile
-        rows = min(plan.tile, m - first)
+    size = tile_rows(plan, m)
+    first = -size
+    while first + size < m:
+        first += size
+        rows = min(size, m - first)
         forward_tile(plan, params, X + first * plan.n_inputs, rows, m < FEW, work, NULL, False)
         copy_rows(work + last.a, last.step, out + first * last.n_out, last.n_out, rows, last.n_out)
 
@@ -81,7 +83,7 @@ def forward(Plan plan not None, params, X, out):
 cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:, ::1] X, list activations,
                         list slopes):
     cdef const plan_t *p = &plan.plan
-    cdef Py_ssize_t tile, first, rows, l, m = X.shape[0]
+    cdef Py_ssize_t size, first, rows, l, m = X.shape[0]
     cdef const layer_t *layer
     cdef floating[:, ::1] view
     cdef floating **to
@@ -110,9 +112,11 @@ cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:,
         with nogil:
             if m >= FEW:
                 pack_forward(p, &params[0], work)
-            for tile in range(n_tiles(p, m)):
-                first = tile * p.tile
-                rows = min(p.tile, m - first)
+            size = tile_rows(p, m)
+            first = -size
+            while first + size < m:
+                first += size
+                rows = min(size, m - first)
                 forward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, <floating *>NULL, True)
                 for l in range(p.n_layers):
                     layer = &p.layers[l]

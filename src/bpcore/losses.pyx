@@ -3,7 +3,7 @@
 
 cdef inline floating squared_error(floating a, floating y, floating *d) noexcept nogil:
     d[0] = a - y
-    return d[0] * d[0] / 2
+    return <floating>0.5 * d[0] * d[0]
 
 cdef inline floating huber(floating a, floating y, floating *d) noexcept nogil:
     cdef floating r = a - y
@@ -14,7 +14,7 @@ cdef inline floating huber(floating a, floating y, floating *d) noexcept nogil:
     if r < -1:
         d[0] = -1
         return -r - <floating>0.5
-    return r * r / 2
+    return <floating>0.5 * r * r
 
 cdef inline floating absolute_error(floating a, floating y, floating *d) noexcept nogil:
     cdef floating r = a - y
@@ -28,7 +28,7 @@ cdef inline floating absolute_error(floating a, floating y, floating *d) noexcep
 cdef inline floating binary_cross_entropy(floating z, floating a, floating y, floating *d) noexcept nogil:
     """``log(1 + e^z) - y z``, written so that nothing overflows or cancels."""
     d[0] = a - y
-    return log1p_(exp_(-abs_(z))) + ((1 - y) * z if z > 0 else -y * z)
+    return log1p_(exp_(-abs_(z))) + select(z > 0, (<floating>1 - y) * z, -y * z)
 
 cdef inline floating poisson(floating z, floating a, floating y, floating *d) noexcept nogil:
     d[0] = a - y
@@ -70,19 +70,20 @@ cdef double cross_entropy_rows(const floating[:, ::1] Z, const floating[:, ::1] 
     return loss
 
 
-cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] Z, const floating[:, ::1] A, Py_ssize_t n,
+cdef double loss_and_delta(const plan_t *plan, floating[:, ::1] Z, const floating[:, ::1] A, Py_ssize_t n,
                            const floating *targets, const int64_t *labels, const floating *weights,
                            floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of a tile, summed, and its ``delta(L)``.
 
-    Z are the logits and A the activations of the output layer, n of them in a padded row. Either ``targets`` (rows x n)
-    or ``labels`` (rows) is not NULL; ``weights`` (rows) may be NULL.
+    Z are the logits, which are overwritten, and A the activations of the output layer, n of them in a padded row.
+    Either ``targets`` (rows x n) or ``labels`` (rows) is not NULL; ``weights`` (rows) may be NULL.
     """
     cdef Py_ssize_t i, j, rows = Z.shape[0]
     cdef floating[:, ::1] Y = matrix(targets, rows, n)
     cdef double total = 0, row
     for i in range(rows):
         row = 0
+        # The losses take the place of the logits, and are added up after: a loop that adds is not vectorized.
         if plan.loss == CROSS_ENTROPY:
             if labels != NULL:
                 row = cross_entropy_labels(Z, labels, delta, i, n)
@@ -90,19 +91,22 @@ cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] Z, const f
                 row = cross_entropy_rows(Z, Y, delta, i, n)
         elif plan.loss == SQUARED_ERROR:
             for j in range(n):
-                row += squared_error(A[i, j], Y[i, j], &delta[i, j])
+                Z[i, j] = squared_error(A[i, j], Y[i, j], &delta[i, j])
         elif plan.loss == HUBER:
             for j in range(n):
-                row += huber(A[i, j], Y[i, j], &delta[i, j])
+                Z[i, j] = huber(A[i, j], Y[i, j], &delta[i, j])
         elif plan.loss == ABSOLUTE_ERROR:
             for j in range(n):
-                row += absolute_error(A[i, j], Y[i, j], &delta[i, j])
+                Z[i, j] = absolute_error(A[i, j], Y[i, j], &delta[i, j])
         elif plan.loss == BINARY_CROSS_ENTROPY:
             for j in range(n):
-                row += binary_cross_entropy(Z[i, j], A[i, j], Y[i, j], &delta[i, j])
+                Z[i, j] = binary_cross_entropy(Z[i, j], A[i, j], Y[i, j], &delta[i, j])
         else:
             for j in range(n):
-                row += poisson(Z[i, j], A[i, j], Y[i, j], &delta[i, j])
+                Z[i, j] = poisson(Z[i, j], A[i, j], Y[i, j], &delta[i, j])
+        if plan.loss != CROSS_ENTROPY:
+            for j in range(n):
+                row += Z[i, j]
         if weights != NULL:
             row *= weights[i]
             for j in range(n):

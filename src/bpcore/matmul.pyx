@@ -96,7 +96,10 @@ cdef inline Py_ssize_t padded(Py_ssize_t columns, const floating *number) noexce
 
 cdef void pack(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t row_step, Py_ssize_t step,
                const floating *start, floating *panels) noexcept nogil:
-    """Panels of B, ``B[k, j]`` being ``k * row_step + j * step`` numbers from B; ``start`` may be NULL for zeros."""
+    """Panels of B, ``B[k, j]`` being ``k * row_step + j * step`` numbers from B; ``start`` may be NULL for zeros.
+
+    One of the two steps is 1.
+    """
     cdef Py_ssize_t j, k, n, width, first = 0, lane = lanes(B), full = lane * VECTORS
     cdef floating *panel = panels
     while first < columns:
@@ -112,8 +115,14 @@ cdef void pack(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize
                 for j in range(n, width):
                     panel[k * width + j] = 0
         else:
+            for k in range(0, depth // 4 * 4, 4):  # in squares of 4 by 4, whose rows and columns are both vectors
+                for j in range(0, n // 4 * 4, 4):
+                    if floating is float:
+                        transpose_f32(B + k * row_step + (first + j) * step, step, panel + k * width + j, width)
+                    else:
+                        transpose_f64(B + k * row_step + (first + j) * step, step, panel + k * width + j, width)
             for j in range(n):
-                for k in range(depth):
+                for k in range(0 if j >= n // 4 * 4 else depth // 4 * 4, depth):
                     panel[k * width + j] = B[k * row_step + (first + j) * step]
             for j in range(n, width):
                 for k in range(depth):

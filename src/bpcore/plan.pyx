@@ -42,12 +42,14 @@ cdef struct plan_t:
     Py_ssize_t workspace    # how many numbers the workspace has
     layer_t *layers
 
-# A tile has as many rows as keep its activations in half of a second-level cache of 512 KB: few enough for that, many
-# enough that the panels of W, which come from a farther cache for each tile, are worth their way.
+# A tile has as many rows as keep its activations in half of a second-level cache of 512 KB. But the weights and their sums
+# come from a farther cache once a tile: the more of them there are, the more rows must be worth their way.
 cdef enum:
     TILE_BYTES = 262144
     TILE_ROWS_AT_LEAST = 48
     TILE_ROWS_AT_MOST = 128
+    TILE_ROWS_OF_WIDE_LAYERS = 258
+    WEIGHT_BYTES_PER_ROW = 49152
 
 
 cdef class Plan:
@@ -107,10 +109,12 @@ cdef class Plan:
 
     cdef void lay_out(self, Py_ssize_t units, floating *number) noexcept:
         """Choose the rows of a tile, and give everything its place in the workspace, on whole lines of the cache."""
-        cdef Py_ssize_t l, offset = 0, rows, widest = self.plan.n_inputs
+        cdef Py_ssize_t l, offset = 0, rows, wide, widest = self.plan.n_inputs
         cdef layer_t *layer
-        rows = TILE_BYTES // (units * <Py_ssize_t>sizeof(floating))
+        rows = TILE_BYTES // ((units + self.plan.n_inputs) * <Py_ssize_t>sizeof(floating))
         rows = min(max(rows, <Py_ssize_t>TILE_ROWS_AT_LEAST), <Py_ssize_t>TILE_ROWS_AT_MOST)
+        wide = self.plan.n_parameters * <Py_ssize_t>sizeof(floating) // WEIGHT_BYTES_PER_ROW
+        rows = max(rows, min(wide, <Py_ssize_t>TILE_ROWS_OF_WIDE_LAYERS))
         self.plan.tile = rows // ROWS * ROWS
         for l in range(self.plan.n_layers):
             layer = &self.plan.layers[l]
@@ -159,8 +163,10 @@ cdef inline Py_ssize_t take(Py_ssize_t *offset, Py_ssize_t numbers) noexcept nog
     return first
 
 
-cdef inline Py_ssize_t n_tiles(const plan_t *plan, Py_ssize_t m) noexcept nogil:
-    return (m + plan.tile - 1) // plan.tile
+cdef inline Py_ssize_t tile_rows(const plan_t *plan, Py_ssize_t m) noexcept nogil:
+    """Rows of each tile but the last, for m rows in all: as few tiles as can be, as even as whole blocks can be."""
+    cdef Py_ssize_t tiles = max((m + plan.tile - 1) // plan.tile, <Py_ssize_t>1)
+    return (m + tiles * ROWS - 1) // (tiles * ROWS) * ROWS
 
 
 cdef inline floating[:, ::1] weights_of(const layer_t *layer, const floating *params) noexcept nogil:

@@ -6,6 +6,7 @@
 #ifndef BPCORE_SIMD_H
 #define BPCORE_SIMD_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -55,6 +56,19 @@ static inline bpcore_f64v bpcore_splat_f64(const double *p) { return *p; }
 static inline bpcore_f32v bpcore_zero_f32(void) { float zero = 0; return bpcore_splat_f32(&zero); }
 static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore_splat_f64(&zero); }
 
+/* Transpose a square of 4 by 4, rows so many numbers apart. Written out, a compiler makes shuffles of it. */
+#define BPCORE_TRANSPOSE(name, type)                                                                                  \
+    static inline void name(const type *given, ptrdiff_t given_step, type *out, ptrdiff_t step) {                     \
+        type x[4][4];                                                                                                 \
+        for (int i = 0; i < 4; i++) memcpy(x[i], given + i * given_step, sizeof x[i]);                                \
+        for (int j = 0; j < 4; j++) {                                                                                 \
+            type y[4] = {x[0][j], x[1][j], x[2][j], x[3][j]};                                                         \
+            memcpy(out + j * step, y, sizeof y);                                                                      \
+        }                                                                                                             \
+    }
+BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
+BPCORE_TRANSPOSE(bpcore_transpose_f64, double)
+
 /* Put a pointer in the place of another and return that, in one step for all threads. */
 #if defined(__GNUC__)
 #define bpcore_exchange(place, value) __atomic_exchange_n(place, value, __ATOMIC_ACQ_REL)
@@ -97,6 +111,10 @@ static inline int32_t bpcore_bits_f32(float x) { int32_t i; memcpy(&i, &x, sizeo
 static inline int64_t bpcore_bits_f64(double x) { int64_t i; memcpy(&i, &x, sizeof i); return i; }
 static inline float bpcore_number_f32(int32_t i) { float x; memcpy(&x, &i, sizeof x); return x; }
 static inline double bpcore_number_f64(int64_t i) { double x; memcpy(&x, &i, sizeof x); return x; }
+
+/* A choice between two numbers that are both there already. */
+static inline float bpcore_select_f32(int condition, float a, float b) { return condition ? a : b; }
+static inline double bpcore_select_f64(int condition, double a, double b) { return condition ? a : b; }
 
 /* Seconds on a clock that only goes on; for a look now and then, not for timing. */
 #if defined(_WIN32)

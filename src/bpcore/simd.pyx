@@ -14,9 +14,13 @@ cdef extern from "simd.h" nogil:
     f64v zero_f64 "bpcore_zero_f64"()
     float sum_f32 "bpcore_sum_f32"(f32v v)
     double sum_f64 "bpcore_sum_f64"(f64v v)
+    void transpose_f32 "bpcore_transpose_f32"(const float *given, Py_ssize_t given_step, float *out, Py_ssize_t step)
+    void transpose_f64 "bpcore_transpose_f64"(const double *given, Py_ssize_t given_step, double *out, Py_ssize_t step)
     void *exchange "bpcore_exchange"(void **place, void *value)
     int32_t bits_f32 "bpcore_bits_f32"(float x)
     int64_t bits_f64 "bpcore_bits_f64"(double x)
+    float select_f32 "bpcore_select_f32"(bint condition, float a, float b)
+    double select_f64 "bpcore_select_f64"(bint condition, double a, double b)
     float number_f32 "bpcore_number_f32"(int32_t i)
     double number_f64 "bpcore_number_f64"(int64_t i)
     int64_t SHIFTED_F64 "BPCORE_SHIFTED_F64"

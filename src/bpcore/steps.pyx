@@ -24,10 +24,10 @@ cdef bint all_finite(const floating *x, Py_ssize_t n) noexcept nogil:
     i = 0
     while i + 16 <= n:
         for k in range(16):
-            part[k] += x[i + k] * 0
+            part[k] += x[i + k] * <floating>0
         i += 16
     while i < n:
-        total += x[i] * 0
+        total += x[i] * <floating>0
         i += 1
     for k in range(16):
         total += part[k]
