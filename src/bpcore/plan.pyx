@@ -42,8 +42,8 @@ cdef struct plan_t:
     Py_ssize_t workspace    # how many numbers the workspace has
     layer_t *layers
 
-# A tile has as many rows as keep its activations in half of a second-level cache of 512 KB. But the weights and their sums
-# come from a farther cache once a tile: the more of them there are, the more rows must be worth their way.
+# A tile has as many rows as keep its activations in half of a second-level cache of 512 KB. But the weights and their
+# sums come from a farther cache once a tile: the more of them there are, the more rows must be worth their way.
 cdef enum:
     TILE_BYTES = 262144
     TILE_ROWS_AT_LEAST = 48
