@@ -20,7 +20,12 @@ import bpcore
 from bpcore.backend import load
 
 #: Where each function is used, and what it is.
-DOMAIN = {"exp": (-np.inf, np.inf), "expm1": (-np.inf, 0.0), "log1p": (0.0, 1.0), "tanh": (-np.inf, np.inf)}
+DOMAIN = {
+    "exp": (-np.inf, np.inf),
+    "expm1": (-np.inf, 0.0),
+    "log1p": (0.0, 1.0),
+    "tanh": (-np.inf, np.inf),
+}
 
 
 def in_domain(name: str, x: np.ndarray) -> np.ndarray:

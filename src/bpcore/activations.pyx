@@ -1,9 +1,8 @@
 # The activations: scalar mathematics first, then the loops over a tile.
 
-from libc.math cimport INFINITY, erfc, erfcf, isinf, log, logf
+from libc.math cimport INFINITY, isinf, log, logf
 
 cdef double LEAKY_SLOPE = 0.01
-cdef double SQRT_HALF = 0.70710678118654752440
 cdef double ONE_BY_SQRT_2PI = 0.39894228040143267794
 
 
@@ -19,16 +18,6 @@ cdef inline floating sigmoid(floating z) noexcept nogil:
 
 cdef inline floating softplus(floating z) noexcept nogil:
     return select(z <= 0, <floating>0, z) + log1p_(exp_(-abs_(z)))
-
-cdef inline floating normal_cdf(floating z) noexcept nogil:
-    if floating is float:
-        return <float>0.5 * erfcf(-z * <float>SQRT_HALF)
-    else:
-        return 0.5 * erfc(-z * SQRT_HALF)
-
-cdef inline floating normal_pdf(floating z) noexcept nogil:
-    return <floating>ONE_BY_SQRT_2PI * exp_(-z * z * <floating>0.5)
-
 
 cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step,
                    floating *slopes) noexcept nogil:
@@ -78,10 +67,11 @@ cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize
     elif activation == GELU:
         for i in range(count):
             x = a[i]
-            s = normal_cdf(x)
-            a[i] = (<floating>0 if x == -INFINITY else x) * s
+            s = normal_tail(abs_(x), &y)
+            s = select(x < 0, s, <floating>1 - s)
             if slopes != NULL:
-                slopes[i] = s + (<floating>0 if isinf(x) else x) * normal_pdf(x)
+                slopes[i] = s + select(isinf(x), <floating>0, x) * (<floating>ONE_BY_SQRT_2PI * y)
+            a[i] = select(x == <floating>-INFINITY, <floating>0, x) * s
 
 
 cdef void softmax(floating[:, ::1] A, Py_ssize_t n) noexcept nogil:

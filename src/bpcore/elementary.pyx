@@ -165,8 +165,68 @@ cdef inline floating tanh_(floating x) noexcept nogil:
     return select(a < <floating>0.55, x + x * (s * p), select(x < 0, -big, big))
 
 
+cdef inline floating normal_tail(floating z, floating *bell) noexcept nogil:
+    """``Phi(-z)``, the normal distribution below -z, for z >= 0; and, in ``bell``, ``e^(-z^2 / 2)``.
+
+    ``(1 + z) e^(z^2 / 2) Phi(-z)`` is a polynomial in ``t = (z - 5.3) / (z + 5.3)``, which maps all z >= 0 to [-1, 1]
+    (the idea is that of M. Shepherd and J. Laframboise (1981), Math. Comp. 36:249-253). z^2 is taken in two parts,
+    since its rounding would be multiplied by z^2.
+    """
+    cdef floating p, t, head, rest
+    z = select(z > <floating>40, <floating>40, z)
+    if floating is float:
+        head = number_f32(bits_f32(z) & <int32_t>-4096)  # 12 bits: its square is exact
+    else:
+        head = number_f64(bits_f64(z) & <int64_t>-134217728)  # 26 bits
+    rest = <floating>-0.5 * (z - head) * (z + head)
+    rest = <floating>1 + rest * (<floating>1 + rest * (<floating>0.5 + rest * <floating>0.16666666666666667))
+    bell[0] = exp_(<floating>-0.5 * head * head) * rest
+    t = (z - <floating>5.3) / (z + <floating>5.3)
+    if floating is float:
+        p = <float>8.83463024094136286e-6
+        p = p * t + <float>-0.0000742413451127672527
+        p = p * t + <float>0.0000944240896375784784
+        p = p * t + <float>0.000583184840083450755
+        p = p * t + <float>-0.00317063027298697885
+        p = p * t + <float>0.00881460443649952596
+        p = p * t + <float>-0.0171946846454120844
+        p = p * t + <float>0.0246074376180792356
+        p = p * t + <float>-0.0234756503359607493
+        p = p * t + <float>0.00518581286219944559
+        p = p * t + <float>0.0343330358755986367
+        p = p * t + <float>-0.0896456596291273656
+        p = p * t + <float>0.458875811374384808
+    else:
+        p = 1.20154955033091635e-10
+        p = p * t + -8.82261911034289404e-10
+        p = p * t + -1.42771981601661154e-9
+        p = p * t + 1.07529128532809071e-8
+        p = p * t + 9.02573460523021244e-9
+        p = p * t + -8.36187767141208508e-8
+        p = p * t + -2.74768576048693857e-8
+        p = p * t + 5.88096510945109591e-7
+        p = p * t + -2.67622591292422464e-7
+        p = p * t + -3.90466573763958827e-6
+        p = p * t + 7.09505513388449616e-6
+        p = p * t + 0.0000184291680848843587
+        p = p * t + -0.0000953828948428953698
+        p = p * t + 0.0000835601622492050232
+        p = p * t + 0.00060880841141142915
+        p = p * t + -0.00316441409299778703
+        p = p * t + 0.00879946191236733726
+        p = p * t + -0.0171964517718853899
+        p = p * t + 0.0246118174463702807
+        p = p * t + -0.0234754324587812504
+        p = p * t + 0.00518526785129454248
+        p = p * t + 0.0343330281370143387
+        p = p * t + -0.089645640199739085
+        p = p * t + 0.458875811374384789
+    return bell[0] * p / (<floating>1 + z)
+
+
 cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out):
     cdef Py_ssize_t i, n = x.shape[0]
+    cdef floating bell
     if out.shape[0] != n:
         raise ValueError("out does not fit")
     if name == "exp":
@@ -181,12 +241,18 @@ cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out)
     elif name == "tanh":
         for i in range(n):
             out[i] = tanh_(x[i])
+    elif name == "tail":
+        for i in range(n):
+            out[i] = normal_tail(x[i], &bell)
     else:
-        raise ValueError(f"name is {name!r}, but exp, expm1, log1p or tanh is wanted")
+        raise ValueError(f"name is {name!r}, but exp, expm1, log1p, tanh or tail is wanted")
 
 
 def elementary(str name not None, x, out):
-    """Fill ``out`` with exp, expm1 (for x <= 0), log1p (for 0 <= x <= 1) or tanh of x: activations are made of them."""
+    """Fill ``out`` with a function of x that activations are made of.
+
+    exp, tanh; expm1 for x <= 0; log1p for 0 <= x <= 1; tail, ``Phi(-x)`` of the normal distribution, for x >= 0.
+    """
     if x.itemsize == 4:
         elementary_typed[float](name, x, out)
     else:
