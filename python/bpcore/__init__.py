@@ -7,20 +7,24 @@
 >>> cost, grad = net.cost_and_gradient(params, X, Y)
 """
 
+from typing import TYPE_CHECKING
+
 from .accumulator import Accumulator as Accumulator
 from .backend import available_backends as available_backends
-from .gradient_check import check_gradient as check_gradient
 from .network import Layer as Layer
 from .network import Network as Network
 from .network import Trace as Trace
 from .optimizers import Adam as Adam
 from .optimizers import GradientDescent as GradientDescent
-from .training import History as History
-from .training import train as train
 
 # The name of the backend in use; from here on `bpcore.backend` is this string, and the module of that name is reached
 # by `from bpcore.backend import ...`.
 from .backend import name as backend  # isort: skip
+
+if TYPE_CHECKING:
+    from .gradient_check import check_gradient as check_gradient
+    from .training import History as History
+    from .training import train as train
 
 __version__ = "0.1.0"
 
@@ -37,3 +41,20 @@ __all__ = [
     "check_gradient",
     "train",
 ]
+
+#: Loaded when first asked for: who embeds the gradient alone does not pay for their import.
+_LATER = {"check_gradient": "gradient_check", "History": "training", "train": "training"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -5,7 +5,7 @@
 # the innermost loop, three extension modules are loaded or shipped where there would be twenty (each has some 150 KB of
 # Cython's memoryview support in it), and nothing here has an ABI between modules to keep.
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 

@@ -7,10 +7,6 @@
 # Numbers are written <floating>1 throughout: Cython takes a bare 1 beside a float for a double, and the loop would go
 # to double precision and back.
 
-cdef enum:  # bits of the fraction
-    SHIFT_F32 = 23
-    SHIFT_F64 = 52
-
 
 from libc.math cimport fabs, fabsf
 
@@ -64,13 +60,13 @@ cdef inline floating power_of_two(floating shifted, floating *half) noexcept nog
     if floating is float:
         n = bits_f32(shifted) - 0x4B400000
         h = n >> 1
-        half[0] = number_f32(<int32_t>((<uint32_t>h << SHIFT_F32) + <uint32_t>0x3F800000))
-        return number_f32(<int32_t>((<uint32_t>(n - h) << SHIFT_F32) + <uint32_t>0x3F800000))
+        half[0] = power_f32(h)
+        return power_f32(n - h)
     else:
         m = bits_f64(shifted) - SHIFTED_F64
         g = <int32_t>m >> 1
-        half[0] = number_f64(<int64_t>((<uint64_t>g << SHIFT_F64) + ONE_F64))
-        return number_f64(<int64_t>((<uint64_t>(m - g) << SHIFT_F64) + ONE_F64))
+        half[0] = power_f64(g)
+        return power_f64(m - g)
 
 
 cdef inline floating reduced(floating x, floating *shifted) noexcept nogil:

@@ -102,8 +102,7 @@ static inline double bpcore_sum_f64(bpcore_f64v v) {
     return x[0];
 }
 
-/* The bits of 1.0 and of 1.5 * 2^52; Cython would make Python integers of them. */
-#define BPCORE_ONE_F64 UINT64_C(0x3FF0000000000000)
+/* The bits of 1.5 * 2^52; Cython would make a Python integer of them. */
 #define BPCORE_SHIFTED_F64 INT64_C(0x4338000000000000)
 
 /* A number's bits, and back; loops over them are vectorized. */
@@ -111,6 +110,14 @@ static inline int32_t bpcore_bits_f32(float x) { int32_t i; memcpy(&i, &x, sizeo
 static inline int64_t bpcore_bits_f64(double x) { int64_t i; memcpy(&i, &x, sizeof i); return i; }
 static inline float bpcore_number_f32(int32_t i) { float x; memcpy(&x, &i, sizeof x); return x; }
 static inline double bpcore_number_f64(int64_t i) { double x; memcpy(&x, &i, sizeof x); return x; }
+
+/* 2^n, for n in the range of the exponent. Unsigned, since n may be negative. */
+static inline float bpcore_power_f32(int32_t n) {
+    return bpcore_number_f32((int32_t)(((uint32_t)n << 23) + UINT32_C(0x3F800000)));
+}
+static inline double bpcore_power_f64(int64_t n) {
+    return bpcore_number_f64((int64_t)(((uint64_t)n << 52) + UINT64_C(0x3FF0000000000000)));
+}
 
 /* A choice between two numbers that are both there already. */
 static inline float bpcore_select_f32(int condition, float a, float b) { return condition ? a : b; }

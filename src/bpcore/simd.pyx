@@ -21,10 +21,11 @@ cdef extern from "simd.h" nogil:
     int64_t bits_f64 "bpcore_bits_f64"(double x)
     float select_f32 "bpcore_select_f32"(bint condition, float a, float b)
     double select_f64 "bpcore_select_f64"(bint condition, double a, double b)
+    float power_f32 "bpcore_power_f32"(int32_t n)
+    double power_f64 "bpcore_power_f64"(int64_t n)
     float number_f32 "bpcore_number_f32"(int32_t i)
     double number_f64 "bpcore_number_f64"(int64_t i)
     int64_t SHIFTED_F64 "BPCORE_SHIFTED_F64"
-    uint64_t ONE_F64 "BPCORE_ONE_F64"
     enum:
         ROWS "BPCORE_ROWS"
         VECTORS "BPCORE_VECTORS"
