@@ -33,7 +33,7 @@ cdef void backward_tile(const plan_t *plan, const floating *params, const floati
         else:
             add_outer(D, A, weights_of(layer, sums), work + plan.panels)
         if l > 0 or input_gradient != NULL:
-            step = padded(layer.n_in, params)
+            step = plan.layers[l - 1].step if l > 0 else padded(layer.n_in, params)
             before = matrix(spare, rows, step)
             if few:
                 times_weights_few(D, weights_of(layer, params), before)

@@ -14,6 +14,8 @@
 cdef enum:
     # Rows of a panel used in one go: with VECTORS vectors each they take half of a first-level cache of 32 KB.
     DEPTH = 256
+    # Columns of delta used in one go: whole blocks of 6, 12 or 14 rows.
+    GROUP = 84
 
 
 cdef inline void kernel(int rows, int vectors, Py_ssize_t depth, const void *A, Py_ssize_t row_step, Py_ssize_t step,
@@ -133,16 +135,19 @@ cdef void pack(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize
 
 cdef void multiply(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *A, Py_ssize_t row_step,
                    Py_ssize_t step, const floating *panels, floating *C, Py_ssize_t c_step) noexcept nogil:
-    """``C = start + A B``, for packed B; rows of C are padded to whole vectors."""
-    cdef Py_ssize_t first = 0, i, k, n, d, lane = lanes(A)
+    """``C = start + A B``, for packed B; rows of C are padded to whole vectors.
+
+    The inner dimension is cut outermost: the part of A that all panels meet then stays in the second-level cache.
+    """
+    cdef Py_ssize_t first, i, k = 0, n, d, lane = lanes(A)
     cdef int taken, vectors
-    cdef const floating *panel = panels
-    while first < columns:
-        vectors = 1 if columns - first <= lane else VECTORS
-        n = vectors * lane
-        k = 0
-        while k < depth:
-            d = min(<Py_ssize_t>DEPTH, depth - k)
+    cdef const floating *panel
+    while k < depth:
+        d = min(<Py_ssize_t>DEPTH, depth - k)
+        first, panel = 0, panels
+        while first < columns:
+            vectors = 1 if columns - first <= lane else VECTORS
+            n = vectors * lane
             i = 0
             while i < rows:
                 taken = block_rows(rows - i)
@@ -155,9 +160,9 @@ cdef void multiply(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const 
                                 <f64v *>(panel + (1 + k) * n), <f64v *>panel if k == 0 else NULL,
                                 C + i * c_step + first, c_step)
                 i += taken
-            k += d
-        panel += (1 + depth) * n
-        first += n
+            panel += (1 + depth) * n
+            first += n
+        k += d
 
 
 cdef void multiply_add(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *A, Py_ssize_t row_step,
@@ -212,10 +217,16 @@ cdef inline void times_weights(const floating[:, ::1] delta, Py_ssize_t n_out, c
 
 cdef inline void add_outer(const floating[:, ::1] delta, const floating[:, ::1] A, floating[:, ::1] Delta,
                            floating *panels) noexcept nogil:
-    """``Delta += delta^T A``; ``panels`` is room for the rows of A."""
+    """``Delta += delta^T A``; ``panels`` is room for the rows of A.
+
+    A group of columns of delta at a time: those that all panels meet then stay in the second-level cache.
+    """
+    cdef Py_ssize_t j = 0, count
     pack[floating](&A[0, 0], A.shape[0], Delta.shape[1], A.shape[1], 1, NULL, panels)
-    multiply_add[floating](Delta.shape[0], Delta.shape[1], A.shape[0], &delta[0, 0], 1, delta.shape[1], panels,
-                           &Delta[0, 0])
+    while j < Delta.shape[0]:
+        count = min(<Py_ssize_t>GROUP, Delta.shape[0] - j)
+        multiply_add[floating](count, Delta.shape[1], A.shape[0], &delta[0, j], 1, delta.shape[1], panels, &Delta[j, 0])
+        j += count
 
 
 cdef inline void add_columns(const floating[:, ::1] delta, floating[::1] Delta) noexcept nogil:
