@@ -65,19 +65,29 @@ def compiler_flags():
 def extensions():
     from Cython.Build import cythonize
 
+    headers = ["python/bpcore/include/bpcore.h", f"{SOURCES}/simd.h"]
     modules = [
         Extension(
             f"bpcore._{name}",
             [f"{SOURCES}/_{name}.pyx"],
-            include_dirs=[SOURCES],
-            depends=[f"{SOURCES}/simd.h"],
+            include_dirs=[SOURCES, "python/bpcore/include"],
+            depends=headers,
             extra_compile_args=compiler_flags() + flags,
         )
         for name, flags in instruction_sets().items()
     ]
+    modules.append(
+        Extension(
+            "bpcore.capi",
+            [f"{SOURCES}/capi.pyx"],
+            include_dirs=["python/bpcore/include"],
+            depends=headers,
+            extra_compile_args=compiler_flags(),
+        )
+    )
     return cythonize(
         modules,
-        include_path=[SOURCES],
+        include_path=[SOURCES, "python"],
         build_dir="build/cython-debug" if DEBUG else "build/cython",
         nthreads=os.cpu_count() if sys.platform == "linux" else 0,
         compiler_directives=DIRECTIVES,
@@ -104,7 +114,9 @@ def build():
                     sys.exit(NO_COMPILER)
                 raise
 
-    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})
+    # Objects with checks have a folder of their own: in a common one, a build without them would take these for its.
+    options = {"build": {"build_base": "build/debug"}} if DEBUG else {}
+    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions}, options=options)
 
 
 NO_COMPILER = "bpcore: there is no C compiler; install one, or build without: BPCORE_PURE=1 pip install ..."

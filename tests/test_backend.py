@@ -135,3 +135,10 @@ def test_the_twin_is_importable_by_name_beside_any_backend(backend):
     fallback.forward(fallback.Plan(net.sizes, ("relu", "identity"), net.loss, net.dtype), params, X, out)
     np.testing.assert_allclose(net.forward(params, X), out, rtol=1e-12)
     assert importlib.import_module("bpcore.fallback") is fallback
+
+
+def test_plain_python_has_no_functions_for_c():
+    code = "import bpcore\ntry:\n import bpcore.capi\nexcept ImportError:\n print('refused')"
+    environment = {**os.environ, "BPCORE_BACKEND": "python"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"

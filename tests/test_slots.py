@@ -37,6 +37,23 @@ def test_same_bits_for_any_number_of_threads(backend, dtype, loss, rng):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+def test_few_slots_in_one_go_have_the_bits_of_the_accumulator(backend, dtype, loss, l2, rng):
+    net = bpcore.Network([5, 40, 3], "tanh", loss, dtype=dtype)
+    params = parameters(net, rng)
+    size = slots.rows_per_slot(net)
+    for rows in (size, size + 3, 3 * size, slots.TOGETHER * size, slots.TOGETHER * size + 1):
+        X, Y, _ = problem(net.sizes, loss, dtype, rows, rng)
+        accumulator = net.accumulator()
+        accumulator.add(params, X, Y, threads=2)
+        cost, grad = accumulator.finish(params, l2)
+        for threads in (1, 2, None):
+            found_cost, found = net.cost_and_gradient(params, X, Y, l2, threads=threads)
+            assert found_cost == cost
+            np.testing.assert_array_equal(found, grad)
+
+
 def test_rows_are_cut_by_shape_alone():
     net = bpcore.Network([64, 128, 10])
     size = slots.rows_per_slot(net)

@@ -39,8 +39,17 @@ __all__ = [
     "available_backends",
     "backend",
     "check_gradient",
+    "get_include",
     "train",
 ]
+
+
+def get_include() -> str:
+    """The folder of ``bpcore.h``, for ``include_dirs`` of an extension that uses :mod:`bpcore.capi`'s table."""
+    from os.path import dirname, join
+
+    return join(dirname(__file__), "include")
+
 
 #: Loaded when first asked for: who embeds the gradient alone does not pay for their import.
 _LATER = {"check_gradient": "gradient_check", "History": "training", "train": "training"}

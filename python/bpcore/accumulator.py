@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,14 +90,16 @@ class Accumulator:
         Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss)
         weights, weight = arrays.sample_weights(sample_weight, len(X), net.dtype)
 
+        threads = slots.n_threads(net, len(X), threads)
+        told = slots.new_flag(threads)
+
         def work(start: int, stop: int) -> tuple[float, Floats]:
             sums = np.empty(net.n_parameters, net.dtype)
             rows = block(net, X, Y, weights, start, stop)
-            return core.accumulate(plan, params, *rows, sums), sums
+            return core.accumulate(plan, params, *rows, sums, told), sums
 
         total = np.zeros_like(self.buffer)
-        threads = slots.n_threads(net, len(X), threads)
-        for losses, sums in slots.in_order(work, slots.bounds(net, len(X)), threads, X, Y, weights):
+        for losses, sums in slots.in_order(work, slots.bounds(net, len(X)), threads, X, Y, weights, told=told):
             total[0] += losses
             total[3:] += sums
         total[1:3] = weight, len(X)
@@ -119,7 +121,7 @@ class Accumulator:
             raise ValueError("other is this accumulator itself")
         self._buffer += other.buffer
 
-    def finish(self, params: npt.ArrayLike, l2: float = 0.0, out: Floats | None = None) -> tuple[float, Floats]:
+    def finish(self, params: npt.ArrayLike, l2: float = 0.0, out: Any = None) -> tuple[float, Floats]:
         """The cost and the gradient of all that was added: ``D = Delta / m + l2 * W``, ``Delta / m`` for biases.
 
         The sums stay as they are; more can be added after it.
@@ -148,7 +150,7 @@ class Accumulator:
         if not weight > 0:
             what = f"the sum of the weights is {weight:g}" if rows else "no rows were added"
             raise ValueError(f"{what}, so there is no mean cost")
-        out = arrays.output(out, params.shape, net.dtype, params, self.buffer)
-        core.finish(plan, params, self.buffer[3:], weight, l2, out)
+        filled = arrays.output(out, params.shape, net.dtype, params, self.buffer)
+        core.finish(plan, params, self.buffer[3:], weight, l2, filled)
         penalty = l2 / 2 * core.penalty(plan, params) if l2 else 0.0
-        return losses / weight + penalty, out
+        return losses / weight + penalty, filled if out is None else out

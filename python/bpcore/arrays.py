@@ -1,6 +1,7 @@
 """What comes in is checked here, once, for every backend: kind, shape and value, with errors that name the argument.
 
-Nothing is converted that need not be. Rows stay as they came, whatever their dtype and layout, until :func:`rows`
+Nothing is converted that need not be: the memory of anything that has the buffer protocol, ``__array__`` or DLPack on
+the CPU is used where it is. Rows stay as they came, whatever their dtype and layout, until :func:`rows`
 takes a block of them: so a memory map, a Fortran-ordered array or a column of a table is never copied whole.
 """
 
@@ -24,12 +25,15 @@ LOWEST_TARGET = {
     "poisson": "counts, not negative",
 }
 
+#: DLPack's kinds of device whose memory the CPU can address: its own, pinned for CUDA or ROCm, managed by CUDA.
+CPU_DEVICES = (1, 3, 11, 13)
+
 #: Bytes from which on a memory map's pages are given back once they were read.
 RELEASE_AT_LEAST = 1 << 26
 
 
 def real_array(name: str, value: object) -> Array:
-    """``value`` as an array of real numbers, not copied if it is one already.
+    """``value`` as an array of real numbers, not copied if it is one already or gives its memory as one.
 
     Raises
     ------
@@ -39,11 +43,58 @@ def real_array(name: str, value: object) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill or drop the masked entries first")
     try:
-        array = np.asarray(value)
+        array = value if isinstance(value, np.ndarray) else _taken(value)
     except Exception as error:  # ragged lists, tensors that need grad, whatever an __array__ may raise
         raise TypeError(f"{name} cannot be taken as an array of real numbers: {error}") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are wanted")
+    return array
+
+
+def _taken(value: object) -> Array:
+    """An array of the buffer, ``__array__`` or DLPack of ``value``, in this order, else of what is in it: a copy."""
+    if hasattr(value, "__dlpack_device__"):
+        try:
+            device = int(value.__dlpack_device__()[0])
+        except BufferError:  # JAX's arrays in many pieces, which __array__ puts together
+            device = CPU_DEVICES[0]
+        if device not in CPU_DEVICES:
+            raise TypeError(f"it is on another device than the CPU (of DLPack's kind {device})")
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__") and not _has_buffer(value):
+        return np.from_dlpack(value)
+    return np.asarray(value)
+
+
+def _has_buffer(value: object) -> bool:
+    try:
+        memoryview(value)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True
+
+
+def view(name: str, value: object) -> Array:
+    """The memory of ``value`` as an array, to be written into: itself if it is one, never a copy.
+
+    Raises
+    ------
+    TypeError
+        If it does not give its memory, or that is not on the CPU.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    kinds = "__array__", "__dlpack__"
+    if isinstance(value, type) or not (any(hasattr(value, kind) for kind in kinds) or _has_buffer(value)):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, but a NumPy array is wanted, or what gives its memory as one"
+        )
+    try:
+        array = _taken(value)
+        copied = array.size > 0 and not np.may_share_memory(array, _taken(value))
+    except Exception as error:
+        raise TypeError(f"{name} does not give its memory as an array: {error}") from error
+    if copied:
+        raise TypeError(f"{name} is a {type(value).__name__} whose __array__ gives a copy of its memory")
     return array
 
 
@@ -181,19 +232,18 @@ def sample_weights(value: object, n_rows: int, dtype: np.dtype[Any]) -> tuple[Ar
 
 
 def output(value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None) -> Floats:
-    """The caller's ``out``, or a new array if it is None.
+    """The caller's ``out`` as an array of its memory, or a new array if it is None.
 
     Raises
     ------
     TypeError
-        If ``out`` is not an array.
+        If ``out`` is neither an array nor an object that gives its memory as one.
     ValueError
         If it has another dtype, shape or layout, is read-only, or shares memory with an input.
     """
     if value is None:
         return np.empty(shape, dtype)
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"out is a {type(value).__name__}, but a NumPy array is wanted")
+    value = view("out", value)
     if value.dtype != dtype:
         raise ValueError(f"out has dtype {value.dtype}, but {dtype} is wanted")
     if value.shape != shape:

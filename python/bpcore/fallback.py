@@ -227,10 +227,20 @@ def backward_tile(
 # --------------------------------------------------------------------------------------------- what a backend offers
 
 
+def heed(told: bytearray | None) -> None:
+    """Raise if another thread says that all is over."""
+    if told is not None and told[0]:
+        raise InterruptedError("another thread has ended the call")
+
+
 @quietly
-def forward(plan: Plan, params: Floats, X: Floats, out: Floats) -> None:
-    """Fill ``out``, of shape (m, n_outputs), with the activations of the output layer."""
+def forward(plan: Plan, params: Floats, X: Floats, out: Floats, told: bytearray | None = None) -> None:
+    """Fill ``out``, of shape (m, n_outputs), with the activations of the output layer.
+
+    Here and below: when ``told[0]`` is no longer 0, the result is not wanted any more, and it raises.
+    """
     for tile in plan.tiles(len(X)):
+        heed(told)
         out[tile] = forward_tile(plan, params, X[tile])[1][-1]
 
 
@@ -274,11 +284,20 @@ def backward(
 
 
 @quietly
-def accumulate(plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None, sums: Floats) -> float:
+def accumulate(
+    plan: Plan,
+    params: Floats,
+    X: Floats,
+    Y: Array,
+    sample_weight: Floats | None,
+    sums: Floats,
+    told: bytearray | None = None,
+) -> float:
     """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses."""
     sums[...] = 0
     total = 0.0
     for tile in plan.tiles(len(X)):
+        heed(told)
         z, a, slopes = forward_tile(plan, params, X[tile])
         losses, delta = loss_and_delta(plan, z, a[-1], slopes[-1], Y[tile])
         if sample_weight is not None:
@@ -290,10 +309,18 @@ def accumulate(plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: F
 
 
 @quietly
-def loss(plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None) -> float:
+def loss(
+    plan: Plan,
+    params: Floats,
+    X: Floats,
+    Y: Array,
+    sample_weight: Floats | None,
+    told: bytearray | None = None,
+) -> float:
     """The sum of the weighted losses of all rows."""
     total = 0.0
     for tile in plan.tiles(len(X)):
+        heed(told)
         z, a, _ = forward_tile(plan, params, X[tile])
         losses, _ = LOSSES[plan.loss][0](z, a[-1], Y[tile])
         if sample_weight is not None:
@@ -318,7 +345,7 @@ def penalty(plan: Plan, params: Floats) -> float:
 
 
 def cost_and_gradient(
-    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, most: int
+    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, slot: int, most: int
 ) -> tuple[float, Floats] | None:
     """A compiled backend answers a small call here, from unchecked arrays; None leaves it to the caller."""
     return None

@@ -106,6 +106,7 @@ class Network:
 
     __slots__ = (
         "__weakref__",
+        "_alone",
         "_core",
         "_offsets",
         "_plan",
@@ -128,6 +129,7 @@ class Network:
     _core: backend.Backend
     _plan: backend.Plan
     _slot: int  # rows of a slot
+    _alone: int  # rows that the calling thread does by itself unless told otherwise
 
     def __init__(
         self,
@@ -165,6 +167,7 @@ class Network:
         put(self, "_core", backend.core)
         put(self, "_plan", backend.core.Plan(sizes, activations, loss, self.dtype))
         put(self, "_slot", slots.rows_per_slot(self))
+        put(self, "_alone", slots.rows_of_one_thread(self))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Network is immutable: {name} cannot be set; make a new one")
@@ -193,12 +196,12 @@ class Network:
 
     # ------------------------------------------------------------------------------------------------- parameters
 
-    def layers(self, params: Floats) -> list[Layer]:
+    def layers(self, params: Any) -> list[Layer]:
         """The weights and the bias of each layer, as views into ``params`` (or into a gradient).
 
         Parameters
         ----------
-        params : ndarray of shape (n_parameters,)
+        params : ndarray of shape (n_parameters,), or whatever gives its memory as one
             Of any dtype. Writing into a view writes into it.
 
         Raises
@@ -206,8 +209,7 @@ class Network:
         TypeError, ValueError
             If ``params`` is not an array (there could be no views), or of another shape.
         """
-        if not isinstance(params, np.ndarray):
-            raise TypeError(f"params is a {type(params).__name__}, but a NumPy array is wanted")
+        params = arrays.view("params", params)
         if params.shape != (self.n_parameters,):
             raise ValueError(f"params has shape {params.shape}, but the network takes ({self.n_parameters},)")
         parts = [params[i:j] for i, j in zip(self._offsets, self._offsets[1:])]
@@ -281,7 +283,7 @@ class Network:
         self,
         params: npt.ArrayLike,
         X: npt.ArrayLike,
-        out: Floats | None = None,
+        out: Any = None,
         threads: int | None = None,
     ) -> Floats:
         """The activations of the output layer: ``a(1) = x``, ``z(l+1) = W(l) a(l) + b(l)``, ``a(l+1) = g(z(l+1))``.
@@ -289,11 +291,15 @@ class Network:
         Parameters
         ----------
         params : array_like of shape (n_parameters,)
-            Another real dtype than the network's is cast, at the price of a copy.
+            An array, or whatever has the buffer protocol, ``__array__`` or DLPack in the CPU's memory (a PyTorch
+            tensor, ``array.array``, an Arrow array): it is read in place. Another real dtype than the network's, or
+            another layout than the contiguous one, is copied; so is what has none of these, such as a list.
         X : array_like of shape (m, n_inputs)
-            One example a row. Where dtype or layout do not fit, rows are copied some at a time, never all at once.
-        out : ndarray of shape (m, n_outputs), optional
-            Filled and returned; C-contiguous, of the network's dtype, sharing no memory with the inputs.
+            One example a row, of any of these kinds. Where dtype or layout do not fit, rows are copied some at a time,
+            never all at once; a list is.
+        out : ndarray, or another of these kinds, of shape (m, n_outputs), optional
+            Filled in place, never copied, and itself returned; C-contiguous, writable, of the network's dtype, sharing
+            no memory with the inputs.
         threads : int, optional
             By default as many as the machine lets this process use, and one where the work is small. The result has
             the same bits for any number.
@@ -313,16 +319,17 @@ class Network:
                 return direct
         params = arrays.vector("params", params, self.n_parameters, self.dtype)
         X = arrays.matrix("X", X, self.sizes[0])
-        out = arrays.output(out, (len(X), self.sizes[-1]), self.dtype, params, X)
+        filled = arrays.output(out, (len(X), self.sizes[-1]), self.dtype, params, X)
+        threads = slots.n_threads(self, len(X), threads)
+        told = slots.new_flag(threads)
 
         def work(start: int, stop: int) -> None:
             block = arrays.rows(X, start, stop, self.dtype)
-            self._core.forward(self._plan, params, block, out[start:stop])
+            self._core.forward(self._plan, params, block, filled[start:stop], told)
 
-        threads = slots.n_threads(self, len(X), threads)
-        for _ in slots.in_order(work, slots.bounds(self, len(X)), threads, X):
+        for _ in slots.in_order(work, slots.bounds(self, len(X)), threads, X, told=told):
             pass
-        return out
+        return filled if out is None else out
 
     def cost(
         self,
@@ -342,11 +349,13 @@ class Network:
         if not total > 0:
             raise ValueError(_no_weight(len(X)))
 
-        def work(start: int, stop: int) -> float:
-            return self._core.loss(self._plan, params, *block(self, X, Y, weights, start, stop))
-
         threads = slots.n_threads(self, len(X), threads)
-        losses: float = sum(slots.in_order(work, slots.bounds(self, len(X)), threads, X, Y, weights))
+        told = slots.new_flag(threads)
+
+        def work(start: int, stop: int) -> float:
+            return self._core.loss(self._plan, params, *block(self, X, Y, weights, start, stop), told)
+
+        losses: float = sum(slots.in_order(work, slots.bounds(self, len(X)), threads, X, Y, weights, told=told))
         penalty = l2 / 2 * self._core.penalty(self._plan, params) if l2 else 0.0
         return losses / total + penalty
 
@@ -357,7 +366,7 @@ class Network:
         Y: npt.ArrayLike,
         l2: float = 0.0,
         sample_weight: npt.ArrayLike | None = None,
-        out: Floats | None = None,
+        out: Any = None,
         threads: int | None = None,
     ) -> tuple[float, Floats]:
         """The cost and its exact gradient, by backpropagation.
@@ -379,9 +388,9 @@ class Network:
             Weight of the penalty, not negative. This is the lambda of ``D = 1/m Delta + lambda Theta``; Ng's
             exercises write ``lambda/(2m)`` for the penalty, so that their lambda is ``m`` times this one.
         sample_weight : array_like of shape (m,), optional
-            Finite, not negative, not all zero; 1 by default.
-        out : ndarray of shape (n_parameters,), optional
-            Filled with the gradient and returned.
+            Finite, not negative, not all zero; 1 by default. These and Y are copied as X is.
+        out : ndarray or the like, of shape (n_parameters,), optional
+            Filled with the gradient and returned, as in :meth:`forward`.
 
         Returns
         -------
@@ -394,7 +403,8 @@ class Network:
             If an argument is of the wrong kind, shape or value; it is named, and nothing of the caller's is changed.
         """
         if sample_weight is None and (threads is None or (type(threads) is int and threads > 0)):
-            direct = self._core.cost_and_gradient(self._plan, params, X, Y, l2, out, self._slot)
+            most = slots.TOGETHER * self._slot if threads == 1 else self._alone
+            direct = self._core.cost_and_gradient(self._plan, params, X, Y, l2, out, self._slot, most)
             if direct is not None:
                 return direct
         accumulator = Accumulator(self)
@@ -405,9 +415,10 @@ class Network:
         weights, total = arrays.sample_weights(sample_weight, len(X), self.dtype)
         if not total > 0:
             raise ValueError(_no_weight(len(X)))
-        out = arrays.output(out, params.shape, self.dtype, params, X, Y, weights)
+        filled = arrays.output(out, params.shape, self.dtype, params, X, Y, weights)
         accumulator.add(params, X, Y, weights, threads)
-        return accumulator.finish(params, l2, out)
+        cost, _ = accumulator.finish(params, l2, filled)
+        return cost, filled if out is None else out
 
     def trace(self, params: npt.ArrayLike, X: npt.ArrayLike) -> Trace:
         """A forward pass that keeps the activations of all layers, for backpropagation from a loss of your own.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from . import arrays, backend
 from .arrays import Floats
@@ -65,13 +66,12 @@ class _Stepper:
     _n_state: int
     _rule: tuple[Any, ...]
 
-    def _prepare(self, params: Floats, grad: Floats) -> tuple[Floats, float]:
-        """Check both vectors, make the state on the first step; the gradient as the backends take it, and the rate.
+    def _prepare(self, params: object, grad: object) -> tuple[Floats, Floats, float]:
+        """Check both vectors, make the state on the first step; both as the backends take them, and the rate.
 
         Nothing is changed before all is checked.
         """
-        if not isinstance(params, np.ndarray):
-            raise TypeError(f"params is a {type(params).__name__}, but a NumPy array is wanted")
+        params = arrays.view("params", params)
         if params.dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise TypeError(f"params has dtype {params.dtype}, but float32 or float64 is wanted")
         if params.ndim != 1:
@@ -82,8 +82,7 @@ class _Stepper:
             raise ValueError(f"grad has shape {given.shape}, but params has {params.shape}")
         if arrays.overlap(params, given):
             raise ValueError("grad shares memory with params")
-        grad = arrays.native(given, params.dtype)
-        return grad, self._start(params)
+        return params, arrays.native(given, params.dtype), self._start(params)
 
     def _start(self, params: Floats) -> float:
         """Make the state on the first step, check it on any other; the rate of the step."""
@@ -137,22 +136,24 @@ class GradientDescent(_Stepper):
     def __repr__(self) -> str:
         return f"GradientDescent({self.learning_rate!r}, momentum={self.momentum}, nesterov={self.nesterov})"
 
-    def step(self, params: Floats, grad: Floats) -> None:
+    def step(self, params: Any, grad: npt.ArrayLike) -> None:
         """Take one step, in place.
 
         Parameters
         ----------
         params : ndarray of shape (n,), float32 or float64
-            Changed in place: C-contiguous and writable.
+            Changed in place, never copied: C-contiguous and writable. Whatever gives its memory as an array by the
+            buffer protocol, ``__array__`` or DLPack will do, such as a PyTorch tensor on the CPU without grad.
         grad : array_like of shape (n,)
-            Another real dtype than that of ``params`` is cast. It is not changed.
+            Read in place where it is such an object, or an array. Another real dtype than that of ``params``, or
+            another layout, is copied. It is not changed.
 
         Raises
         ------
         TypeError, ValueError
             If an argument is wrong, or of another shape than in the steps before; nothing is changed then.
         """
-        grad, rate = self._prepare(params, grad)
+        params, grad, rate = self._prepare(params, grad)
         velocity = self._state[0] if self._state else None
         backend.core.gradient_descent_step(params, grad, velocity, rate, *self._rule)
         self.steps += 1
@@ -196,9 +197,9 @@ class Adam(_Stepper):
     def __repr__(self) -> str:
         return f"Adam({self.learning_rate!r}, beta1={self.beta1}, beta2={self.beta2}, epsilon={self.epsilon})"
 
-    def step(self, params: Floats, grad: Floats) -> None:
+    def step(self, params: Any, grad: npt.ArrayLike) -> None:
         """Take one step, in place; see :meth:`GradientDescent.step`."""
-        grad, rate = self._prepare(params, grad)
+        params, grad, rate = self._prepare(params, grad)
         mean, square = self._state
         betas = self.beta1, self.beta2
         backend.core.adam_step(params, grad, mean, square, rate, *betas, self.epsilon, self.steps + 1)

@@ -23,6 +23,8 @@ SLOT_WORK = 100_000_000
 #: A slot never has fewer rows than this (its sums would cost as much as the work), nor more (float32 sums of more
 #: rows would lose digits; the total of the slots is kept in float64).
 SLOT_ROWS = (256, 8192)
+#: Slots that a backend may do in one go, keeping the sums of each; more of them are added up as they come.
+TOGETHER = 4
 #: Multiplications below which a further thread costs more than it brings.
 THREAD_WORK = 20_000_000
 
@@ -31,6 +33,12 @@ def rows_per_slot(net: Network) -> int:
     """How many rows make a slot of that network."""
     low, high = SLOT_ROWS
     return max(low, min(high, SLOT_WORK // net.n_parameters))
+
+
+def rows_of_one_thread(net: Network) -> int:
+    """Up to how many rows a backend may do in one go, on the calling thread, where no number of threads is given."""
+    slot = rows_per_slot(net)
+    return max(slot, min(TOGETHER * slot, (2 * THREAD_WORK - 1) // net.n_parameters))
 
 
 def bounds(net: Network, n_rows: int) -> list[tuple[int, int]]:
@@ -49,14 +57,26 @@ def n_threads(net: Network, n_rows: int, threads: int | None) -> int:
     return min(default_threads(), n_slots, n_rows * net.n_parameters // THREAD_WORK)
 
 
+def new_flag(threads: int) -> bytearray | None:
+    """What :func:`in_order` tells the threads by; None for the calling thread alone, which sees signals itself."""
+    return bytearray(1) if threads > 1 else None
+
+
 def in_order(
-    work: Callable[[int, int], Result], slots: list[tuple[int, int]], threads: int, *sources: Array | None
+    work: Callable[[int, int], Result],
+    slots: list[tuple[int, int]],
+    threads: int,
+    *sources: Array | None,
+    told: bytearray | None = None,
 ) -> Iterator[Result]:
     """``work(start, stop)`` of every slot, in the order of the slots, done by that many threads.
 
     No more than ``threads + 1`` results are held back at a time, so memory does not grow with the number of slots.
     The threads are made for the call and gone after it: none is idle in between, and a fork finds none. ``sources``
     are the arrays that the rows come from; where they are large memory maps, a slot's pages are let go after it.
+
+    If all is over before the last result, by a signal or an error, ``told[0]`` becomes 1: threads whose work looks at
+    it need not be waited for until the end of their slots.
     """
 
     def do(start: int, stop: int) -> Result:
@@ -83,4 +103,6 @@ def in_order(
         while pending:
             yield pending.popleft().result()
     finally:
+        if told is not None:
+            told[0] = 1
         pool.shutdown(cancel_futures=True)

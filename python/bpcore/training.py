@@ -56,7 +56,7 @@ class History:
 
 def train(
     net: Network,
-    params: Floats,
+    params: Any,
     X: npt.ArrayLike,
     Y: npt.ArrayLike,
     *,
@@ -80,7 +80,8 @@ def train(
     ----------
     net : Network
     params : ndarray of shape (n_parameters,)
-        Of the network's dtype, C-contiguous and writable; changed in place.
+        Of the network's dtype, C-contiguous and writable; changed in place. Whatever gives its memory as an array by
+        the buffer protocol, ``__array__`` or DLPack will do, such as a PyTorch tensor on the CPU without grad.
     X, Y, l2, sample_weight, threads
         As in :meth:`Network.cost_and_gradient`. The gradient of a batch is the weighted mean over its rows; a batch
         of no weight is passed over.
@@ -123,7 +124,7 @@ def train(
     """
     if not isinstance(net, Network):
         raise TypeError(f"net is a {type(net).__name__}, but a Network is wanted")
-    _check_params(net, params)
+    params = _check_params(net, params)
     X = arrays.matrix("X", X, net.sizes[0])
     Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss)
     weights, total = arrays.sample_weights(sample_weight, len(X), net.dtype)
@@ -303,14 +304,14 @@ class _Run:
         )
 
 
-def _check_params(net: Network, params: object) -> None:
-    if not isinstance(params, np.ndarray):
-        raise TypeError(f"params is a {type(params).__name__}, but a NumPy array is wanted")
+def _check_params(net: Network, given: object) -> Floats:
+    params = arrays.view("params", given)
     if params.dtype != net.dtype:
         raise ValueError(f"params has dtype {params.dtype}, but the network's is {net.dtype}")
     if params.shape != (net.n_parameters,):
         raise ValueError(f"params has shape {params.shape}, but the network takes ({net.n_parameters},)")
     arrays.writable("params", params)
+    return params
 
 
 def _validation(net: Network, params: Floats, data: tuple[Any, ...] | None) -> tuple[Array, Array, Array | None] | None:

@@ -7,25 +7,36 @@ ctypedef fused sum_t:
 
 cdef double accumulate_rows(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t m,
                             const floating *targets, const int64_t *labels, const floating *weights,
-                            floating *sums, floating *work) noexcept nogil:
-    """The weighted losses of m rows, summed; their gradients are added to ``sums``, unless that is NULL."""
+                            floating *sums, floating *work, bint packed, watch_t *watch) noexcept nogil:
+    """The weighted losses of m rows, summed; their gradients are added to ``sums``, unless that is NULL.
+
+    ``packed``: whether an earlier call has left these parameters packed in ``work``. ``watch``: how a call from
+    Python sees that it is to stop, and what it returns is of no use then; NULL without Python.
+    """
     cdef Py_ssize_t size, first, rows, n = plan.n_outputs
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
     cdef floating[:, ::1] A, Z, D
     cdef double total = 0
+    cdef floating *logits = NULL
     cdef bint few = m < FEW
-    if not few:
-        pack_forward(plan, params, work)
+    if plan.loss == CROSS_ENTROPY:
+        logits = work + last.a
+    elif plan.loss == BINARY_CROSS_ENTROPY or plan.loss == POISSON:
+        logits = work + plan.spare
+    if not few and not packed:
+        pack_forward(plan, params, work, watch)
         if sums != NULL:
-            pack_backward(plan, params, work, False)
+            pack_backward(plan, params, work, False, watch)
     size = tile_rows(plan, m)
     first = -size
     while first + size < m:
         first += size
         rows = min(size, m - first)
-        forward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, work + plan.spare, sums != NULL)
+        forward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, logits, sums != NULL, watch)
+        if stopped(watch, 0):  # the parts of what follows that are not products would go on
+            return total
         A = matrix(work + last.a, rows, last.step)
-        Z = matrix(work + plan.spare, rows, last.step)
+        Z = matrix(logits, rows, last.step) if logits != NULL else A
         D = matrix(work + plan.delta, rows, last.step)
         total += loss_and_delta[floating](
             plan, Z, A, n, targets + first * n if targets != NULL else NULL,
@@ -34,12 +45,13 @@ cdef double accumulate_rows(const plan_t *plan, const floating *params, const fl
             if last.activation != plan.matching:
                 through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope),
                         rows, n, last.step, work + plan.delta)
-            backward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, sums, <floating *>NULL)
+            backward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, sums, <floating *>NULL,
+                          watch)
     return total
 
 
 cdef double accumulate_typed(Plan plan, const floating[::1] params, const floating[:, ::1] X, Y, sample_weight,
-                             sums) except? -1:
+                             sums, const unsigned char[::1] told) except? -1:
     cdef const plan_t *p = &plan.plan
     cdef Py_ssize_t m = X.shape[0]
     cdef const floating[:, ::1] targets
@@ -52,13 +64,16 @@ cdef double accumulate_typed(Plan plan, const floating[::1] params, const floati
     cdef floating *total = NULL
     cdef double losses
     cdef char *memory
+    cdef watch_t watch = new_watch(told)
     check_sizes(plan, params.shape[0], X.shape[1])
     if sums is not None:
         Delta = sums
         if Delta.shape[0] != p.n_parameters:
             raise ValueError("sums does not fit")
         total = &Delta[0]
-        memset(total, 0, p.n_parameters * sizeof(floating))
+        with nogil:
+            clear(total, p.n_parameters, &watch)
+        heed(&watch)
     if m == 0:
         return 0
     if p.loss == CROSS_ENTROPY and Y.ndim == 1:
@@ -78,34 +93,65 @@ cdef double accumulate_typed(Plan plan, const floating[::1] params, const floati
         w = &weights[0]
     memory = plan.take_workspace()
     with nogil:
-        losses = accumulate_rows(p, &params[0], &X[0, 0], m, y, label, w, total, <floating *>aligned(memory))
+        losses = accumulate_rows(p, &params[0], &X[0, 0], m, y, label, w, total, <floating *>aligned(memory),
+                                 False, &watch)
         plan.give(memory)
+    heed(&watch)
     return losses
 
 
-def accumulate(Plan plan not None, params, X, Y, sample_weight, sums not None):
+def accumulate(Plan plan not None, params, X, Y, sample_weight, sums not None, told=None):
     """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses."""
     if plan.single:
-        return accumulate_typed[float](plan, params, X, Y, sample_weight, sums)
-    return accumulate_typed[double](plan, params, X, Y, sample_weight, sums)
+        return accumulate_typed[float](plan, params, X, Y, sample_weight, sums, told)
+    return accumulate_typed[double](plan, params, X, Y, sample_weight, sums, told)
 
 
-def loss(Plan plan not None, params, X, Y, sample_weight):
+def loss(Plan plan not None, params, X, Y, sample_weight, told=None):
     """The sum of the weighted losses of all rows."""
     if plan.single:
-        return accumulate_typed[float](plan, params, X, Y, sample_weight, None)
-    return accumulate_typed[double](plan, params, X, Y, sample_weight, None)
+        return accumulate_typed[float](plan, params, X, Y, sample_weight, None, told)
+    return accumulate_typed[double](plan, params, X, Y, sample_weight, None, told)
 
 
 cdef void finish_rows(const plan_t *plan, const floating *params, const sum_t *sums, double weight, double l2,
                       floating *out) noexcept nogil:
     """``D = Delta / m + lambda W``; ``out`` may be ``sums``. In float64: sums of either type give the same bits."""
-    cdef const layer_t *layer
-    cdef Py_ssize_t l, i
+    cdef Py_ssize_t i
     cdef double inverse = 1 / weight
-    if inverse != 1 or <void *>sums != <void *>out:
+    cdef floating short = <floating>inverse
+    if sum_t is floating and short == inverse:  # a power of two: no need to go by float64 for the same bits
+        for i in range(plan.n_parameters):
+            out[i] = short * sums[i]
+    else:
         for i in range(plan.n_parameters):
             out[i] = <floating>(inverse * sums[i])
+    add_penalty(plan, params, l2, out)
+
+
+cdef void finish_parts(const plan_t *plan, const floating *params, const floating *parts, Py_ssize_t count,
+                       double weight, double l2, floating *out) noexcept nogil:
+    """The same where ``out`` and ``count`` further arrays, one after the other, are to be added up in this order."""
+    cdef Py_ssize_t first = 0, size, i, part, n = plan.n_parameters
+    cdef double inverse = 1 / weight
+    cdef double sums[512]
+    while first < n:
+        size = min(n - first, <Py_ssize_t>512)
+        for i in range(size):
+            sums[i] = out[first + i]
+        for part in range(count):
+            for i in range(size):
+                sums[i] += parts[part * n + first + i]
+        for i in range(size):
+            out[first + i] = <floating>(inverse * sums[i])
+        first += size
+    add_penalty(plan, params, l2, out)
+
+
+cdef inline void add_penalty(const plan_t *plan, const floating *params, double l2, floating *out) noexcept nogil:
+    """``D += lambda W``."""
+    cdef const layer_t *layer
+    cdef Py_ssize_t l, i
     if l2 != 0:
         for l in range(plan.n_layers):
             layer = &plan.layers[l]

@@ -76,29 +76,54 @@ cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize
 
 cdef void softmax(floating[:, ::1] A, Py_ssize_t n) noexcept nogil:
     """The first n numbers of each row become ``exp(z - max z)`` over its sum."""
-    cdef Py_ssize_t i, j
-    cdef floating largest, total
+    cdef Py_ssize_t i
+    cdef floating largest
     for i in range(A.shape[0]):
-        largest = row_max(A, i, n)
-        for j in range(n):
-            A[i, j] = exp_(A[i, j] - largest)
-        total = 0
-        for j in range(n):
-            total += A[i, j]
-        for j in range(n):
-            A[i, j] = A[i, j] / total
+        softmax_row[floating](&A[i, 0], &A[i, 0], n, &largest)
 
 
-cdef inline floating row_max(const floating[:, ::1] Z, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
-    """The largest of the first n entries of row i, or NaN if there is one."""
-    cdef Py_ssize_t j
-    cdef floating largest = Z[i, 0]
-    for j in range(1, n):
-        if not Z[i, j] <= largest:
-            largest = Z[i, j]
-            if largest != largest:
-                break
-    return largest
+cdef inline floating softmax_row(const floating *z, floating *a, Py_ssize_t n, floating *largest) noexcept nogil:
+    """``a = exp(z - max z)`` over the sum of these, which is returned, for a row that is padded to whole vectors.
+
+    ``a`` may be ``z``. A NaN among them makes all of them NaN. By whole vectors: what lies behind n counts as
+    -infinity, whose exponential is 0.
+    """
+    cdef floating part[LANES_F32]
+    cdef floating top, total
+    cdef Py_ssize_t j, k
+    for k in range(lanes(z)):
+        part[k] = -INFINITY
+    j = 0
+    while j < n:
+        for k in range(lanes(z)):
+            top = select(j + k < n, z[j + k], <floating>-INFINITY)
+            part[k] = select(top > part[k], top, part[k])
+        j += lanes(z)
+    if floating is float:
+        top = max_f32(part)
+    else:
+        top = max_f64(part)
+    largest[0] = top
+    for k in range(lanes(z)):
+        part[k] = 0
+    j = 0
+    while j < n:
+        for k in range(lanes(z)):
+            total = exp_(z[j + k] - top)
+            total = select(j + k < n, total, <floating>0)
+            part[k] += total
+            (a + j)[k] = total
+        j += lanes(z)
+    if floating is float:
+        total = sum_f32(load_f32(part))
+    else:
+        total = sum_f64(load_f64(part))
+    j = 0
+    while j < n:
+        for k in range(lanes(z)):
+            (a + j)[k] = (a + j)[k] / total
+        j += lanes(z)
+    return total
 
 
 cdef void through(Activation activation, const floating *a, const floating *slopes, Py_ssize_t rows, Py_ssize_t n,

@@ -1,19 +1,23 @@
 # Backpropagation: delta(l) = (delta(l+1) W(l)) * g'(z(l)), and the sums Delta(l) += delta(l+1)^T a(l) on the way.
 
-cdef void pack_backward(const plan_t *plan, const floating *params, floating *work, bint inputs) noexcept nogil:
+cdef void pack_backward(const plan_t *plan, const floating *params, floating *work, bint inputs,
+                        watch_t *watch) noexcept nogil:
     """Pack every layer's W, for all tiles of a call; that of the first only if the inputs' gradient is asked for."""
     cdef Py_ssize_t l
     cdef const layer_t *layer
     for l in range(0 if inputs else 1, plan.n_layers):
         layer = &plan.layers[l]
-        pack[floating](params + layer.weights, layer.n_out, layer.n_in, layer.n_in, 1, NULL, work + layer.backward)
+        pack[floating](params + layer.weights, layer.n_out, layer.n_in, layer.n_in, 1, NULL,
+                       work + layer.backward, watch)
 
 
 cdef void backward_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t rows, bint few,
-                        floating *work, floating *sums, floating *input_gradient) noexcept nogil:
+                        floating *work, floating *sums, floating *input_gradient,
+                        watch_t *watch) noexcept nogil:
     """From delta(L), in the workspace like all else of a tile, add the gradients of its rows to ``sums``.
 
-    ``input_gradient``, if not NULL, gets ``delta(2) W(1)``: the inputs have no delta unless it is asked for.
+    ``input_gradient``, if not NULL, gets ``delta(2) W(1)``: the inputs have no delta unless it is asked for. Where
+    ``watch`` says so, it returns before it is done.
     """
     cdef Py_ssize_t l, step
     cdef const layer_t *layer
@@ -23,6 +27,8 @@ cdef void backward_tile(const plan_t *plan, const floating *params, const floati
     cdef floating[:, ::1] D, A, before
     for l in range(plan.n_layers - 1, -1, -1):
         layer = &plan.layers[l]
+        if stopped(watch, layer.n_in * layer.n_out):
+            return
         D = matrix(delta, rows, layer.step)
         given = work + plan.layers[l - 1].a if l > 0 else X
         step = plan.layers[l - 1].step if l > 0 else plan.n_inputs
@@ -31,14 +37,14 @@ cdef void backward_tile(const plan_t *plan, const floating *params, const floati
         if few:
             add_outer_few(D, A, weights_of(layer, sums))
         else:
-            add_outer(D, A, weights_of(layer, sums), work + plan.panels)
+            add_outer(D, A, weights_of(layer, sums), work + plan.panels, watch)
         if l > 0 or input_gradient != NULL:
             step = plan.layers[l - 1].step if l > 0 else padded(layer.n_in, params)
             before = matrix(spare, rows, step)
             if few:
                 times_weights_few(D, weights_of(layer, params), before)
             else:
-                times_weights(D, layer.n_out, work + layer.backward, before, layer.n_in)
+                times_weights(D, layer.n_out, work + layer.backward, before, layer.n_in, watch)
             if l > 0:
                 through(plan.layers[l - 1].activation, given, work + plan.layers[l - 1].slope, rows, layer.n_in, step,
                         spare)
@@ -59,6 +65,7 @@ cdef object backward_typed(Plan plan, const floating[::1] params, list activatio
     cdef floating *into = NULL
     cdef char *memory
     cdef const floating **given
+    cdef watch_t watch = new_watch(None)
     if len(activations) != p.n_layers + 1 or len(slopes) != p.n_layers:
         raise ValueError("activations and slopes do not fit")
     X = activations[0]
@@ -69,7 +76,8 @@ cdef object backward_typed(Plan plan, const floating[::1] params, list activatio
         dX = input_gradient
         if dX.shape[0] != m or dX.shape[1] != p.n_inputs:
             raise ValueError("input_gradient does not fit")
-    memset(&sums[0], 0, sums.shape[0] * sizeof(floating))
+    clear(&sums[0], sums.shape[0], &watch)
+    heed(&watch)
     if m == 0:
         return
     if input_gradient is not None:
@@ -91,7 +99,7 @@ cdef object backward_typed(Plan plan, const floating[::1] params, list activatio
         work = <floating *>aligned(memory)
         with nogil:
             if m >= FEW:
-                pack_backward(p, &params[0], work, into != NULL)
+                pack_backward(p, &params[0], work, into != NULL, &watch)
             size = tile_rows(p, m)
             first = -size
             while first + size < m:
@@ -108,8 +116,11 @@ cdef object backward_typed(Plan plan, const floating[::1] params, list activatio
                 through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope),
                         rows, last.n_out, last.step, work + p.delta)
                 backward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, &sums[0],
-                              into + first * p.n_inputs if into != NULL else NULL)
+                              into + first * p.n_inputs if into != NULL else NULL, &watch)
+                if stopped(&watch, 0):
+                    break
             plan.give(memory)
+        heed(&watch)
     finally:
         free(given)
 

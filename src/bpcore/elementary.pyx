@@ -8,7 +8,7 @@
 # to double precision and back.
 
 
-from libc.math cimport fabs, fabsf
+from libc.math cimport copysign, copysignf, fabs, fabsf
 
 
 cdef inline floating abs_(floating z) noexcept nogil:
@@ -16,6 +16,13 @@ cdef inline floating abs_(floating z) noexcept nogil:
         return fabsf(z)
     else:
         return fabs(z)
+
+
+cdef inline floating with_sign(floating z, floating sign) noexcept nogil:
+    if floating is float:
+        return copysignf(z, sign)
+    else:
+        return copysign(z, sign)
 
 
 cdef inline floating select(bint condition, floating a, floating b) noexcept nogil:
@@ -69,28 +76,39 @@ cdef inline floating power_of_two(floating shifted, floating *half) noexcept nog
         return power_f64(m - g)
 
 
-cdef inline floating reduced(floating x, floating *shifted) noexcept nogil:
-    """``r = x - n ln 2`` with |r| <= ln(2) / 2, and n in the low bits of ``shifted``. ln 2 comes in two parts."""
+cdef inline floating small_power_of_two(floating shifted) noexcept nogil:
+    """``2^n``, where it is a normal number: the low bits of ``shifted`` moved into the place of an exponent."""
+    if floating is float:
+        return power_f32(bits_f32(shifted) - 0x4B400000)
+    else:
+        return power_f64(bits_f64(shifted) - SHIFTED_F64)
+
+
+cdef inline floating reduced(floating x, floating *shifted, floating *rest) noexcept nogil:
+    """``x - n ln 2`` in two parts whose sum is at most ln(2) / 2, and n in the low bits of ``shifted``."""
     cdef floating n
     if floating is float:
         shifted[0] = x * <float>1.44269504088896341 + <float>12582912.0
         n = shifted[0] - <float>12582912.0
-        return (x - n * <float>0.693145751953125) - n * <float>1.42860682030941723e-6
+        rest[0] = -n * <float>1.42860682030941723e-6
+        return x - n * <float>0.693145751953125
     else:
         shifted[0] = x * 1.44269504088896341 + 6755399441055744.0
         n = shifted[0] - 6755399441055744.0
-        return (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10
+        rest[0] = -n * 1.90821492927058770002e-10
+        return x - n * 0.693147180369123816490
 
 
 cdef inline floating exp_(floating x) noexcept nogil:
-    cdef floating low, high, c, r, shifted, half, scale
+    cdef floating low, high, c, r, rest, shifted, half, scale
     if floating is float:
         low, high = -104, 89
     else:
         low, high = -746, 710
     c = select(x < low, low, x)
     c = select(c > high, high, c)
-    r = reduced(c, &shifted)
+    r = reduced(c, &shifted, &rest)
+    r += rest
     scale = power_of_two(shifted, &half)
     c = polynomial_exp(r)
     return (<floating>1 + (r + r * r * c)) * scale * half
@@ -98,13 +116,14 @@ cdef inline floating exp_(floating x) noexcept nogil:
 
 cdef inline floating expm1_(floating x) noexcept nogil:
     """``e^x - 1`` for x <= 0, or small."""
-    cdef floating low, c, r, shifted, half, scale
+    cdef floating low, c, r, rest, shifted, half, scale
     if floating is float:
         low = -32
     else:
         low = -64
     c = select(x < low, low, x)
-    r = reduced(c, &shifted)
+    r = reduced(c, &shifted, &rest)
+    r += rest
     scale = power_of_two(shifted, &half) * half
     c = polynomial_exp(r)
     c = scale * (r + r * r * c) + (scale - <floating>1)
@@ -134,31 +153,24 @@ cdef inline floating log1p_(floating x) noexcept nogil:
 
 
 cdef inline floating tanh_(floating x) noexcept nogil:
-    """An odd polynomial below 0.55, ``1 - 2 / (e^(2 |x|) + 1)`` above."""
-    cdef floating a = abs_(x), s = x * x, p, big, high
+    """``t / (t + 2)`` for ``t = e^(2 |x|) - 1``, with the sign of x."""
+    cdef floating t, q, r, head, rest, shifted, scale, high
     if floating is float:
-        p = <float>-0.00656439545258285072
-        p = p * s + <float>0.0212847232151988855
-        p = p * s + <float>-0.0539053593459774267
-        p = p * s + <float>0.133330927914194993
-        p = p * s + <float>-0.333333318457115112
         high = 10
     else:
-        p = -0.0000202898006125140748
-        p = p * s + 0.0000846571864025034755
-        p = p * s + -0.000234353148456457674
-        p = p * s + 0.000588840042253728287
-        p = p * s + -0.00145564211122030485
-        p = p * s + 0.00359210788110459035
-        p = p * s + -0.00886323420601292967
-        p = p * s + 0.0218694884852460102
-        p = p * s + -0.0539682539672472652
-        p = p * s + 0.133333333333325552
-        p = p * s + -0.333333333333333323
         high = 20
-    big = select(a > high, high, a)
-    big = <floating>1 - <floating>2 / (exp_(<floating>2 * big) + <floating>1)
-    return select(a < <floating>0.55, x + x * (s * p), select(x < 0, -big, big))
+    t = abs_(x)
+    t = <floating>2 * select(t > high, high, t)
+    head = reduced(t, &shifted, &rest)
+    scale = small_power_of_two(shifted)
+    r = head + rest
+    # The first sum is exact, or nearly so; the second adds what is small beside it.
+    t = (scale * head + (scale - <floating>1)) + scale * (r * r * polynomial_exp(r) + rest)
+    q = t / (t + <floating>2)
+    # What the roundings of t + 2 and of the quotient left, (t - q (t + 2)) / (t + 2), where 1 - q is 2 / (t + 2); for
+    # larger t it is too small to matter.
+    q += ((t - <floating>2 * q) - q * t) * select(t < 2, <floating>0.5 * (<floating>1 - q), <floating>0)
+    return with_sign(q, x)
 
 
 cdef inline floating normal_tail(floating z, floating *bell) noexcept nogil:

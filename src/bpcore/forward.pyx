@@ -1,21 +1,22 @@
 # Forward propagation: a(1) = x, z(l+1) = W(l) a(l) + b(l), a(l+1) = g(z(l+1)).
 
-cdef void pack_forward(const plan_t *plan, const floating *params, floating *work) noexcept nogil:
+cdef void pack_forward(const plan_t *plan, const floating *params, floating *work, watch_t *watch) noexcept nogil:
     """Pack every layer's ``W^T``, starting from its bias, for all tiles of a call."""
     cdef Py_ssize_t l
     cdef const layer_t *layer
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
-        pack[floating](params + layer.weights, layer.n_in, layer.n_out, 1, layer.n_in, params + layer.bias,
-                       work + layer.forward)
+        pack[floating](params + layer.weights, layer.n_in, layer.n_out - layer.dots, 1, layer.n_in, params + layer.bias,
+                       work + layer.forward, watch)
 
 
 cdef void forward_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t rows, bint few,
-                       floating *work, floating *logits, bint slopes) noexcept nogil:
+                       floating *work, floating *logits, bint slopes, watch_t *watch) noexcept nogil:
     """Fill the workspace with the activations of every layer for ``rows`` rows of X, at most a tile.
 
     ``few``: whether the parameters are not packed. ``logits``, if not NULL, gets z(L), its rows padded as those of the
-    activations. ``slopes``: whether g'(z) is to be kept, too.
+    activations; if it is their own place, z(L) stays there and a(L) is not computed. ``slopes``: whether g'(z) is to be
+    kept, too. Where ``watch`` says so, it returns before it is done.
     """
     cdef Py_ssize_t l, step = plan.n_inputs
     cdef const layer_t *layer
@@ -24,11 +25,17 @@ cdef void forward_tile(const plan_t *plan, const floating *params, const floatin
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         A, Z = matrix(given, rows, step), matrix(work + layer.a, rows, layer.step)
+        if stopped(watch, layer.n_in * layer.n_out):
+            return
         if few:
             affine_few(A, weights_of(layer, params), bias_of(layer, params), Z)
         else:
-            affine(A, layer.n_in, work + layer.forward, Z, layer.n_out)
+            affine(A, layer.n_in, work + layer.forward, Z, layer.n_out - layer.dots, watch)
+            if layer.dots > 0:
+                affine_last(A, weights_of(layer, params), bias_of(layer, params), Z, layer.n_out - layer.dots)
         if logits != NULL and l == plan.n_layers - 1:
+            if logits == work + layer.a:
+                return
             memcpy(logits, work + layer.a, rows * layer.step * sizeof(floating))
         activate(layer.activation, work + layer.a, rows, layer.n_out, layer.step,
                  work + layer.slope if slopes and layer.keeps_slope else NULL)
@@ -36,18 +43,20 @@ cdef void forward_tile(const plan_t *plan, const floating *params, const floatin
 
 
 cdef void forward_rows(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t m, floating *out,
-                       floating *work) noexcept nogil:
+                       floating *work, watch_t *watch) noexcept nogil:
     """Tile by tile, the activations of the output layer."""
     cdef Py_ssize_t size, first, rows
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
     if m >= FEW:
-        pack_forward(plan, params, work)
+        pack_forward(plan, params, work, watch)
     size = tile_rows(plan, m)
     first = -size
     while first + size < m:
         first += size
         rows = min(size, m - first)
-        forward_tile(plan, params, X + first * plan.n_inputs, rows, m < FEW, work, NULL, False)
+        forward_tile(plan, params, X + first * plan.n_inputs, rows, m < FEW, work, NULL, False, watch)
+        if stopped(watch, 0):
+            return
         copy_rows(work + last.a, last.step, out + first * last.n_out, last.n_out, rows, last.n_out)
 
 
@@ -59,8 +68,10 @@ cdef inline void copy_rows(const floating *given, Py_ssize_t given_step, floatin
         memcpy(out + i * out_step, given + i * given_step, n * sizeof(floating))
 
 
-cdef object forward_typed(Plan plan, const floating[::1] params, const floating[:, ::1] X, floating[:, ::1] out):
+cdef object forward_typed(Plan plan, const floating[::1] params, const floating[:, ::1] X, floating[:, ::1] out,
+                          const unsigned char[::1] told):
     cdef char *work
+    cdef watch_t watch = new_watch(told)
     check_sizes(plan, params.shape[0], X.shape[1])
     if out.shape[0] != X.shape[0] or out.shape[1] != plan.plan.n_outputs:
         raise ValueError("out does not fit")
@@ -68,16 +79,17 @@ cdef object forward_typed(Plan plan, const floating[::1] params, const floating[
         return
     work = plan.take_workspace()
     with nogil:
-        forward_rows(&plan.plan, &params[0], &X[0, 0], X.shape[0], &out[0, 0], <floating *>aligned(work))
+        forward_rows(&plan.plan, &params[0], &X[0, 0], X.shape[0], &out[0, 0], <floating *>aligned(work), &watch)
         plan.give(work)
+    heed(&watch)
 
 
-def forward(Plan plan not None, params, X, out):
+def forward(Plan plan not None, params, X, out, told=None):
     """Fill ``out``, of shape (m, n_outputs), with the activations of the output layer."""
     if plan.single:
-        forward_typed[float](plan, params, X, out)
+        forward_typed[float](plan, params, X, out, told)
     else:
-        forward_typed[double](plan, params, X, out)
+        forward_typed[double](plan, params, X, out, told)
 
 
 cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:, ::1] X, list activations,
@@ -89,6 +101,7 @@ cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:,
     cdef floating **to
     cdef char *memory
     cdef floating *work
+    cdef watch_t watch = new_watch(None)
     check_sizes(plan, params.shape[0], X.shape[1])
     if len(activations) != p.n_layers or len(slopes) != p.n_layers:
         raise ValueError("activations and slopes do not fit")
@@ -111,13 +124,16 @@ cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:,
         work = <floating *>aligned(memory)
         with nogil:
             if m >= FEW:
-                pack_forward(p, &params[0], work)
+                pack_forward(p, &params[0], work, &watch)
             size = tile_rows(p, m)
             first = -size
             while first + size < m:
                 first += size
                 rows = min(size, m - first)
-                forward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, <floating *>NULL, True)
+                forward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, <floating *>NULL, True,
+                             &watch)
+                if stopped(&watch, 0):
+                    break
                 for l in range(p.n_layers):
                     layer = &p.layers[l]
                     copy_rows(work + layer.a, layer.step, to[l] + first * layer.n_out, layer.n_out, rows, layer.n_out)
@@ -125,6 +141,7 @@ cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:,
                         copy_rows(work + layer.slope, layer.step, to[p.n_layers + l] + first * layer.n_out,
                                   layer.n_out, rows, layer.n_out)
             plan.give(memory)
+        heed(&watch)
     finally:
         free(to)
 

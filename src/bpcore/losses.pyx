@@ -1,28 +1,23 @@
 # The losses: for one entry (or one row, where the softmax joins them) the loss and its derivative, then the loop over
 # a tile. A loss gives dLoss/dz for its matching output activation, and dLoss/da for any other.
+#
+# Rows are often shorter than a vector. So the loops over a row run over whole vectors, what lies behind it included:
+# of constant length they become one instruction for all of it.
 
 cdef inline floating squared_error(floating a, floating y, floating *d) noexcept nogil:
     d[0] = a - y
     return <floating>0.5 * d[0] * d[0]
 
 cdef inline floating huber(floating a, floating y, floating *d) noexcept nogil:
-    cdef floating r = a - y
-    d[0] = r
-    if r > 1:
-        d[0] = 1
-        return r - <floating>0.5
-    if r < -1:
-        d[0] = -1
-        return -r - <floating>0.5
-    return <floating>0.5 * r * r
+    cdef floating r = a - y, c
+    c = select(r > 1, <floating>1, r)
+    c = select(c < -1, <floating>-1, c)
+    d[0] = c
+    return c * (r - <floating>0.5 * c)
 
 cdef inline floating absolute_error(floating a, floating y, floating *d) noexcept nogil:
     cdef floating r = a - y
-    d[0] = r
-    if r > 0:
-        d[0] = 1
-    elif r < 0:
-        d[0] = -1
+    d[0] = select(r > 0, <floating>1, select(r < 0, <floating>-1, r))
     return abs_(r)
 
 cdef inline floating binary_cross_entropy(floating z, floating a, floating y, floating *d) noexcept nogil:
@@ -35,78 +30,102 @@ cdef inline floating poisson(floating z, floating a, floating y, floating *d) no
     return a - y * z
 
 
-cdef double cross_entropy_labels(const floating[:, ::1] Z, const int64_t *labels, floating[:, ::1] delta,
-                                 Py_ssize_t i, Py_ssize_t n) noexcept nogil:
-    """Row i's ``log sum e^z - z_label``; ``delta = a - (1 at the label)``."""
-    cdef Py_ssize_t j, label = labels[i]
-    cdef floating largest = row_max(Z, i, n), total = 0, loss
-    for j in range(n):
-        delta[i, j] = exp_(Z[i, j] - largest)
-    for j in range(n):
-        total += delta[i, j]
-    for j in range(n):
-        delta[i, j] = delta[i, j] / total
+cdef double cross_entropy_labels(const floating *z, int64_t label, floating *delta, Py_ssize_t n) noexcept nogil:
+    """A row's ``log sum e^z - z_label``; ``delta = a - (1 at the label)``."""
+    cdef floating largest, total = softmax_row(z, delta, n, &largest), loss
     if label < 0 or label >= n:  # changed by another thread since it was checked: no crash, NaN
-        delta[i, 0] = loss = INFINITY - INFINITY
+        delta[0] = loss = INFINITY - INFINITY
         return loss
-    delta[i, label] -= 1
-    loss = log_(total) - (Z[i, label] - largest)
+    delta[label] -= 1
+    loss = log_(total) - (z[label] - largest)
     return loss
 
 
-cdef double cross_entropy_rows(const floating[:, ::1] Z, const floating[:, ::1] Y, floating[:, ::1] delta,
-                               Py_ssize_t i, Py_ssize_t n) noexcept nogil:
-    """Row i's ``sum y (log sum e^z - z)``; ``delta = a sum(y) - y``."""
+cdef double cross_entropy_row(const floating *z, const floating *y, floating *delta, Py_ssize_t n) noexcept nogil:
+    """A row's ``sum y (log sum e^z - z)``; ``delta = a sum(y) - y``."""
     cdef Py_ssize_t j
-    cdef floating largest = row_max(Z, i, n), total = 0, weight = 0, log_total, loss = 0
+    cdef floating largest, log_total = log_(softmax_row(z, delta, n, &largest)), weight = 0, loss = 0
     for j in range(n):
-        delta[i, j] = exp_(Z[i, j] - largest)
-        total += delta[i, j]
-        weight += Y[i, j]
-    log_total = log_(total)
+        weight += y[j]
+        loss += y[j] * (log_total - (z[j] - largest))
     for j in range(n):
-        loss += Y[i, j] * (log_total - (Z[i, j] - largest))
-        delta[i, j] = delta[i, j] / total * weight - Y[i, j]
+        delta[j] = delta[j] * weight - y[j]
     return loss
 
 
-cdef double loss_and_delta(const plan_t *plan, floating[:, ::1] Z, const floating[:, ::1] A, Py_ssize_t n,
+cdef inline void entry(Loss loss, floating z, floating a, floating y, floating *value, floating *d) noexcept nogil:
+    if loss == SQUARED_ERROR:
+        value[0] = squared_error(a, y, d)
+    elif loss == HUBER:
+        value[0] = huber(a, y, d)
+    elif loss == ABSOLUTE_ERROR:
+        value[0] = absolute_error(a, y, d)
+    elif loss == BINARY_CROSS_ENTROPY:
+        value[0] = binary_cross_entropy(z, a, y, d)
+    else:
+        value[0] = poisson(z, a, y, d)
+
+
+cdef inline double entries(Loss loss, const floating[:, ::1] Z, const floating[:, ::1] A, Py_ssize_t n,
+                           const floating *targets, const floating *weights, floating[:, ::1] delta) noexcept nogil:
+    """The weighted losses of a tile, summed, for a loss that is a constant here, of each entry by itself."""
+    cdef Py_ssize_t i, j, k, rows = A.shape[0]
+    cdef const floating *y
+    cdef floating rest[LANES_F32]
+    cdef floating value[LANES_F32]
+    cdef floating d[LANES_F32]
+    cdef double sums[LANES_F32]
+    cdef double total = 0
+    cdef floating weight = 1
+    memset(rest, 0, sizeof(rest))
+    j = 0
+    while j < n:
+        memset(sums, 0, sizeof(sums))
+        for i in range(rows):
+            y = targets + i * n + j
+            if i * n + j + lanes(targets) > rows * n:  # the last targets of all: nothing is read behind them
+                memcpy(rest, y, (n - j if n - j < lanes(targets) else lanes(targets)) * sizeof(floating))
+                y = rest
+            if weights != NULL:
+                weight = weights[i]
+            for k in range(lanes(targets)):
+                entry(loss, (&Z[i, j])[k], (&A[i, j])[k], y[k], &value[k], &d[k])
+                d[k] = weight * d[k]
+                value[k] = weight * value[k]
+            memcpy(&delta[i, j], d, lanes(targets) * sizeof(floating))
+            for k in range(lanes(targets)):
+                sums[k] += value[k]
+        for k in range(min(n - j, lanes(targets))):
+            total += sums[k]
+        j += lanes(targets)
+    return total
+
+
+cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] Z, const floating[:, ::1] A, Py_ssize_t n,
                            const floating *targets, const int64_t *labels, const floating *weights,
                            floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of a tile, summed, and its ``delta(L)``.
 
-    Z are the logits, which are overwritten, and A the activations of the output layer, n of them in a padded row.
+    Z are the logits, where the loss is of them, and A the activations of the output layer, n of them in a padded row.
     Either ``targets`` (rows x n) or ``labels`` (rows) is not NULL; ``weights`` (rows) may be NULL.
     """
-    cdef Py_ssize_t i, j, rows = Z.shape[0]
-    cdef floating[:, ::1] Y = matrix(targets, rows, n)
+    cdef Py_ssize_t i, j
     cdef double total = 0, row
-    for i in range(rows):
-        row = 0
-        # The losses take the place of the logits, and are added up after: a loop that adds is not vectorized.
-        if plan.loss == CROSS_ENTROPY:
-            if labels != NULL:
-                row = cross_entropy_labels(Z, labels, delta, i, n)
-            else:
-                row = cross_entropy_rows(Z, Y, delta, i, n)
-        elif plan.loss == SQUARED_ERROR:
-            for j in range(n):
-                Z[i, j] = squared_error(A[i, j], Y[i, j], &delta[i, j])
-        elif plan.loss == HUBER:
-            for j in range(n):
-                Z[i, j] = huber(A[i, j], Y[i, j], &delta[i, j])
-        elif plan.loss == ABSOLUTE_ERROR:
-            for j in range(n):
-                Z[i, j] = absolute_error(A[i, j], Y[i, j], &delta[i, j])
-        elif plan.loss == BINARY_CROSS_ENTROPY:
-            for j in range(n):
-                Z[i, j] = binary_cross_entropy(Z[i, j], A[i, j], Y[i, j], &delta[i, j])
+    if plan.loss == SQUARED_ERROR:
+        return entries(SQUARED_ERROR, Z, A, n, targets, weights, delta)
+    if plan.loss == HUBER:
+        return entries(HUBER, Z, A, n, targets, weights, delta)
+    if plan.loss == ABSOLUTE_ERROR:
+        return entries(ABSOLUTE_ERROR, Z, A, n, targets, weights, delta)
+    if plan.loss == BINARY_CROSS_ENTROPY:
+        return entries(BINARY_CROSS_ENTROPY, Z, A, n, targets, weights, delta)
+    if plan.loss == POISSON:
+        return entries(POISSON, Z, A, n, targets, weights, delta)
+    for i in range(Z.shape[0]):
+        if labels != NULL:
+            row = cross_entropy_labels(&Z[i, 0], labels[i], &delta[i, 0], n)
         else:
-            for j in range(n):
-                Z[i, j] = poisson(Z[i, j], A[i, j], Y[i, j], &delta[i, j])
-        if plan.loss != CROSS_ENTROPY:
-            for j in range(n):
-                row += Z[i, j]
+            row = cross_entropy_row(&Z[i, 0], targets + i * n, &delta[i, 0], n)
         if weights != NULL:
             row *= weights[i]
             for j in range(n):

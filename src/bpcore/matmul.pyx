@@ -16,13 +16,17 @@ cdef enum:
     DEPTH = 256
     # Columns of delta used in one go: whole blocks of 6, 12 or 14 rows.
     GROUP = 84
+    # Columns of delta from which on it pays to pack the rows of A that they meet.
+    PACKED_FOR = 96
 
 
 cdef inline void kernel(int rows, int vectors, Py_ssize_t depth, const void *A, Py_ssize_t row_step, Py_ssize_t step,
-                        const vec *panel, const vec *start, void *C, Py_ssize_t c_step) noexcept nogil:
+                        const void *B, Py_ssize_t b_step, const vec *start, void *C,
+                        Py_ssize_t c_step) noexcept nogil:
     """A block of ``C = start + A B``, or ``C += A B`` if ``start`` is NULL: ``rows`` by ``vectors`` vectors.
 
-    ``A[r, k]`` lies ``r * row_step + k * step`` numbers from A, row r of C ``r * c_step`` numbers from C.
+    ``A[r, k]`` lies ``r * row_step + k * step`` numbers from A, row k of B ``k * b_step`` numbers from B, row r of C
+    ``r * c_step`` numbers from C.
     """
     cdef vec c[ROWS][VECTORS]
     cdef vec b[VECTORS]
@@ -39,7 +43,10 @@ cdef inline void kernel(int rows, int vectors, Py_ssize_t depth, const void *A, 
                 c[r][v] = load_f64(<double *>C + r * c_step + v * LANES_F64)
     for k in range(depth):
         for v in range(vectors):
-            b[v] = panel[k * vectors + v]
+            if vec is f32v:
+                b[v] = load_f32(<float *>B + k * b_step + v * LANES_F32)
+            else:
+                b[v] = load_f64(<double *>B + k * b_step + v * LANES_F64)
         for r in range(rows):
             if vec is f32v:
                 a = splat_f32(<float *>A + r * row_step + k * step)
@@ -65,30 +72,30 @@ cdef inline int block_rows(Py_ssize_t left) noexcept nogil:
 
 
 cdef void block(int rows, int vectors, Py_ssize_t depth, const void *A, Py_ssize_t row_step, Py_ssize_t step,
-                const vec *panel, const vec *start, void *C, Py_ssize_t c_step) noexcept nogil:
+                const void *B, Py_ssize_t b_step, const vec *start, void *C, Py_ssize_t c_step) noexcept nogil:
     """The kernel whose loops over rows and vectors are unrolled for these numbers."""
     if vectors == VECTORS:
         if rows == ROWS:
-            kernel[vec](ROWS, VECTORS, depth, A, row_step, step, panel, start, C, c_step)
+            kernel[vec](ROWS, VECTORS, depth, A, row_step, step, B, b_step, start, C, c_step)
         elif ROWS > 8 and rows == 8:
-            kernel[vec](8 if ROWS > 8 else 1, VECTORS, depth, A, row_step, step, panel, start, C, c_step)
+            kernel[vec](8 if ROWS > 8 else 1, VECTORS, depth, A, row_step, step, B, b_step, start, C, c_step)
         elif rows == 4:
-            kernel[vec](4, VECTORS, depth, A, row_step, step, panel, start, C, c_step)
+            kernel[vec](4, VECTORS, depth, A, row_step, step, B, b_step, start, C, c_step)
         elif rows == 2:
-            kernel[vec](2, VECTORS, depth, A, row_step, step, panel, start, C, c_step)
+            kernel[vec](2, VECTORS, depth, A, row_step, step, B, b_step, start, C, c_step)
         else:
-            kernel[vec](1, VECTORS, depth, A, row_step, step, panel, start, C, c_step)
+            kernel[vec](1, VECTORS, depth, A, row_step, step, B, b_step, start, C, c_step)
     else:
         if rows == ROWS:
-            kernel[vec](ROWS, 1, depth, A, row_step, step, panel, start, C, c_step)
+            kernel[vec](ROWS, 1, depth, A, row_step, step, B, b_step, start, C, c_step)
         elif ROWS > 8 and rows == 8:
-            kernel[vec](8 if ROWS > 8 else 1, 1, depth, A, row_step, step, panel, start, C, c_step)
+            kernel[vec](8 if ROWS > 8 else 1, 1, depth, A, row_step, step, B, b_step, start, C, c_step)
         elif rows == 4:
-            kernel[vec](4, 1, depth, A, row_step, step, panel, start, C, c_step)
+            kernel[vec](4, 1, depth, A, row_step, step, B, b_step, start, C, c_step)
         elif rows == 2:
-            kernel[vec](2, 1, depth, A, row_step, step, panel, start, C, c_step)
+            kernel[vec](2, 1, depth, A, row_step, step, B, b_step, start, C, c_step)
         else:
-            kernel[vec](1, 1, depth, A, row_step, step, panel, start, C, c_step)
+            kernel[vec](1, 1, depth, A, row_step, step, B, b_step, start, C, c_step)
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t columns, const floating *number) noexcept nogil:
@@ -97,7 +104,7 @@ cdef inline Py_ssize_t padded(Py_ssize_t columns, const floating *number) noexce
 
 
 cdef void pack(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t row_step, Py_ssize_t step,
-               const floating *start, floating *panels) noexcept nogil:
+               const floating *start, floating *panels, watch_t *watch) noexcept nogil:
     """Panels of B, ``B[k, j]`` being ``k * row_step + j * step`` numbers from B; ``start`` may be NULL for zeros.
 
     One of the two steps is 1.
@@ -129,12 +136,15 @@ cdef void pack(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize
             for j in range(n, width):
                 for k in range(depth):
                     panel[k * width + j] = 0
+        if stopped(watch, PER_MOVE * depth * n):
+            return
         panel += depth * width
         first += n
 
 
 cdef void multiply(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *A, Py_ssize_t row_step,
-                   Py_ssize_t step, const floating *panels, floating *C, Py_ssize_t c_step) noexcept nogil:
+                   Py_ssize_t step, const floating *panels, floating *C, Py_ssize_t c_step,
+                   watch_t *watch) noexcept nogil:
     """``C = start + A B``, for packed B; rows of C are padded to whole vectors.
 
     The inner dimension is cut outermost: the part of A that all panels meet then stays in the second-level cache.
@@ -153,50 +163,59 @@ cdef void multiply(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const 
                 taken = block_rows(rows - i)
                 if floating is float:
                     block[f32v](taken, vectors, d, A + i * row_step + k * step, row_step, step,
-                                <f32v *>(panel + (1 + k) * n), <f32v *>panel if k == 0 else NULL,
+                                panel + (1 + k) * n, n, <f32v *>panel if k == 0 else NULL,
                                 C + i * c_step + first, c_step)
                 else:
                     block[f64v](taken, vectors, d, A + i * row_step + k * step, row_step, step,
-                                <f64v *>(panel + (1 + k) * n), <f64v *>panel if k == 0 else NULL,
+                                panel + (1 + k) * n, n, <f64v *>panel if k == 0 else NULL,
                                 C + i * c_step + first, c_step)
                 i += taken
+            if stopped(watch, rows * d * n):
+                return
             panel += (1 + depth) * n
             first += n
         k += d
 
 
 cdef void multiply_add(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *A, Py_ssize_t row_step,
-                       Py_ssize_t step, const floating *panels, floating *C) noexcept nogil:
-    """``C += A B`` for packed B and C of exactly ``rows x columns``; a panel that is not full goes by a spare block."""
-    cdef Py_ssize_t first = 0, i, j, r, n, lane = lanes(A)
+                       Py_ssize_t step, const floating *B, Py_ssize_t b_step, floating *C, Py_ssize_t c_step,
+                       Py_ssize_t c_column, watch_t *watch) noexcept nogil:
+    """``C += A B``; ``C[i, j]`` lies ``i * c_step + j * c_column`` numbers from C.
+
+    The rows of B lie ``b_step`` numbers apart and go on to whole vectors, or B is packed, and ``b_step`` 0. Where C
+    does not take a panel as it is, that goes by a spare block.
+    """
+    cdef Py_ssize_t first = 0, i, j, r, n, row, lane = lanes(A)
     cdef int taken, vectors
-    cdef const floating *panel = panels
+    cdef const floating *panel
+    cdef floating *to
     cdef floating spare[BLOCK]
+    cdef bint whole
     while first < columns:
         vectors = 1 if columns - first <= lane else VECTORS
         n = vectors * lane
+        row = b_step if b_step > 0 else n
+        panel = B + first if b_step > 0 else B + first * (1 + depth) + n
+        whole = c_column == 1 and first + n <= columns
         i = 0
         while i < rows:
             taken = block_rows(rows - i)
-            if first + n <= columns:
-                if floating is float:
-                    block[f32v](taken, vectors, depth, A + i * row_step, row_step, step, <f32v *>(panel + n), NULL,
-                                C + i * columns + first, columns)
-                else:
-                    block[f64v](taken, vectors, depth, A + i * row_step, row_step, step, <f64v *>(panel + n), NULL,
-                                C + i * columns + first, columns)
+            to = C + i * c_step + first if whole else spare
+            if not whole:
+                memset(spare, 0, taken * n * sizeof(floating))
+            if floating is float:
+                block[f32v](taken, vectors, depth, A + i * row_step, row_step, step, panel, row, NULL, to,
+                            c_step if whole else n)
             else:
-                if floating is float:
-                    block[f32v](taken, vectors, depth, A + i * row_step, row_step, step, <f32v *>(panel + n),
-                                <f32v *>panel, spare, n)
-                else:
-                    block[f64v](taken, vectors, depth, A + i * row_step, row_step, step, <f64v *>(panel + n),
-                                <f64v *>panel, spare, n)
+                block[f64v](taken, vectors, depth, A + i * row_step, row_step, step, panel, row, NULL, to,
+                            c_step if whole else n)
+            if not whole:
                 for r in range(taken):
-                    for j in range(columns - first):
-                        C[(i + r) * columns + first + j] += spare[r * n + j]
+                    for j in range(min(n, columns - first)):
+                        C[(i + r) * c_step + (first + j) * c_column] += spare[r * n + j]
             i += taken
-        panel += (1 + depth) * n
+        if stopped(watch, rows * depth * n):
+            return
         first += n
 
 
@@ -204,37 +223,94 @@ cdef void multiply_add(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, co
 
 
 cdef inline void affine(const floating[:, ::1] A, Py_ssize_t n_in, const floating *panels, floating[:, ::1] Z,
-                        Py_ssize_t n_out) noexcept nogil:
+                        Py_ssize_t n_out, watch_t *watch) noexcept nogil:
     """``Z = A W^T + b`` for the first n_in columns of A; ``panels`` are those of ``W^T``, starting from b."""
-    multiply[floating](A.shape[0], n_out, n_in, &A[0, 0], A.shape[1], 1, panels, &Z[0, 0], Z.shape[1])
+    multiply[floating](A.shape[0], n_out, n_in, &A[0, 0], A.shape[1], 1, panels, &Z[0, 0], Z.shape[1],
+                       watch)
 
 
 cdef inline void times_weights(const floating[:, ::1] delta, Py_ssize_t n_out, const floating *panels,
-                               floating[:, ::1] D, Py_ssize_t n_in) noexcept nogil:
+                               floating[:, ::1] D, Py_ssize_t n_in, watch_t *watch) noexcept nogil:
     """``D = delta W``; ``panels`` are those of W, starting from 0."""
-    multiply[floating](delta.shape[0], n_in, n_out, &delta[0, 0], delta.shape[1], 1, panels, &D[0, 0], D.shape[1])
+    multiply[floating](delta.shape[0], n_in, n_out, &delta[0, 0], delta.shape[1], 1, panels, &D[0, 0], D.shape[1],
+                       watch)
 
 
 cdef inline void add_outer(const floating[:, ::1] delta, const floating[:, ::1] A, floating[:, ::1] Delta,
-                           floating *panels) noexcept nogil:
-    """``Delta += delta^T A``; ``panels`` is room for the rows of A.
+                           floating *panels, watch_t *watch) noexcept nogil:
+    """``Delta += delta^T A``; ``panels`` is room for the rows of A; the rows of delta are padded to whole vectors.
 
-    A group of columns of delta at a time: those that all panels meet then stay in the second-level cache.
+    Where few columns of A would fill but a part of a vector, the transpose is computed: ``A^T delta``, both in place.
+    Else A is read in place where few columns of delta meet it, so that packing would not pay, and packed where many
+    do: then a group of them at a time, so that those that all panels meet stay in the second-level cache.
     """
-    cdef Py_ssize_t j = 0, count
-    pack[floating](&A[0, 0], A.shape[0], Delta.shape[1], A.shape[1], 1, NULL, panels)
-    while j < Delta.shape[0]:
-        count = min(<Py_ssize_t>GROUP, Delta.shape[0] - j)
-        multiply_add[floating](count, Delta.shape[1], A.shape[0], &delta[0, j], 1, delta.shape[1], panels, &Delta[j, 0])
+    cdef Py_ssize_t j = 0, count, whole, rows = A.shape[0], n_out = Delta.shape[0], n_in = Delta.shape[1]
+    if n_in * padded(n_out, &A[0, 0]) * 4 < n_out * padded(n_in, &A[0, 0]) * 3:
+        multiply_add[floating](n_in, n_out, rows, &A[0, 0], 1, A.shape[1], &delta[0, 0], delta.shape[1],
+                               &Delta[0, 0], 1, n_in, watch)
+        return
+    if n_out < PACKED_FOR:
+        whole = lanes(&A[0, 0]) * VECTORS
+        whole = n_in if padded(n_in, &A[0, 0]) <= A.shape[1] else n_in // whole * whole
+        multiply_add[floating](n_out, whole, rows, &delta[0, 0], 1, delta.shape[1], &A[0, 0], A.shape[1],
+                               &Delta[0, 0], n_in, 1, watch)
+        if whole < n_in:
+            pack[floating](&A[0, whole], rows, n_in - whole, A.shape[1], 1, NULL, panels, watch)
+            multiply_add[floating](n_out, n_in - whole, rows, &delta[0, 0], 1, delta.shape[1],
+                                   panels, 0, &Delta[0, whole], n_in, 1, watch)
+        return
+    pack[floating](&A[0, 0], rows, n_in, A.shape[1], 1, NULL, panels, watch)
+    while j < n_out:
+        count = min(<Py_ssize_t>GROUP, n_out - j)
+        multiply_add[floating](count, n_in, rows, &delta[0, j], 1, delta.shape[1], panels, 0, &Delta[j, 0],
+                               n_in, 1, watch)
+        if stopped(watch, 0):
+            return
         j += count
 
 
+cdef inline void column_sums(const void *rows, Py_ssize_t count, Py_ssize_t step, vec *total) noexcept nogil:
+    """The sum of ``count`` rows of one vector, ``step`` numbers apart; four sums hide the latency of an addition."""
+    cdef vec sums[4]
+    cdef int r
+    cdef Py_ssize_t i = 0
+    for r in range(4):
+        if vec is f32v:
+            sums[r] = zero_f32()
+        else:
+            sums[r] = zero_f64()
+    while i + 4 <= count:
+        for r in range(4):
+            if vec is f32v:
+                sums[r] = sums[r] + load_f32(<float *>rows + (i + r) * step)
+            else:
+                sums[r] = sums[r] + load_f64(<double *>rows + (i + r) * step)
+        i += 4
+    while i < count:
+        if vec is f32v:
+            sums[0] = sums[0] + load_f32(<float *>rows + i * step)
+        else:
+            sums[0] = sums[0] + load_f64(<double *>rows + i * step)
+        i += 1
+    total[0] = (sums[0] + sums[1]) + (sums[2] + sums[3])
+
+
 cdef inline void add_columns(const floating[:, ::1] delta, floating[::1] Delta) noexcept nogil:
-    """``Delta += delta^T 1``: the bias, whose input is 1."""
-    cdef Py_ssize_t i, j
-    for i in range(delta.shape[0]):
-        for j in range(Delta.shape[0]):
-            Delta[j] += delta[i, j]
+    """``Delta += delta^T 1``: the bias, whose input is 1. The rows of delta are padded to whole vectors."""
+    cdef Py_ssize_t first = 0, j, n = Delta.shape[0], rows = delta.shape[0], step = delta.shape[1]
+    cdef floating sums[LANES_F32]
+    cdef f32v sum_of_f32
+    cdef f64v sum_of_f64
+    while first < n:
+        if floating is float:
+            column_sums[f32v](&delta[0, first], rows, step, &sum_of_f32)
+            store_f32(sums, sum_of_f32)
+        else:
+            column_sums[f64v](&delta[0, first], rows, step, &sum_of_f64)
+            store_f64(sums, sum_of_f64)
+        for j in range(min(lanes(&Delta[0]), n - first)):
+            Delta[first + j] += sums[j]
+        first += lanes(&Delta[0])
 
 
 # ------------------------------------------------------------ the same for so few rows that packing W costs more
@@ -243,7 +319,8 @@ cdef enum:
     FEW = 6
 
 
-cdef inline void dots(int count, const void *a, const void *W, Py_ssize_t n, vec *sums) noexcept nogil:
+cdef inline void dots(int count, const void *a, const void *W, Py_ssize_t step, Py_ssize_t n,
+                      vec *sums) noexcept nogil:
     """Lane by lane, the products of a with ``count`` rows of W, at most 4, summed; whole vectors of the n numbers."""
     cdef vec c[4]
     cdef vec x
@@ -258,13 +335,13 @@ cdef inline void dots(int count, const void *a, const void *W, Py_ssize_t n, vec
         while k + <Py_ssize_t>LANES_F32 <= n:
             x = load_f32(<float *>a + k)
             for j in range(count):
-                c[j] = c[j] + x * load_f32(<float *>W + j * n + k)
+                c[j] = c[j] + x * load_f32(<float *>W + j * step + k)
             k += LANES_F32
     else:
         while k + <Py_ssize_t>LANES_F64 <= n:
             x = load_f64(<double *>a + k)
             for j in range(count):
-                c[j] = c[j] + x * load_f64(<double *>W + j * n + k)
+                c[j] = c[j] + x * load_f64(<double *>W + j * step + k)
             k += LANES_F64
     for j in range(count):
         sums[j] = c[j]
@@ -285,14 +362,14 @@ cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, 
             if whole > 0:
                 if floating is float:
                     if count == 4:
-                        dots[f32v](4, &A[i, 0], &W[j, 0], n, sums_f32)
+                        dots[f32v](4, &A[i, 0], &W[j, 0], n, n, sums_f32)
                     else:
-                        dots[f32v](1, &A[i, 0], &W[j, 0], n, sums_f32)
+                        dots[f32v](1, &A[i, 0], &W[j, 0], n, n, sums_f32)
                 else:
                     if count == 4:
-                        dots[f64v](4, &A[i, 0], &W[j, 0], n, sums_f64)
+                        dots[f64v](4, &A[i, 0], &W[j, 0], n, n, sums_f64)
                     else:
-                        dots[f64v](1, &A[i, 0], &W[j, 0], n, sums_f64)
+                        dots[f64v](1, &A[i, 0], &W[j, 0], n, n, sums_f64)
             for r in range(count):
                 z = b[j + r]
                 if whole > 0:
@@ -304,6 +381,39 @@ cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, 
                     z += A[i, k] * W[j + r, k]
                 Z[i, j + r] = z
             j += count
+
+
+cdef inline void affine_last(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
+                             floating[:, ::1] Z, Py_ssize_t first) noexcept nogil:
+    """The same for the outputs from ``first`` on: dot products of a row of W with the rows of A, four at a time."""
+    cdef Py_ssize_t i = 0, j, r, k, n = W.shape[1], whole = n // lanes(&W[0, 0]) * lanes(&W[0, 0])
+    cdef int count
+    cdef floating z
+    cdef f32v sums_f32[4]
+    cdef f64v sums_f64[4]
+    while i < A.shape[0]:
+        count = 4 if A.shape[0] - i >= 4 else 1
+        for j in range(first, W.shape[0]):
+            if floating is float:
+                if count == 4:
+                    dots[f32v](4, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f32)
+                else:
+                    dots[f32v](1, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f32)
+            else:
+                if count == 4:
+                    dots[f64v](4, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f64)
+                else:
+                    dots[f64v](1, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f64)
+            for r in range(count):
+                z = b[j]
+                if floating is float:
+                    z += sum_f32(sums_f32[r])
+                else:
+                    z += sum_f64(sums_f64[r])
+                for k in range(whole, n):
+                    z += A[i + r, k] * W[j, k]
+                Z[i + r, j] = z
+        i += count
 
 
 cdef inline void times_weights_few(const floating[:, ::1] delta, const floating[:, ::1] W,
@@ -343,9 +453,9 @@ cdef inline void add_outer_few(const floating[:, ::1] delta, const floating[:, :
 
 cdef void kernel_again_and_again(Py_ssize_t repeats, const vec *panel, const void *A, Py_ssize_t row_step, void *C,
                                  Py_ssize_t c_step) noexcept nogil:
-    cdef Py_ssize_t _
+    cdef Py_ssize_t _, b_step = VECTORS * (LANES_F32 if vec is f32v else LANES_F64)
     for _ in range(repeats):
-        kernel[vec](ROWS, VECTORS, DEPTH, A, row_step, 1, panel, NULL, C, c_step)
+        kernel[vec](ROWS, VECTORS, DEPTH, A, row_step, 1, panel, b_step, NULL, C, c_step)
 
 
 def fma_loop(Py_ssize_t repeats, bint single):

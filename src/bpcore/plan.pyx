@@ -1,10 +1,25 @@
 # The architecture as the loops want it: numbers and offsets, made once.
 
-cdef enum Activation:
-    IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, SOFTMAX, EXP
-
-cdef enum Loss:
-    SQUARED_ERROR, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, ABSOLUTE_ERROR, POISSON
+cdef extern from "bpcore.h":
+    ctypedef enum Activation "enum bpcore_activation":
+        IDENTITY "BPCORE_IDENTITY"
+        SIGMOID "BPCORE_SIGMOID"
+        TANH "BPCORE_TANH"
+        RELU "BPCORE_RELU"
+        LEAKY_RELU "BPCORE_LEAKY_RELU"
+        ELU "BPCORE_ELU"
+        SOFTPLUS "BPCORE_SOFTPLUS"
+        SILU "BPCORE_SILU"
+        GELU "BPCORE_GELU"
+        SOFTMAX "BPCORE_SOFTMAX"
+        EXP "BPCORE_EXP"
+    ctypedef enum Loss "enum bpcore_loss":
+        SQUARED_ERROR "BPCORE_SQUARED_ERROR"
+        BINARY_CROSS_ENTROPY "BPCORE_BINARY_CROSS_ENTROPY"
+        CROSS_ENTROPY "BPCORE_CROSS_ENTROPY"
+        HUBER "BPCORE_HUBER"
+        ABSOLUTE_ERROR "BPCORE_ABSOLUTE_ERROR"
+        POISSON "BPCORE_POISSON"
 
 ACTIVATIONS = {
     "identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU,
@@ -20,6 +35,7 @@ cdef struct layer_t:
     Py_ssize_t n_out
     Activation activation
     bint keeps_slope        # g'(z) cannot be told from g(z), and is kept from the forward pass
+    Py_ssize_t dots         # the last outputs, if so few that dot products are faster than a vector of them
     Py_ssize_t weights      # where they begin in the flat vector: (n_out, n_in), row by row
     Py_ssize_t bias
     Py_ssize_t step         # n_out, padded: from one row of the tile to the next
@@ -50,6 +66,14 @@ cdef enum:
     TILE_ROWS_AT_MOST = 128
     TILE_ROWS_OF_WIDE_LAYERS = 258
     WEIGHT_BYTES_PER_ROW = 49152
+    MOST_DOTS = 2
+    MOST_LAYERS = 1000000
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
+# So that no offset in bytes overflows.
+cdef double MOST_PARAMETERS = PY_SSIZE_T_MAX // 4096
 
 
 cdef class Plan:
@@ -72,63 +96,30 @@ cdef class Plan:
     cdef object dtype
 
     def __cinit__(self, tuple sizes, tuple activations, str loss, dtype):
-        cdef Py_ssize_t n_layers = len(activations), l, offset = 0, units = 0
-        cdef layer_t *layer
+        cdef Py_ssize_t n_layers = len(activations), l
+        cdef Py_ssize_t *units
+        cdef int *kinds
+        cdef int which = LOSSES[loss]
         if n_layers < 1 or len(sizes) != n_layers + 1:
             raise ValueError("sizes and activations do not fit")
         self.single = dtype.itemsize == 4
         self.dtype = dtype
         self.plan.layers = <layer_t *>malloc(n_layers * sizeof(layer_t))
-        if self.plan.layers == NULL:
-            raise MemoryError()
-        for l in range(n_layers):
-            layer = &self.plan.layers[l]
-            layer.n_in, layer.n_out = sizes[l], sizes[l + 1]
-            layer.activation = ACTIVATIONS[activations[l]]
-            layer.keeps_slope = layer.activation == SILU or layer.activation == GELU
-            layer.weights = offset
-            layer.bias = offset + layer.n_out * layer.n_in
-            offset = layer.bias + layer.n_out
-            units += layer.n_out
-        self.plan.n_layers = n_layers
-        self.plan.n_parameters = offset
-        self.plan.n_inputs, self.plan.n_outputs = sizes[0], sizes[n_layers]
-        self.plan.loss = LOSSES[loss]
-        if self.plan.loss == BINARY_CROSS_ENTROPY:
-            self.plan.matching = SIGMOID
-        elif self.plan.loss == CROSS_ENTROPY:
-            self.plan.matching = SOFTMAX
-        elif self.plan.loss == POISSON:
-            self.plan.matching = EXP
-        else:
-            self.plan.matching = IDENTITY
-        if self.single:
-            self.lay_out[float](units, NULL)
-        else:
-            self.lay_out[double](units, NULL)
-
-    cdef void lay_out(self, Py_ssize_t units, floating *number) noexcept:
-        """Choose the rows of a tile, and give everything its place in the workspace, on whole lines of the cache."""
-        cdef Py_ssize_t l, offset = 0, rows, wide, widest = self.plan.n_inputs
-        cdef layer_t *layer
-        rows = TILE_BYTES // ((units + self.plan.n_inputs) * <Py_ssize_t>sizeof(floating))
-        rows = min(max(rows, <Py_ssize_t>TILE_ROWS_AT_LEAST), <Py_ssize_t>TILE_ROWS_AT_MOST)
-        wide = self.plan.n_parameters * <Py_ssize_t>sizeof(floating) // WEIGHT_BYTES_PER_ROW
-        rows = max(rows, min(wide, <Py_ssize_t>TILE_ROWS_OF_WIDE_LAYERS))
-        self.plan.tile = rows // ROWS * ROWS
-        for l in range(self.plan.n_layers):
-            layer = &self.plan.layers[l]
-            layer.step = spread(layer.n_out, number)
-            layer.a = take(&offset, self.plan.tile * layer.step)
-            layer.slope = take(&offset, self.plan.tile * layer.step if layer.keeps_slope else 0)
-            layer.forward = take(&offset, (1 + layer.n_in) * layer.step)
-            layer.backward = take(&offset, (1 + layer.n_out) * padded(layer.n_in, number))
-            widest = max(widest, layer.n_out)
-        widest = spread(widest, number)
-        self.plan.delta = take(&offset, self.plan.tile * widest)
-        self.plan.spare = take(&offset, self.plan.tile * widest)
-        self.plan.panels = take(&offset, (1 + self.plan.tile) * widest)
-        self.plan.workspace = offset
+        units = <Py_ssize_t *>malloc((n_layers + 1) * sizeof(Py_ssize_t))
+        kinds = <int *>malloc(n_layers * sizeof(int))
+        try:
+            if self.plan.layers == NULL or units == NULL or kinds == NULL:
+                raise MemoryError()
+            for l in range(n_layers):
+                units[l], kinds[l] = sizes[l], ACTIVATIONS[activations[l]]
+            units[n_layers] = sizes[n_layers]
+            if self.single:
+                lay_out(&self.plan, self.plan.layers, n_layers, units, kinds, which, <const float *>NULL)
+            else:
+                lay_out(&self.plan, self.plan.layers, n_layers, units, kinds, which, <const double *>NULL)
+        finally:
+            free(units)
+            free(kinds)
 
     def __dealloc__(self):
         free(self.plan.layers)
@@ -149,6 +140,58 @@ cdef class Plan:
 
     cdef void give(self, char *workspace) noexcept nogil:
         free(exchange(&self.kept, workspace))
+
+
+cdef void lay_out(plan_t *plan, layer_t *layers, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+                  int loss, const floating *number) noexcept nogil:
+    """Fill a plan: choose the rows of a tile, and give everything its place in the workspace, on whole lines of the
+    cache."""
+    cdef Py_ssize_t l, offset = 0, units = 0, rows, wide, widest = sizes[0]
+    cdef layer_t *layer
+    plan.layers = layers
+    for l in range(n_layers):
+        layer = &layers[l]
+        layer.n_in, layer.n_out = sizes[l], sizes[l + 1]
+        layer.activation = <Activation>activations[l]
+        layer.keeps_slope = layer.activation == SILU or layer.activation == GELU
+        layer.dots = layer.n_out % lanes(number)
+        if layer.dots > MOST_DOTS or layer.n_in < 2 * lanes(number):
+            layer.dots = 0
+        layer.weights = offset
+        layer.bias = offset + layer.n_out * layer.n_in
+        offset = layer.bias + layer.n_out
+        units += layer.n_out
+    plan.n_layers = n_layers
+    plan.n_parameters = offset
+    plan.n_inputs, plan.n_outputs = sizes[0], sizes[n_layers]
+    plan.loss = <Loss>loss
+    if plan.loss == BINARY_CROSS_ENTROPY:
+        plan.matching = SIGMOID
+    elif plan.loss == CROSS_ENTROPY:
+        plan.matching = SOFTMAX
+    elif plan.loss == POISSON:
+        plan.matching = EXP
+    else:
+        plan.matching = IDENTITY
+    rows = TILE_BYTES // ((units + plan.n_inputs) * <Py_ssize_t>sizeof(floating))
+    rows = min(max(rows, <Py_ssize_t>TILE_ROWS_AT_LEAST), <Py_ssize_t>TILE_ROWS_AT_MOST)
+    wide = plan.n_parameters * <Py_ssize_t>sizeof(floating) // WEIGHT_BYTES_PER_ROW
+    rows = max(rows, min(wide, <Py_ssize_t>TILE_ROWS_OF_WIDE_LAYERS))
+    plan.tile = rows // ROWS * ROWS
+    offset = 0
+    for l in range(n_layers):
+        layer = &layers[l]
+        layer.step = spread(layer.n_out, number)
+        layer.a = take(&offset, plan.tile * layer.step)
+        layer.slope = take(&offset, plan.tile * layer.step if layer.keeps_slope else 0)
+        layer.forward = take(&offset, (1 + layer.n_in) * layer.step)
+        layer.backward = take(&offset, (1 + layer.n_out) * padded(layer.n_in, number))
+        widest = max(widest, layer.n_out)
+    widest = spread(widest, number)
+    plan.delta = take(&offset, plan.tile * widest)
+    plan.spare = take(&offset, plan.tile * widest)
+    plan.panels = take(&offset, (1 + plan.tile) * widest)
+    plan.workspace = offset
 
 
 cdef inline char *aligned(char *workspace) noexcept nogil:

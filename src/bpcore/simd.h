@@ -56,16 +56,34 @@ static inline bpcore_f64v bpcore_splat_f64(const double *p) { return *p; }
 static inline bpcore_f32v bpcore_zero_f32(void) { float zero = 0; return bpcore_splat_f32(&zero); }
 static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore_splat_f64(&zero); }
 
-/* Transpose a square of 4 by 4, rows so many numbers apart. Written out, a compiler makes shuffles of it. */
+/* Transpose a square of 4 by 4, rows so many numbers apart: eight shuffles, which no compiler finds by itself. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define BPCORE_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#endif
+#endif
+#if defined(BPCORE_SHUFFLE)
+#define BPCORE_TRANSPOSE(name, type)                                                                                  \
+    typedef type name##_row __attribute__((vector_size(4 * sizeof(type))));                                           \
+    typedef name##_row name##_memory __attribute__((aligned(sizeof(type)), may_alias));                               \
+    static inline void name(const type *given, ptrdiff_t given_step, type *out, ptrdiff_t step) {                     \
+        name##_row a = *(const name##_memory *)given, b = *(const name##_memory *)(given + given_step);               \
+        name##_row c = *(const name##_memory *)(given + 2 * given_step);                                              \
+        name##_row d = *(const name##_memory *)(given + 3 * given_step);                                              \
+        name##_row p = BPCORE_SHUFFLE(a, b, 0, 4, 1, 5), q = BPCORE_SHUFFLE(a, b, 2, 6, 3, 7);                        \
+        name##_row r = BPCORE_SHUFFLE(c, d, 0, 4, 1, 5), s = BPCORE_SHUFFLE(c, d, 2, 6, 3, 7);                        \
+        *(name##_memory *)out = BPCORE_SHUFFLE(p, r, 0, 1, 4, 5);                                                     \
+        *(name##_memory *)(out + step) = BPCORE_SHUFFLE(p, r, 2, 3, 6, 7);                                            \
+        *(name##_memory *)(out + 2 * step) = BPCORE_SHUFFLE(q, s, 0, 1, 4, 5);                                        \
+        *(name##_memory *)(out + 3 * step) = BPCORE_SHUFFLE(q, s, 2, 3, 6, 7);                                        \
+    }
+#else
 #define BPCORE_TRANSPOSE(name, type)                                                                                  \
     static inline void name(const type *given, ptrdiff_t given_step, type *out, ptrdiff_t step) {                     \
-        type x[4][4];                                                                                                 \
-        for (int i = 0; i < 4; i++) memcpy(x[i], given + i * given_step, sizeof x[i]);                                \
-        for (int j = 0; j < 4; j++) {                                                                                 \
-            type y[4] = {x[0][j], x[1][j], x[2][j], x[3][j]};                                                         \
-            memcpy(out + j * step, y, sizeof y);                                                                      \
-        }                                                                                                             \
+        for (int j = 0; j < 4; j++)                                                                                   \
+            for (int i = 0; i < 4; i++) out[j * step + i] = given[i * given_step + j];                                \
     }
+#endif
 BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 BPCORE_TRANSPOSE(bpcore_transpose_f64, double)
 
@@ -99,6 +117,18 @@ static inline double bpcore_sum_f64(bpcore_f64v v) {
     memcpy(x, &v, sizeof v);
     for (size_t n = BPCORE_LANES_F64 / 2; n > 0; n /= 2)
         for (size_t i = 0; i < n; i++) x[i] += x[i + n];
+    return x[0];
+}
+
+/* The largest of a vector's numbers, the same way; the array is overwritten. */
+static inline float bpcore_max_f32(float *x) {
+    for (size_t n = BPCORE_LANES_F32 / 2; n > 0; n /= 2)
+        for (size_t i = 0; i < n; i++) x[i] = x[i + n] > x[i] ? x[i + n] : x[i];
+    return x[0];
+}
+static inline double bpcore_max_f64(double *x) {
+    for (size_t n = BPCORE_LANES_F64 / 2; n > 0; n /= 2)
+        for (size_t i = 0; i < n; i++) x[i] = x[i + n] > x[i] ? x[i + n] : x[i];
     return x[0];
 }
 

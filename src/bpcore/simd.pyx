@@ -14,6 +14,8 @@ cdef extern from "simd.h" nogil:
     f64v zero_f64 "bpcore_zero_f64"()
     float sum_f32 "bpcore_sum_f32"(f32v v)
     double sum_f64 "bpcore_sum_f64"(f64v v)
+    float max_f32 "bpcore_max_f32"(float *numbers)
+    double max_f64 "bpcore_max_f64"(double *numbers)
     void transpose_f32 "bpcore_transpose_f32"(const float *given, Py_ssize_t given_step, float *out, Py_ssize_t step)
     void transpose_f64 "bpcore_transpose_f64"(const double *given, Py_ssize_t given_step, double *out, Py_ssize_t step)
     void *exchange "bpcore_exchange"(void **place, void *value)

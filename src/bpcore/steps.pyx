@@ -1,9 +1,5 @@
 # Gradient descent over mini-batches, many steps a call: gather the rows, gradient, update, without Python in between.
 
-cdef extern from "simd.h" nogil:
-    double now "bpcore_now"()
-
-
 cdef struct rule_t:
     # What is done with a gradient; see optimizers.pyx. One of the two, by ``adam``.
     bint adam
@@ -94,6 +90,7 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
     cdef const int64_t *pl = NULL
     cdef double cost = 0, costs = 0, start
     cdef char *memory
+    cdef watch_t watch = new_watch(None)
     try:
         if grad == NULL or batch_label == NULL:
             raise MemoryError()
@@ -120,7 +117,9 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
                         py = y + first * n_outputs
                 memset(grad, 0, n * sizeof(floating))
                 cost = accumulate_rows(p, <const floating *>&params[0], px, count, py, pl, <const floating *>NULL, grad,
-                                       <floating *>aligned(memory)) / count
+                                       <floating *>aligned(memory), False, &watch) / count
+                if stopped(&watch, 0):
+                    break
                 finish_rows(p, <const floating *>&params[0], <const floating *>grad, <double>count, l2, grad)
                 if l2 != 0:
                     cost += l2 / 2 * squares(p, <const floating *>&params[0])
@@ -140,6 +139,7 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
                 if seconds < now() - start:
                     break
             plan.give(memory)
+        heed(&watch)
     finally:
         free(grad)
         free(batch_label)
@@ -157,11 +157,11 @@ def steps(Plan plan not None, params, X, Y, order, Py_ssize_t first, Py_ssize_t 
         r.beta1, r.beta2, r.epsilon = rule
     else:
         r.momentum, r.nesterov = rule
-    if plan.single:
-        result = steps_typed[float](plan, params, X, Y, order, first, batch_size, l2, &r, state, rate, finite, limit,
-                                    seconds)
-    else:
-        result = steps_typed[double](plan, params, X, Y, order, first, batch_size, l2, &r, state, rate, finite, limit,
-                                     seconds)
-    optimizer.steps = r.step  # here, where no signal can come between the parameters and their count
-    return result
+    try:
+        if plan.single:
+            return steps_typed[float](plan, params, X, Y, order, first, batch_size, l2, &r, state, rate, finite, limit,
+                                      seconds)
+        return steps_typed[double](plan, params, X, Y, order, first, batch_size, l2, &r, state, rate, finite, limit,
+                                   seconds)
+    finally:
+        optimizer.steps = r.step  # here, where no signal can come between the parameters and their count

@@ -1,0 +1,7 @@
+from collections.abc import Callable, Mapping
+from typing import Any
+
+ABI_VERSION: int
+_C_API: object
+
+def functions() -> Mapping[str, Callable[..., Any]]: ...

@@ -1,0 +1,151 @@
+/* bpcore from C and C++: a table of functions, those of the backend that bpcore chose when it was imported.
+
+       #include <Python.h>
+       #include "bpcore.h"                          // the folder is bpcore.get_include()
+
+       const bpcore_api *bp = bpcore_import();      // once, with the GIL; NULL and an ImportError if it cannot be had
+
+   No function allocates, needs the GIL, prints, or keeps anything: memory is the caller's throughout. Any number of
+   threads may use one plan, each with a workspace of its own. Functions come in pairs, _f32 for float and _f64 for
+   double, and a plan is made for one of the two. Those that return int return BPCORE_OK or one of the errors, after
+   which nothing was written.
+
+   Matrices are C-contiguous, an example a row: X is (m, n_inputs), targets and outputs are (m, n_outputs). Parameters,
+   gradients and sums are one vector each: layer by layer the weights, (n_out, n_in), and then the bias, (n_out). */
+#ifndef BPCORE_H
+#define BPCORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised when a function changes or goes; a new one is appended to the table, which then is larger. */
+#define BPCORE_ABI_VERSION 1
+
+typedef struct bpcore_plan bpcore_plan; /* an architecture; opaque */
+
+enum bpcore_activation {
+    BPCORE_IDENTITY = 0,
+    BPCORE_SIGMOID = 1,
+    BPCORE_TANH = 2,
+    BPCORE_RELU = 3,
+    BPCORE_LEAKY_RELU = 4,
+    BPCORE_ELU = 5,
+    BPCORE_SOFTPLUS = 6,
+    BPCORE_SILU = 7,
+    BPCORE_GELU = 8,
+    BPCORE_SOFTMAX = 9, /* of the output layer only */
+    BPCORE_EXP = 10     /* of the output layer only */
+};
+
+enum bpcore_loss {
+    BPCORE_SQUARED_ERROR = 0,
+    BPCORE_BINARY_CROSS_ENTROPY = 1, /* with a sigmoid output */
+    BPCORE_CROSS_ENTROPY = 2,        /* with a softmax output */
+    BPCORE_HUBER = 3,
+    BPCORE_ABSOLUTE_ERROR = 4,
+    BPCORE_POISSON = 5 /* with an exp output */
+};
+
+enum bpcore_error {
+    BPCORE_OK = 0,
+    BPCORE_NULL_POINTER = 1,
+    BPCORE_NOT_A_PLAN = 2, /* or one of the other type */
+    BPCORE_WRONG_SIZES = 3,
+    BPCORE_WRONG_ACTIVATION = 4,
+    BPCORE_WRONG_LOSS = 5,
+    BPCORE_WRONG_OUTPUT = 6,
+    BPCORE_TOO_LARGE = 7,
+    BPCORE_WRONG_COUNT = 8,
+    BPCORE_WRONG_TARGET = 9,
+    BPCORE_WRONG_WEIGHT = 10,
+    BPCORE_WRONG_NUMBER = 11
+};
+
+typedef struct bpcore_api {
+    uint32_t abi_version;
+    uint32_t size;       /* bytes of the table */
+    const char *backend; /* "avx2", say */
+
+    /* What an error says; never NULL. */
+    const char *(*error_message)(int error);
+
+    /* Bytes of a plan with so many layers of weights; 0 if there can be none. */
+    size_t (*plan_bytes)(ptrdiff_t n_layers);
+    /* Make a plan in `bytes` bytes of the caller's, aligned as malloc's, which then must not be moved: n_layers + 1
+       sizes, inputs first, an activation for each layer of weights, a loss. There is nothing to be freed in it. */
+    int (*plan_f32)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
+                    int loss);
+    int (*plan_f64)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
+                    int loss);
+    ptrdiff_t (*n_parameters)(const bpcore_plan *plan); /* -1 if it is no plan */
+    size_t (*workspace_bytes)(const bpcore_plan *plan); /* 0 if it is no plan; independent of the number of rows */
+
+    /* out = a(L) of m rows. */
+    int (*forward_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
+                       float *out);
+    int (*forward_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X, ptrdiff_t m,
+                       double *out);
+    /* Add the gradients of m rows to `sums` (NULL: only the losses) and their losses to `loss`: so that blocks of rows
+       can be streamed, split and merged. Either `targets` or, for cross_entropy, `labels` (m classes, from 0) is not
+       NULL; `sample_weight` (m) may be. */
+    int (*accumulate_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
+                          const float *targets, const int64_t *labels, const float *sample_weight, float *sums,
+                          double *loss);
+    int (*accumulate_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X, ptrdiff_t m,
+                          const double *targets, const int64_t *labels, const double *sample_weight, double *sums,
+                          double *loss);
+    /* gradient = sums / weight + l2 W (biases: no penalty), cost = loss / weight + l2/2 sum(W^2); weight is the number
+       of rows, or the sum of their weights. `gradient` may be `sums`. */
+    int (*finish_f32)(const bpcore_plan *plan, const float *params, const float *sums, double loss, double weight,
+                      double l2, float *gradient, double *cost);
+    int (*finish_f64)(const bpcore_plan *plan, const double *params, const double *sums, double loss, double weight,
+                      double l2, double *gradient, double *cost);
+    /* From the gradient of any loss with respect to the outputs, dLoss/da(L) of m rows, add that with respect to the
+       parameters to `sums`, and write that with respect to X to `input_gradient`, (m, n_inputs), unless it is NULL.
+       The forward pass is computed anew, so that nothing need be kept of it. */
+    int (*backward_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
+                        const float *output_gradient, float *sums, float *input_gradient);
+    int (*backward_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X, ptrdiff_t m,
+                        const double *output_gradient, double *sums, double *input_gradient);
+    /* v = momentum v + g; p -= learning_rate v (nesterov: g + momentum v). `velocity` may be NULL for momentum 0. */
+    int (*gradient_descent_f32)(ptrdiff_t n, float *params, const float *gradient, float *velocity,
+                                double learning_rate, double momentum, int nesterov);
+    int (*gradient_descent_f64)(ptrdiff_t n, double *params, const double *gradient, double *velocity,
+                                double learning_rate, double momentum, int nesterov);
+    /* Adam's step number `step`, from 1; the moments start as zeros. */
+    int (*adam_f32)(ptrdiff_t n, float *params, const float *gradient, float *mean, float *square,
+                    double learning_rate, double beta1, double beta2, double epsilon, int64_t step);
+    int (*adam_f64)(ptrdiff_t n, double *params, const double *gradient, double *mean, double *square,
+                    double learning_rate, double beta1, double beta2, double epsilon, int64_t step);
+} bpcore_api;
+
+#ifdef Py_PYTHON_H
+/* The table, for as long as the interpreter lives; or NULL, with an ImportError set. It needs the GIL. */
+static inline const bpcore_api *bpcore_import(void) {
+    const bpcore_api *api;
+    PyObject *module = PyImport_ImportModule("bpcore.capi"), *capsule;
+    if (module == NULL) return NULL;
+    capsule = PyObject_GetAttrString(module, "_C_API");
+    Py_DECREF(module);
+    if (capsule == NULL) return NULL;
+    api = (const bpcore_api *)PyCapsule_GetPointer(capsule, "bpcore.capi._C_API");
+    Py_DECREF(capsule); /* the module keeps it */
+    if (api != NULL && (api->abi_version != BPCORE_ABI_VERSION || api->size < sizeof(bpcore_api))) {
+        PyErr_Format(PyExc_ImportError,
+                     "this extension was built for version %d of bpcore's ABI with a table of %d bytes, but the "
+                     "installed bpcore has version %d with %d: build it again, or install a later bpcore",
+                     BPCORE_ABI_VERSION, (int)sizeof(bpcore_api), (int)api->abi_version, (int)api->size);
+        return NULL;
+    }
+    return api;
+}
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,75 @@
+# Calls from Python that go on for long look for signals, such as Ctrl-C, between the panels of a product: by their work
+# they know when to look at the clock, and by the clock when to take the GIL. A small call does neither.
+
+from cpython.exc cimport PyErr_Occurred
+
+cdef extern from "Python.h":
+    int check_signals "PyErr_CheckSignals"() noexcept  # the error stays with the thread until `heed` finds it
+
+cdef extern from "simd.h" nogil:
+    double now "bpcore_now"()
+
+cdef enum:
+    LOOK_AFTER = 1 << 24            # multiplications: from half a millisecond to some
+
+    PER_MOVE = 64                   # multiplications in the time that a number takes from memory and to it
+    MOVED = 1 << 20                 # numbers at a time
+
+cdef double LOOK_EVERY = 0.05       # seconds
+
+cdef struct watch_t:
+    Py_ssize_t left                 # multiplications until the clock is looked at
+    double next                     # when signals are looked for
+    const unsigned char *told       # if not NULL, where another thread, which sees the signals, says that all is over
+    bint stopped
+
+
+cdef inline watch_t new_watch(const unsigned char[::1] told) noexcept:
+    """A watch for one call; ``told`` may be None, and is kept by the caller."""
+    cdef watch_t watch
+    watch.left, watch.next, watch.stopped = LOOK_AFTER, 0, False
+    watch.told = &told[0] if told is not None and told.shape[0] > 0 else NULL
+    return watch
+
+
+cdef void look(watch_t *watch) noexcept nogil:
+    cdef double time = now()
+    watch.left = LOOK_AFTER
+    if watch.told != NULL:
+        watch.stopped = watch.told[0] != 0
+    elif watch.next == 0:
+        watch.next = time + LOOK_EVERY
+    elif time >= watch.next:
+        watch.next = time + LOOK_EVERY
+        with gil:
+            watch.stopped = check_signals() != 0
+
+
+cdef inline bint stopped(watch_t *watch, Py_ssize_t work) noexcept nogil:
+    """Whether to leave the loops, ``work`` multiplications after the last look; never if ``watch`` is NULL.
+
+    What the loops have written by then is of no use.
+    """
+    if watch == NULL:
+        return False
+    watch.left -= work
+    if watch.left < 0 and not watch.stopped:
+        look(watch)
+    return watch.stopped
+
+
+cdef inline void clear(floating *numbers, Py_ssize_t n, watch_t *watch) noexcept nogil:
+    """Set n numbers to 0, with looks on the way: the first touch of so many pages may take long."""
+    cdef Py_ssize_t first = 0
+    while first < n and not stopped(watch, 0 if n < MOVED else PER_MOVE * MOVED):
+        memset(numbers + first, 0, min(n - first, <Py_ssize_t>MOVED) * sizeof(floating))
+        first += MOVED
+
+
+cdef inline int heed(watch_t *watch) except -1:
+    """Raise what stopped the loops, if anything did."""
+    if not watch.stopped:
+        return 0
+    if PyErr_Occurred() == NULL:
+        raise InterruptedError("another thread has ended the call")
+    return -1

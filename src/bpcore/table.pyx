@@ -1,0 +1,324 @@
+# The functions of bpcore.h, over the loops of this backend. Arguments are checked as far as that is possible without
+# Python: an error is a number, and comes before anything is written.
+
+from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport isfinite
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef extern from "bpcore.h" nogil:
+    ctypedef struct bpcore_plan:
+        pass
+    enum:
+        ABI_VERSION "BPCORE_ABI_VERSION"
+        OK "BPCORE_OK"
+        NULL_POINTER "BPCORE_NULL_POINTER"
+        NOT_A_PLAN "BPCORE_NOT_A_PLAN"
+        WRONG_SIZES "BPCORE_WRONG_SIZES"
+        WRONG_ACTIVATION "BPCORE_WRONG_ACTIVATION"
+        WRONG_LOSS "BPCORE_WRONG_LOSS"
+        WRONG_OUTPUT "BPCORE_WRONG_OUTPUT"
+        TOO_LARGE "BPCORE_TOO_LARGE"
+        WRONG_COUNT "BPCORE_WRONG_COUNT"
+        WRONG_TARGET "BPCORE_WRONG_TARGET"
+        WRONG_WEIGHT "BPCORE_WRONG_WEIGHT"
+        WRONG_NUMBER "BPCORE_WRONG_NUMBER"
+    ctypedef struct bpcore_api:
+        uint32_t abi_version
+        uint32_t size
+        const char *backend
+        const char *(*error_message)(int) noexcept nogil
+        size_t (*plan_bytes)(Py_ssize_t) noexcept nogil
+        int (*plan_f32)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, int) noexcept nogil
+        int (*plan_f64)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, int) noexcept nogil
+        Py_ssize_t (*n_parameters)(const bpcore_plan *) noexcept nogil
+        size_t (*workspace_bytes)(const bpcore_plan *) noexcept nogil
+        int (*forward_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t,
+                           float *) noexcept nogil
+        int (*forward_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t,
+                           double *) noexcept nogil
+        int (*accumulate_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t, const float *,
+                              const int64_t *, const float *, float *, double *) noexcept nogil
+        int (*accumulate_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t, const double *,
+                              const int64_t *, const double *, double *, double *) noexcept nogil
+        int (*finish_f32)(const bpcore_plan *, const float *, const float *, double, double, double, float *,
+                          double *) noexcept nogil
+        int (*finish_f64)(const bpcore_plan *, const double *, const double *, double, double, double, double *,
+                          double *) noexcept nogil
+        int (*backward_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t, const float *,
+                            float *, float *) noexcept nogil
+        int (*backward_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t, const double *,
+                            double *, double *) noexcept nogil
+        int (*gradient_descent_f32)(Py_ssize_t, float *, const float *, float *, double, double, int) noexcept nogil
+        int (*gradient_descent_f64)(Py_ssize_t, double *, const double *, double *, double, double,
+                                    int) noexcept nogil
+        int (*adam_f32)(Py_ssize_t, float *, const float *, float *, float *, double, double, double, double,
+                        int64_t) noexcept nogil
+        int (*adam_f64)(Py_ssize_t, double *, const double *, double *, double *, double, double, double, double,
+                        int64_t) noexcept nogil
+
+# What stands first in the caller's memory: which type the plan is for, and that it is one.
+cdef struct described_t:
+    uint64_t mark
+    plan_t plan
+
+cdef enum:
+    MARK_F32 = 0x62703332
+    MARK_F64 = 0x62703634
+
+
+cdef inline uint64_t mark(const floating *number) noexcept nogil:
+    if floating is float:
+        return MARK_F32
+    else:
+        return MARK_F64
+
+
+cdef const char *error_message(int error) noexcept nogil:
+    if error == OK:
+        return "no error"
+    if error == NULL_POINTER:
+        return "a pointer is NULL that must not be"
+    if error == NOT_A_PLAN:
+        return "this is no plan, or one for the other type of numbers"
+    if error == WRONG_SIZES:
+        return "a layer has fewer than one unit, there is no layer, or the memory is too small for that many"
+    if error == WRONG_ACTIVATION:
+        return "an activation is unknown, or is for the output layer only"
+    if error == WRONG_LOSS:
+        return "the loss is unknown"
+    if error == WRONG_OUTPUT:
+        return "this loss is computed from logits: its output must be the activation that matches it"
+    if error == TOO_LARGE:
+        return "the network has more parameters than can be addressed"
+    if error == WRONG_COUNT:
+        return "the number of rows is negative"
+    if error == WRONG_TARGET:
+        return "a label is no class, or a target is out of the loss's range, or both or neither of them are given"
+    if error == WRONG_WEIGHT:
+        return "a sample weight is negative or not finite, or the sum of the weights is not above 0"
+    if error == WRONG_NUMBER:
+        return "l2, a learning rate, a momentum, a beta, epsilon or the step is out of range"
+    return "an unknown error"
+
+
+cdef size_t plan_bytes(Py_ssize_t n_layers) noexcept nogil:
+    if n_layers < 1 or n_layers > MOST_LAYERS:
+        return 0
+    return sizeof(described_t) + n_layers * sizeof(layer_t)
+
+
+cdef inline int make_plan(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                          const int *activations, int loss, const floating *number) noexcept nogil:
+    cdef described_t *described = <described_t *>memory
+    cdef int error
+    if memory == NULL or sizes == NULL or activations == NULL:
+        return NULL_POINTER
+    if plan_bytes(n_layers) == 0 or size < plan_bytes(n_layers):
+        return WRONG_SIZES
+    error = check_architecture(n_layers, sizes, activations, loss)
+    if error != OK:
+        return error
+    described.mark = mark(number)
+    lay_out(&described.plan, <layer_t *>(described + 1), n_layers, sizes, activations, loss, number)
+    return OK
+
+
+cdef int plan_f32(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+                  int loss) noexcept nogil:
+    return make_plan(memory, size, n_layers, sizes, activations, loss, <const float *>NULL)
+
+
+cdef int plan_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+                  int loss) noexcept nogil:
+    return make_plan(memory, size, n_layers, sizes, activations, loss, <const double *>NULL)
+
+
+cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+                            int loss) noexcept nogil:
+    cdef Py_ssize_t l
+    cdef double parameters = 0
+    cdef int output = activations[n_layers - 1]
+    for l in range(n_layers + 1):
+        if sizes[l] < 1:
+            return WRONG_SIZES
+    for l in range(n_layers):
+        if activations[l] < 0 or activations[l] > (<int>EXP if l == n_layers - 1 else <int>GELU):
+            return WRONG_ACTIVATION
+        parameters += <double>sizes[l + 1] * (<double>sizes[l] + 1)
+    if loss < 0 or loss > <int>POISSON:
+        return WRONG_LOSS
+    if ((loss == BINARY_CROSS_ENTROPY and output != SIGMOID) or (loss == CROSS_ENTROPY and output != SOFTMAX)
+            or (loss == POISSON and output != EXP)):
+        return WRONG_OUTPUT
+    # The workspace holds them twice, and as much again for the rows of a tile.
+    if parameters > MOST_PARAMETERS or <double>sizes[0] > MOST_PARAMETERS:
+        return TOO_LARGE
+    return OK
+
+
+cdef inline const plan_t *described_plan(const bpcore_plan *plan, const floating *number) noexcept nogil:
+    """The plan, or NULL if it is none of this type."""
+    cdef const described_t *described = <const described_t *>plan
+    if plan == NULL or described.mark != mark(number):
+        return NULL
+    return &described.plan
+
+
+cdef inline const plan_t *any_plan(const bpcore_plan *plan) noexcept nogil:
+    cdef const plan_t *found = described_plan(plan, <const float *>NULL)
+    return found if found != NULL else described_plan(plan, <const double *>NULL)
+
+
+cdef Py_ssize_t n_parameters(const bpcore_plan *plan) noexcept nogil:
+    cdef const plan_t *p = any_plan(plan)
+    return p.n_parameters if p != NULL else -1
+
+
+cdef size_t workspace_bytes(const bpcore_plan *plan) noexcept nogil:
+    cdef const plan_t *p = any_plan(plan)
+    if p == NULL:
+        return 0
+    return 64 + p.workspace * (sizeof(double) if described_plan(plan, <const float *>NULL) == NULL else sizeof(float))
+
+
+cdef int table_forward(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                       Py_ssize_t m, floating *out) noexcept nogil:
+    cdef const plan_t *p = described_plan(plan, params)
+    if p == NULL:
+        return NOT_A_PLAN
+    if m < 0:
+        return WRONG_COUNT
+    if workspace == NULL or params == NULL or (m > 0 and (X == NULL or out == NULL)):
+        return NULL_POINTER
+    if m > 0:
+        forward_rows(p, params, X, m, out, <floating *>aligned(<char *>workspace), NULL)
+    return OK
+
+
+cdef int table_accumulate(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                          Py_ssize_t m, const floating *targets, const int64_t *labels,
+                          const floating *sample_weight, floating *sums, double *loss) noexcept nogil:
+    cdef const plan_t *p = described_plan(plan, params)
+    cdef Py_ssize_t i
+    if p == NULL:
+        return NOT_A_PLAN
+    if m < 0:
+        return WRONG_COUNT
+    if workspace == NULL or params == NULL or loss == NULL or (m > 0 and X == NULL):
+        return NULL_POINTER
+    if m == 0:
+        return OK
+    if (targets == NULL) == (labels == NULL) or (labels != NULL and p.loss != CROSS_ENTROPY):
+        return WRONG_TARGET
+    if not targets_are_right(p, targets, labels, m):
+        return WRONG_TARGET
+    if sample_weight != NULL:
+        for i in range(m):
+            if not 0 <= sample_weight[i] < INFINITY:
+                return WRONG_WEIGHT
+    loss[0] += accumulate_rows(p, params, X, m, targets, labels, sample_weight, sums,
+                               <floating *>aligned(<char *>workspace), False, NULL)
+    return OK
+
+
+cdef int table_finish(const bpcore_plan *plan, const floating *params, const floating *sums, double loss,
+                      double weight, double l2, floating *gradient, double *cost) noexcept nogil:
+    cdef const plan_t *p = described_plan(plan, params)
+    if p == NULL:
+        return NOT_A_PLAN
+    if params == NULL or sums == NULL or gradient == NULL or cost == NULL:
+        return NULL_POINTER
+    if not 0 < weight < INFINITY:
+        return WRONG_WEIGHT
+    if not 0 <= l2 < INFINITY:
+        return WRONG_NUMBER
+    finish_rows(p, params, sums, weight, l2, gradient)
+    cost[0] = loss / weight
+    if l2 != 0:
+        cost[0] += l2 / 2 * squares(p, params)
+    return OK
+
+
+cdef int table_backward(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                        Py_ssize_t m, const floating *output_gradient, floating *sums,
+                        floating *input_gradient) noexcept nogil:
+    cdef const plan_t *p = described_plan(plan, params)
+    cdef const layer_t *last
+    cdef floating *work
+    cdef Py_ssize_t size, first, rows
+    cdef bint few = m < FEW
+    if p == NULL:
+        return NOT_A_PLAN
+    if m < 0:
+        return WRONG_COUNT
+    if workspace == NULL or params == NULL or sums == NULL or (m > 0 and (X == NULL or output_gradient == NULL)):
+        return NULL_POINTER
+    work = <floating *>aligned(<char *>workspace)
+    last = &p.layers[p.n_layers - 1]
+    if not few:
+        pack_forward(p, params, work, NULL)
+        pack_backward(p, params, work, input_gradient != NULL, NULL)
+    size = tile_rows(p, m)
+    first = 0
+    while first < m:
+        rows = min(size, m - first)
+        forward_tile(p, params, X + first * p.n_inputs, rows, few, work, <floating *>NULL, True, NULL)
+        copy_rows(output_gradient + first * p.n_outputs, p.n_outputs, work + p.delta, last.step, rows, p.n_outputs)
+        through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope), rows,
+                last.n_out, last.step, work + p.delta)
+        backward_tile(p, params, X + first * p.n_inputs, rows, few, work, sums,
+                      input_gradient + first * p.n_inputs if input_gradient != NULL else NULL, NULL)
+        first += size
+    return OK
+
+
+cdef int table_gradient_descent(Py_ssize_t n, floating *params, const floating *gradient, floating *velocity,
+                                double learning_rate, double momentum, int nesterov) noexcept nogil:
+    if n < 0:
+        return WRONG_COUNT
+    if n > 0 and (params == NULL or gradient == NULL or (velocity == NULL and momentum != 0)):
+        return NULL_POINTER
+    if not (isfinite(learning_rate) and 0 <= momentum < 1) or (nesterov and velocity == NULL):
+        return WRONG_NUMBER
+    descend(params, gradient, velocity, n, learning_rate, momentum, nesterov != 0)
+    return OK
+
+
+cdef int table_adam(Py_ssize_t n, floating *params, const floating *gradient, floating *mean, floating *square,
+                    double learning_rate, double beta1, double beta2, double epsilon, int64_t step) noexcept nogil:
+    if n < 0:
+        return WRONG_COUNT
+    if n > 0 and (params == NULL or gradient == NULL or mean == NULL or square == NULL):
+        return NULL_POINTER
+    if not (isfinite(learning_rate) and 0 <= beta1 < 1 and 0 <= beta2 < 1 and 0 < epsilon < INFINITY) or step < 1:
+        return WRONG_NUMBER
+    adam(params, gradient, mean, square, n, learning_rate, beta1, beta2, epsilon, <long>step)
+    return OK
+
+
+cdef bpcore_api table
+
+
+cdef object make_table():
+    """Fill the table, whose capsule bpcore.capi hands out."""
+    global BACKEND
+    table.abi_version = ABI_VERSION
+    table.size = sizeof(bpcore_api)
+    table.backend = BACKEND
+    table.error_message = error_message
+    table.plan_bytes = plan_bytes
+    table.plan_f32, table.plan_f64 = plan_f32, plan_f64
+    table.n_parameters, table.workspace_bytes = n_parameters, workspace_bytes
+    table.forward_f32, table.forward_f64 = table_forward[float], table_forward[double]
+    table.accumulate_f32, table.accumulate_f64 = table_accumulate[float], table_accumulate[double]
+    table.finish_f32, table.finish_f64 = table_finish[float], table_finish[double]
+    table.backward_f32, table.backward_f64 = table_backward[float], table_backward[double]
+    table.gradient_descent_f32 = table_gradient_descent[float]
+    table.gradient_descent_f64 = table_gradient_descent[double]
+    table.adam_f32, table.adam_f64 = table_adam[float], table_adam[double]
+    return PyCapsule_New(&table, "bpcore.capi._C_API", NULL)
+
+
+cdef bytes BACKEND = __name__.rpartition("_")[2].encode()
+
+_C_API = make_table()

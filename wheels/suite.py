@@ -1,0 +1,46 @@
+"""The whole suite on the installed package, once for each backend that this machine can run, each demanded by name.
+
+``python wheels/suite.py [pytest's arguments]``: a wheel without a compiled backend fails, unless ``BPCORE_TEST_PURE=1``
+says that it is the pure one; so does a skipped test that ``ALLOWED`` does not name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+#: Reasons for which a test may be skipped: what the platform lacks, never what the package lacks.
+ALLOWED = ("not every platform has it", "the system has no affinity masks", "does not tell a process's peak memory")
+
+
+def main() -> int:
+    names = subprocess.run(
+        [sys.executable, "-c", "import bpcore; print(*bpcore.available_backends())"],
+        check=True,
+        text=True,
+        capture_output=True,
+    ).stdout.split()
+    if os.environ.get("BPCORE_TEST_PURE", "0") != "1" and names == ["python"]:
+        print("suite.py: the wheel has no compiled backend", file=sys.stderr)
+        return 1
+    for name in names:
+        print(f"suite.py: backend {name}", flush=True)
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *sys.argv[1:]],
+            env=os.environ | {"BPCORE_BACKEND": name},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        print(result.stdout[-4000:], flush=True)
+        skipped = re.findall(r"^SKIPPED.*", result.stdout, re.M)
+        wrong = [line for line in skipped if not any(reason in line for reason in ALLOWED)]
+        if result.returncode or wrong:
+            print(f"suite.py: backend {name} failed", *wrong, sep="\n", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
