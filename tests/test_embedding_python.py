@@ -30,7 +30,7 @@ def test_sixteen_threads_share_a_network_and_parameters(backend, dtype, rng):
     """All of them on the same arrays, some in slots and threads of their own: the bits of one call after the other."""
     net = bpcore.Network([6, 30, 3], "silu", "cross_entropy", dtype=dtype)
     params = parameters(net, rng)
-    X, Y, weights = problem(net.sizes, net.loss, dtype, slots.rows_per_slot(net) + 50, rng)
+    X, Y, weights = problem(net.sizes, net.loss, dtype, net._plan.slot + 50, rng)
 
     def calls():
         accumulator = net.accumulator()
@@ -72,7 +72,7 @@ import numpy as np
 import bpcore
 
 net = bpcore.Network([8, 40, 2], dtype="float32")
-rows = 3 * net._slot
+rows = 3 * net._plan.slot
 X = np.random.default_rng(0).normal(size=(rows, 8)).astype("float32")
 params = net.initialize(seed=0)
 
@@ -272,7 +272,7 @@ def settings():
 before = settings()
 import bpcore
 net = bpcore.Network([32, 64, 8], dtype="float32")
-X = np.ones((3 * net._slot, 32), "float32")
+X = np.ones((3 * net._plan.slot, 32), "float32")
 for threads in (1, 2):
     cost, grad = net.cost_and_gradient(net.initialize(0), X, X[:, :8].copy(), threads=threads)
 scipy.linalg.lu_factor(np.eye(200) + 1)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from bpcore import slots
 def test_same_bits_for_any_number_of_threads(backend, dtype, loss, rng):
     net = bpcore.Network([5, 40, 3], "tanh", loss, dtype=dtype)
     params = parameters(net, rng)
-    rows = 5 * slots.rows_per_slot(net) + 17
+    rows = 5 * net._plan.slot + 17
     X, Y, weights = problem(net.sizes, loss, dtype, rows, rng)
     expected = None
     for threads in (1, 2, 3, 7, 100, None):
@@ -37,67 +38,106 @@ def test_same_bits_for_any_number_of_threads(backend, dtype, loss, rng):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("sizes", [(5, 40, 3), (150, 500, 150)], ids=["slots of many tiles", "slots of one tile"])
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
-def test_few_slots_in_one_go_have_the_bits_of_the_accumulator(backend, dtype, loss, l2, rng):
-    net = bpcore.Network([5, 40, 3], "tanh", loss, dtype=dtype)
+def test_few_slots_in_one_go_have_the_bits_of_the_accumulator(backend, dtype, sizes, loss, l2, rng):
+    """Groups or single slots, by one thread or by many, in the backend or put together in Python."""
+    net = bpcore.Network(sizes, "tanh", loss, dtype=dtype)
     params = parameters(net, rng)
-    size = slots.rows_per_slot(net)
-    for rows in (size, size + 3, 3 * size, slots.TOGETHER * size, slots.TOGETHER * size + 1):
+    size, together = net._plan.slot, net._plan.together
+    assert (together > 1) == (sizes[0] == 150)
+    for rows in (size, size + 3, 3 * size, together * size, together * size + 1):
         X, Y, _ = problem(net.sizes, loss, dtype, rows, rng)
         accumulator = net.accumulator()
         accumulator.add(params, X, Y, threads=2)
         cost, grad = accumulator.finish(params, l2)
-        for threads in (1, 2, None):
+        for threads in (1, 2, 3, None):
             found_cost, found = net.cost_and_gradient(params, X, Y, l2, threads=threads)
             assert found_cost == cost
             np.testing.assert_array_equal(found, grad)
 
 
-def test_rows_are_cut_by_shape_alone():
-    net = bpcore.Network([64, 128, 10])
-    size = slots.rows_per_slot(net)
-    cuts = slots.bounds(net, 3 * size + 1)
-    assert cuts == [(0, size), (size, 2 * size), (2 * size, 3 * size), (3 * size, 3 * size + 1)]
-    assert slots.bounds(net, 0) == []
-    assert slots.rows_per_slot(bpcore.Network([1, 1])) == slots.SLOT_ROWS[1]
-    assert slots.rows_per_slot(bpcore.Network([3000, 3000, 3000])) == slots.SLOT_ROWS[0]
+@pytest.mark.parametrize("sizes", [(1, 1), (64, 128, 10), (400, 25, 10), (300, 300, 300), (1500, 1500)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_are_cut_by_shape_alone(sizes, dtype):
+    """The same cuts on every backend, all rows once and in order, as even as can be."""
+    nets = []
+    for name in bpcore.available_backends():
+        core = backends.load(name)
+        nets.append(core.Plan(sizes, ("tanh",) * (len(sizes) - 1), "squared_error", np.dtype(dtype)))
+    slot, together = nets[0].slot, nets[0].together
+    assert {(plan.slot, plan.together) for plan in nets} == {(slot, together)}
+    assert together == (8 if slot <= 256 else 1)
+    net = bpcore.Network(sizes)
+    for rows in (0, 1, slot, slot + 1, 10 * slot + 7):
+        cuts = slots.units(net, rows, 1)
+        assert len(cuts) == slots.count(net, rows) == -(-rows // slot)
+        assert [unit.begin for unit in cuts] == list(range(len(cuts)))
+        assert [unit.start for unit in cuts] == [0, *(unit.stop for unit in cuts)][:-1] if cuts else rows == 0
+        sizes_found = {unit.stop - unit.start for unit in cuts}
+        assert max(sizes_found, default=0) - min(sizes_found, default=0) <= 1
+        assert sum(unit.stop - unit.start for unit in cuts) == rows
+        groups = slots.units(net, rows, 3)
+        assert [(g.start, g.stop) for g in groups] == [(cuts[g.begin].start, cuts[g.end - 1].stop) for g in groups]
+
+
+def test_a_cut_that_does_not_fit_is_refused(backend):
+    net = bpcore.Network([2, 1])
+    X, Y, sums = np.zeros((4, 2)), np.zeros((4, 1)), np.empty(3)
+    for cut in ((4, 1, 0, 2), (4, 1, 1, 1), (10, 2, 0, 1), (3, 1, 0, 1), (4, 1, -1, 1)):
+        with pytest.raises(ValueError, match="cut"):
+            net._core.accumulate(net._plan, np.zeros(3), X, Y, None, sums, None, cut)
 
 
 def test_small_work_stays_on_the_calling_thread(backend, rng):
     net = bpcore.Network([4, 64, 64, 2])
     assert slots.n_threads(net, 1, None) == 1
     assert slots.n_threads(net, 256, None) == 1
-    assert slots.n_threads(net, 10 * slots.rows_per_slot(net), 3) == 3
+    assert slots.n_threads(net, 10 * net._plan.slot, 3) == 3
     assert slots.n_threads(net, 256, 3) == 1  # there is a single slot
 
 
-def test_results_come_in_order_and_few_are_held_back():
-    done, most, lock = [], 0, threading.Lock()
+def units(n):
+    return [slots.Unit(i, i + 1, i, i + 1) for i in range(n)]
 
-    def work(start, stop):
+
+@pytest.mark.parametrize("threads", [1, 2, 4, 300])
+def test_results_are_added_in_order_and_few_are_held_back(threads):
+    done, added, most, lock = [], [], 0, threading.Lock()
+
+    def work(unit, told):
         with lock:
-            done.append(start)
-        return start
+            done.append(unit)
+        return unit.begin
 
-    taken = 0
-    for taken, value in enumerate(slots.in_order(work, [(i, i + 1) for i in range(200)], 4), 1):
-        assert value == taken - 1
-        most = max(most, len(done) - taken)
-    assert taken == 200
-    assert most <= 5
+    def add(unit, result):
+        nonlocal most
+        assert unit.begin == result == len(added)
+        most = max(most, len(done) - len(added))
+        added.append(unit)
+
+    slots.in_order(work, add, units(200), threads)
+    assert added == units(200)
+    assert most <= threads
 
 
+@pytest.mark.parametrize("place", ["work", "add"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_an_error_in_a_slot_is_raised_and_no_thread_is_left(threads):
-    def work(start, stop):
-        if start == 20:
+def test_an_error_in_a_slot_is_raised_and_no_thread_is_left(threads, place):
+    def work(unit, told):
+        if unit.begin == 20 and place == "work":
             raise ZeroDivisionError
-        return start
+        while place == "work" and unit.begin > 20 and not told[0]:  # told that all is over
+            time.sleep(0.001)
+
+    def add(unit, result):
+        if unit.begin == 20:
+            raise ZeroDivisionError
 
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
-        list(slots.in_order(work, [(i, i + 1) for i in range(100)], threads))
+        slots.in_order(work, add, units(100), threads)
     assert threading.active_count() == before
 
 

@@ -82,27 +82,16 @@ class Accumulator:
         The arguments and errors are those of :meth:`Network.cost_and_gradient`, except that no rows, and rows of no
         weight, are fine. If an argument is wrong nothing is added.
         """
-        from .network import block
-
-        net, core, plan = self.network, self.network._core, self.network._plan
+        net = self.network
         params = arrays.vector("params", params, net.n_parameters, net.dtype)
         X = arrays.matrix("X", X, net.sizes[0])
         Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss)
         weights, weight = arrays.sample_weights(sample_weight, len(X), net.dtype)
 
-        threads = slots.n_threads(net, len(X), threads)
-        told = slots.new_flag(threads)
-
-        def work(start: int, stop: int) -> tuple[float, Floats]:
-            sums = np.empty(net.n_parameters, net.dtype)
-            rows = block(net, X, Y, weights, start, stop)
-            return core.accumulate(plan, params, *rows, sums, told), sums
-
-        total = np.zeros_like(self.buffer)
-        for losses, sums in slots.in_order(work, slots.bounds(net, len(X)), threads, X, Y, weights, told=told):
-            total[0] += losses
-            total[3:] += sums
-        total[1:3] = weight, len(X)
+        losses, sums = slots.add_up(net, params, X, Y, weights, threads)
+        total = np.empty_like(self.buffer)
+        total[:3] = losses, weight, len(X)
+        total[3:] = sums
         self._buffer += total  # at once, so that an interrupt leaves all or nothing of a call
 
     def merge(self, other: Accumulator) -> None:

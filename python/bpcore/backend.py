@@ -36,6 +36,11 @@ NEEDS: Mapping[str, frozenset[str]] = MappingProxyType(
 class Plan(Protocol):
     """An architecture in the form a backend wants it."""
 
+    @property
+    def slot(self) -> int: ...  # rows of a slot, at most: see slots.py
+    @property
+    def together(self) -> int: ...  # slots whose sums are added up in the network's dtype
+
 
 class Backend(Protocol):
     """The functions that every backend has; :mod:`bpcore.fallback` says what each does.
@@ -72,6 +77,7 @@ class Backend(Protocol):
         sample_weight: Floats | None,
         sums: Floats,
         told: bytearray | None = None,
+        cut: tuple[int, int, int, int] | None = None,
     ) -> float: ...
     def loss(
         self,
@@ -85,7 +91,7 @@ class Backend(Protocol):
     def finish(self, plan: Any, params: Floats, sums: Floats, weight: float, l2: float, out: Floats) -> None: ...
     def penalty(self, plan: Any, params: Floats) -> float: ...
     def cost_and_gradient(
-        self, plan: Any, params: object, X: object, Y: object, l2: object, out: object, slot: int, most: int
+        self, plan: Any, params: object, X: object, Y: object, l2: object, out: object, most: int
     ) -> tuple[float, Floats] | None: ...
     def forward_directly(self, plan: Any, params: object, X: object, out: object, most: int) -> Floats | None: ...
     def steps(

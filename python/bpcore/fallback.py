@@ -29,6 +29,14 @@ Function = Callable[[Any], Any]
 
 #: Numbers that the activations of a tile hold together: as many as keep them in the processor's cache.
 TILE = 1 << 16
+#: Multiplications of a forward pass that make a slot, about a millisecond of compiled work: see slots.py.
+SLOT_WORK = 16_000_000
+#: It has no fewer rows than this (with many parameters the second), so that reading the weights and adding up the sums
+#: does not show; and no more, so that sums in float32 keep their digits.
+SLOT_ROWS = 128, 256, 4096
+MANY_PARAMETERS = 2_000_000
+#: A slot of no more rows than this is one tile; the sums of so many of these are added up in the plan's dtype.
+ONE_TILE, TOGETHER = 256, 8
 
 LEAKY_SLOPE = 0.01
 SQRT2 = math.sqrt(2.0)
@@ -44,6 +52,19 @@ class Plan(NamedTuple):
     loss: str
     dtype: np.dtype[Any]
 
+    @property
+    def slot(self) -> int:
+        """Rows of a slot, at most."""
+        n_parameters = sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:]))
+        low, low_of_many, high = SLOT_ROWS
+        low = low if n_parameters < MANY_PARAMETERS else low_of_many
+        return max(low, min(high, SLOT_WORK // n_parameters))
+
+    @property
+    def together(self) -> int:
+        """Slots whose sums are added up in the plan's dtype."""
+        return TOGETHER if self.slot <= ONE_TILE else 1
+
     def layers(self, flat: Floats) -> list[tuple[Floats, Floats]]:
         """Weights of shape (n_out, n_in) and bias of shape (n_out,) of each layer: views into the flat vector."""
         views, start = [], 0
@@ -53,10 +74,10 @@ class Plan(NamedTuple):
             start = end
         return views
 
-    def tiles(self, m: int) -> Iterator[slice]:
+    def tiles(self, start: int, stop: int) -> Iterator[slice]:
         """The rows of each tile."""
-        rows = max(16, TILE // sum(self.sizes))
-        return (slice(start, min(start + rows, m)) for start in range(0, m, rows))
+        rows = self.slot if self.slot <= ONE_TILE else max(16, TILE // sum(self.sizes))
+        return (slice(first, min(first + rows, stop)) for first in range(start, stop, rows))
 
 
 # ----------------------------------------------------------------------------------------- activations and their slopes
@@ -239,7 +260,7 @@ def forward(plan: Plan, params: Floats, X: Floats, out: Floats, told: bytearray 
 
     Here and below: when ``told[0]`` is no longer 0, the result is not wanted any more, and it raises.
     """
-    for tile in plan.tiles(len(X)):
+    for tile in plan.tiles(0, len(X)):
         heed(told)
         out[tile] = forward_tile(plan, params, X[tile])[1][-1]
 
@@ -253,7 +274,7 @@ def trace(
     slopes: list[Floats | None],
 ) -> None:
     """Fill the activations of every layer but the first, and the slopes of those layers that have an array for them."""
-    for tile in plan.tiles(len(X)):
+    for tile in plan.tiles(0, len(X)):
         _, a, kept = forward_tile(plan, params, X[tile])
         for l in range(len(activations)):
             activations[l][tile] = a[l + 1]
@@ -274,7 +295,7 @@ def backward(
     """Fill ``sums`` with the gradient, and ``input_gradient`` if there is one, from dLoss/da(L) of every row."""
     sums[...] = 0
     W = plan.layers(params)[0][0]
-    for tile in plan.tiles(len(output_gradient)):
+    for tile in plan.tiles(0, len(output_gradient)):
         a = [activation[tile] for activation in activations]
         kept = [None if slope is None else slope[tile] for slope in slopes]
         delta = through(plan.activations[-1], a[-1], kept[-1], output_gradient[tile])
@@ -292,19 +313,30 @@ def accumulate(
     sample_weight: Floats | None,
     sums: Floats,
     told: bytearray | None = None,
+    cut: tuple[int, int, int, int] | None = None,
 ) -> float:
-    """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses."""
+    """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses.
+
+    ``cut``, of (m, slots, begin, end), says that these are slots ``begin`` to ``end`` of those that m rows make.
+    """
     sums[...] = 0
     total = 0.0
-    for tile in plan.tiles(len(X)):
-        heed(told)
-        z, a, slopes = forward_tile(plan, params, X[tile])
-        losses, delta = loss_and_delta(plan, z, a[-1], slopes[-1], Y[tile])
-        if sample_weight is not None:
-            w = sample_weight[tile]
-            losses, delta = w * losses, w[:, np.newaxis] * delta
-        backward_tile(plan, params, a, slopes, delta, sums)
-        total += float(np.sum(losses, dtype=np.float64))
+    m, slots, begin, end = cut or (len(X), 1, 0, 1)
+    bounds = [slot * m // slots - begin * m // slots for slot in range(begin, end + 1)]
+    if bounds[-1] != len(X):
+        raise ValueError("cut does not fit")
+    for start, stop in zip(bounds, bounds[1:]):
+        losses_of_slot = 0.0
+        for tile in plan.tiles(start, stop):
+            heed(told)
+            z, a, slopes = forward_tile(plan, params, X[tile])
+            losses, delta = loss_and_delta(plan, z, a[-1], slopes[-1], Y[tile])
+            if sample_weight is not None:
+                w = sample_weight[tile]
+                losses, delta = w * losses, w[:, np.newaxis] * delta
+            backward_tile(plan, params, a, slopes, delta, sums)
+            losses_of_slot += float(np.sum(losses, dtype=np.float64))
+        total += losses_of_slot
     return total
 
 
@@ -319,7 +351,7 @@ def loss(
 ) -> float:
     """The sum of the weighted losses of all rows."""
     total = 0.0
-    for tile in plan.tiles(len(X)):
+    for tile in plan.tiles(0, len(X)):
         heed(told)
         z, a, _ = forward_tile(plan, params, X[tile])
         losses, _ = LOSSES[plan.loss][0](z, a[-1], Y[tile])
@@ -332,7 +364,7 @@ def loss(
 @quietly
 def finish(plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, out: Floats) -> None:
     """Fill ``out`` with ``D = Delta / m + lambda W``, and ``Delta / m`` for the biases."""
-    out[...] = sums / weight
+    out[...] = sums.astype(np.float64) / weight
     if l2:
         for (D_W, _), (W, _) in zip(plan.layers(out), plan.layers(params)):
             D_W += l2 * W
@@ -345,7 +377,7 @@ def penalty(plan: Plan, params: Floats) -> float:
 
 
 def cost_and_gradient(
-    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, slot: int, most: int
+    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, most: int
 ) -> tuple[float, Floats] | None:
     """A compiled backend answers a small call here, from unchecked arrays; None leaves it to the caller."""
     return None
@@ -388,8 +420,9 @@ def steps(
             break
         rows: Any = slice(first, first + batch_size) if order is None else order[first : first + batch_size]
         x, y = X[rows], Y[rows]
-        cost = accumulate(plan, params, x, y, None, grad) / len(x)
-        finish(plan, params, grad.astype(np.float64), len(x), l2, grad)
+        n_slots = -(-len(x) // plan.slot)
+        cost = accumulate(plan, params, x, y, None, grad, None, (len(x), n_slots, 0, n_slots)) / len(x)
+        finish(plan, params, grad, len(x), l2, grad)
         cost += l2 / 2 * penalty(plan, params) if l2 else 0.0
         if not math.isfinite(cost):
             break

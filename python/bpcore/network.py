@@ -106,11 +106,11 @@ class Network:
 
     __slots__ = (
         "__weakref__",
-        "_alone",
         "_core",
         "_offsets",
         "_plan",
-        "_slot",
+        "_rows_alone",
+        "_rows_directly",
         "dtype",
         "hidden",
         "loss",
@@ -128,8 +128,8 @@ class Network:
     _offsets: tuple[int, ...]  # where each layer's weights and bias begin in the flat vector, and its end
     _core: backend.Backend
     _plan: backend.Plan
-    _slot: int  # rows of a slot
-    _alone: int  # rows that the calling thread does by itself unless told otherwise
+    _rows_directly: int  # rows of less memory than what is given back to the system
+    _rows_alone: int  # rows that the calling thread does by itself unless told otherwise
 
     def __init__(
         self,
@@ -166,8 +166,8 @@ class Network:
         put(self, "_offsets", tuple(offsets))
         put(self, "_core", backend.core)
         put(self, "_plan", backend.core.Plan(sizes, activations, loss, self.dtype))
-        put(self, "_slot", slots.rows_per_slot(self))
-        put(self, "_alone", slots.rows_of_one_thread(self))
+        put(self, "_rows_directly", arrays.RELEASE_AT_LEAST // (self.dtype.itemsize * sizes[0]))
+        put(self, "_rows_alone", min(self._rows_directly, slots.rows_of_one_thread(self)))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Network is immutable: {name} cannot be set; make a new one")
@@ -193,6 +193,10 @@ class Network:
             f"Network({list(self.sizes)}, hidden={hidden}, loss={self.loss!r}, "
             f"output={self.output!r}, dtype={self.dtype.name!r})"
         )
+
+    def _most(self, threads: int | None) -> int:
+        """How many rows the backend may take as they come, in one go."""
+        return self._rows_alone if threads is None else self._rows_directly if threads == 1 else self._plan.slot
 
     # ------------------------------------------------------------------------------------------------- parameters
 
@@ -314,21 +318,19 @@ class Network:
             If an argument is of the wrong kind, shape or layout; it is named.
         """
         if threads is None or (type(threads) is int and threads > 0):
-            direct = self._core.forward_directly(self._plan, params, X, out, self._slot)
+            direct = self._core.forward_directly(self._plan, params, X, out, self._most(threads))
             if direct is not None:
                 return direct
         params = arrays.vector("params", params, self.n_parameters, self.dtype)
         X = arrays.matrix("X", X, self.sizes[0])
         filled = arrays.output(out, (len(X), self.sizes[-1]), self.dtype, params, X)
+
+        def work(unit: slots.Unit, told: bytearray | None) -> None:
+            block = arrays.rows(X, unit.start, unit.stop, self.dtype)
+            self._core.forward(self._plan, params, block, filled[unit.start : unit.stop], told)
+
         threads = slots.n_threads(self, len(X), threads)
-        told = slots.new_flag(threads)
-
-        def work(start: int, stop: int) -> None:
-            block = arrays.rows(X, start, stop, self.dtype)
-            self._core.forward(self._plan, params, block, filled[start:stop], told)
-
-        for _ in slots.in_order(work, slots.bounds(self, len(X)), threads, X, told=told):
-            pass
+        slots.in_order(work, lambda unit, done: None, slots.units(self, len(X), 1), threads, X)
         return filled if out is None else out
 
     def cost(
@@ -349,13 +351,18 @@ class Network:
         if not total > 0:
             raise ValueError(_no_weight(len(X)))
 
+        losses = 0.0
+
+        def work(unit: slots.Unit, told: bytearray | None) -> float:
+            rows = slots.block(self, X, Y, weights, unit.start, unit.stop)
+            return self._core.loss(self._plan, params, *rows, told)
+
+        def add(unit: slots.Unit, loss: float) -> None:
+            nonlocal losses
+            losses += loss
+
         threads = slots.n_threads(self, len(X), threads)
-        told = slots.new_flag(threads)
-
-        def work(start: int, stop: int) -> float:
-            return self._core.loss(self._plan, params, *block(self, X, Y, weights, start, stop), told)
-
-        losses: float = sum(slots.in_order(work, slots.bounds(self, len(X)), threads, X, Y, weights, told=told))
+        slots.in_order(work, add, slots.units(self, len(X), 1), threads, X, Y, weights)
         penalty = l2 / 2 * self._core.penalty(self._plan, params) if l2 else 0.0
         return losses / total + penalty
 
@@ -403,11 +410,9 @@ class Network:
             If an argument is of the wrong kind, shape or value; it is named, and nothing of the caller's is changed.
         """
         if sample_weight is None and (threads is None or (type(threads) is int and threads > 0)):
-            most = slots.TOGETHER * self._slot if threads == 1 else self._alone
-            direct = self._core.cost_and_gradient(self._plan, params, X, Y, l2, out, self._slot, most)
+            direct = self._core.cost_and_gradient(self._plan, params, X, Y, l2, out, self._most(threads))
             if direct is not None:
                 return direct
-        accumulator = Accumulator(self)
         params = arrays.vector("params", params, self.n_parameters, self.dtype)
         X = arrays.matrix("X", X, self.sizes[0])
         l2 = arrays.number("l2", l2)
@@ -416,9 +421,10 @@ class Network:
         if not total > 0:
             raise ValueError(_no_weight(len(X)))
         filled = arrays.output(out, params.shape, self.dtype, params, X, Y, weights)
-        accumulator.add(params, X, Y, weights, threads)
-        cost, _ = accumulator.finish(params, l2, filled)
-        return cost, filled if out is None else out
+        losses, sums = slots.add_up(self, params, X, Y, weights, threads, filled)
+        self._core.finish(self._plan, params, sums, total, l2, filled)
+        penalty = l2 / 2 * self._core.penalty(self._plan, params) if l2 else 0.0
+        return losses / total + penalty, filled if out is None else out
 
     def trace(self, params: npt.ArrayLike, X: npt.ArrayLike) -> Trace:
         """A forward pass that keeps the activations of all layers, for backpropagation from a loss of your own.
@@ -466,8 +472,8 @@ class Trace:
         kept = [activation in WITH_SLOPE for activation in (*net.hidden, net.output)]
         self.activations = [X, *empty]
         self._slopes = [np.empty_like(a) if keep else None for a, keep in zip(empty, kept)]
-        for start, stop in slots.bounds(net, len(X)):
-            net._core.trace(net._plan, self.params, *self._block(start, stop))
+        for unit in slots.units(net, len(X), 1):
+            net._core.trace(net._plan, self.params, *self._block(unit.start, unit.stop))
         for activation in empty:
             activation.flags.writeable = False
 
@@ -515,7 +521,7 @@ class Trace:
         dX = np.empty((m, net.sizes[0]), net.dtype) if input_gradient else None
         total = np.zeros(net.n_parameters)
         sums = np.empty(net.n_parameters, net.dtype)
-        for start, stop in slots.bounds(net, m):
+        for _, _, start, stop in slots.units(net, m, 1):
             X, activations, slopes = self._block(start, stop)
             net._core.backward(
                 net._plan,
@@ -530,17 +536,6 @@ class Trace:
         with np.errstate(over="ignore"):
             grad = total.astype(net.dtype)
         return grad if dX is None else (grad, dX)
-
-
-def block(
-    net: Network, X: Array, Y: Array, weights: Array | None, start: int, stop: int
-) -> tuple[Floats, Array, Floats | None]:
-    """Rows ``start`` to ``stop`` of checked X, Y and sample weights, as the backends take them."""
-    return (
-        arrays.rows(X, start, stop, net.dtype),
-        arrays.rows(Y, start, stop, net.dtype if Y.ndim == 2 else np.dtype(np.int64)),
-        None if weights is None else arrays.rows(weights, start, stop, net.dtype),
-    )
 
 
 def _no_weight(n_rows: int) -> str:

@@ -253,7 +253,7 @@ class _Run:
         labels = np.dtype(np.int64) if Y.ndim == 1 else self.net.dtype
         return (
             type(self.optimizer) in (GradientDescent, Adam)
-            and batch_size <= self.net._slot
+            and batch_size <= self.net._plan.slot * self.net._plan.together
             and all(a.flags.c_contiguous and a.flags.aligned for a in (X, Y))
             and (X.dtype, Y.dtype) == (self.net.dtype, labels)
         )

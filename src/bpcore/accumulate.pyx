@@ -7,11 +7,12 @@ ctypedef fused sum_t:
 
 cdef double accumulate_rows(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t m,
                             const floating *targets, const int64_t *labels, const floating *weights,
-                            floating *sums, floating *work, bint packed, watch_t *watch) noexcept nogil:
-    """The weighted losses of m rows, summed; their gradients are added to ``sums``, unless that is NULL.
+                            floating *sums, bint fresh, floating *work, bint packed, watch_t *watch) noexcept nogil:
+    """The weighted losses of the rows of a slot, summed; their gradients are added to ``sums``, unless that is NULL.
 
-    ``packed``: whether an earlier call has left these parameters packed in ``work``. ``watch``: how a call from
-    Python sees that it is to stop, and what it returns is of no use then; NULL without Python.
+    ``fresh``: whether they are the first, and what is in ``sums`` does not count. ``packed``: whether an earlier call
+    has left these parameters packed in ``work``. ``watch``: how a call from Python sees that it is to stop, and what it
+    returns is of no use then; NULL without Python.
     """
     cdef Py_ssize_t size, first, rows, n = plan.n_outputs
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
@@ -45,15 +46,36 @@ cdef double accumulate_rows(const plan_t *plan, const floating *params, const fl
             if last.activation != plan.matching:
                 through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope),
                         rows, n, last.step, work + plan.delta)
-            backward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, sums, <floating *>NULL,
-                          watch)
+            backward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, sums, fresh and first == 0,
+                          <floating *>NULL, watch)
+    return total
+
+
+cdef double accumulate_slots(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t m,
+                             Py_ssize_t slots, Py_ssize_t begin, Py_ssize_t end, const floating *targets,
+                             const int64_t *labels, const floating *weights, floating *sums, floating *work,
+                             bint packed, watch_t *watch) noexcept nogil:
+    """The same for slots ``begin`` to ``end`` of the ``slots`` that m rows are cut into; ``sums`` is overwritten.
+
+    ``X``, ``targets``, ``labels`` and ``weights`` begin with the rows of slot ``begin``.
+    """
+    cdef Py_ssize_t slot, offset, first = slot_start(m, slots, begin), n = plan.n_outputs
+    cdef double total = 0
+    for slot in range(begin, end):
+        offset = slot_start(m, slots, slot) - first
+        total += accumulate_rows(
+            plan, params, X + offset * plan.n_inputs, slot_start(m, slots, slot + 1) - first - offset,
+            targets + offset * n if targets != NULL else NULL, labels + offset if labels != NULL else NULL,
+            weights + offset if weights != NULL else NULL, sums, slot == begin, work, packed or slot > begin, watch)
+        if stopped(watch, 0):
+            break
     return total
 
 
 cdef double accumulate_typed(Plan plan, const floating[::1] params, const floating[:, ::1] X, Y, sample_weight,
-                             sums, const unsigned char[::1] told) except? -1:
+                             sums, const unsigned char[::1] told, cut) except? -1:
     cdef const plan_t *p = &plan.plan
-    cdef Py_ssize_t m = X.shape[0]
+    cdef Py_ssize_t m = X.shape[0], total_rows, slots, begin, end
     cdef const floating[:, ::1] targets
     cdef const int64_t[::1] labels
     cdef const floating[::1] weights
@@ -71,11 +93,14 @@ cdef double accumulate_typed(Plan plan, const floating[::1] params, const floati
         if Delta.shape[0] != p.n_parameters:
             raise ValueError("sums does not fit")
         total = &Delta[0]
-        with nogil:
-            clear(total, p.n_parameters, &watch)
-        heed(&watch)
     if m == 0:
+        if total != NULL:
+            memset(total, 0, p.n_parameters * sizeof(floating))
         return 0
+    total_rows, slots, begin, end = cut if cut is not None else (m, 1, 0, 1)
+    if (not 0 <= begin < end <= slots <= total_rows
+            or slot_start(total_rows, slots, end) - slot_start(total_rows, slots, begin) != m):
+        raise ValueError("cut does not fit")
     if p.loss == CROSS_ENTROPY and Y.ndim == 1:
         labels = Y
         if labels.shape[0] != m:
@@ -93,25 +118,39 @@ cdef double accumulate_typed(Plan plan, const floating[::1] params, const floati
         w = &weights[0]
     memory = plan.take_workspace()
     with nogil:
-        losses = accumulate_rows(p, &params[0], &X[0, 0], m, y, label, w, total, <floating *>aligned(memory),
-                                 False, &watch)
+        losses = accumulate_slots(p, &params[0], &X[0, 0], total_rows, slots, begin, end, y, label, w, total,
+                                  <floating *>aligned(memory), False, &watch)
         plan.give(memory)
     heed(&watch)
     return losses
 
 
-def accumulate(Plan plan not None, params, X, Y, sample_weight, sums not None, told=None):
-    """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses."""
+def accumulate(Plan plan not None, params, X, Y, sample_weight, sums not None, told=None, cut=None):
+    """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses.
+
+    ``cut``, of (m, slots, begin, end), says that these are slots ``begin`` to ``end`` of those that m rows make.
+    """
     if plan.single:
-        return accumulate_typed[float](plan, params, X, Y, sample_weight, sums, told)
-    return accumulate_typed[double](plan, params, X, Y, sample_weight, sums, told)
+        return accumulate_typed[float](plan, params, X, Y, sample_weight, sums, told, cut)
+    return accumulate_typed[double](plan, params, X, Y, sample_weight, sums, told, cut)
 
 
 def loss(Plan plan not None, params, X, Y, sample_weight, told=None):
     """The sum of the weighted losses of all rows."""
     if plan.single:
-        return accumulate_typed[float](plan, params, X, Y, sample_weight, None, told)
-    return accumulate_typed[double](plan, params, X, Y, sample_weight, None, told)
+        return accumulate_typed[float](plan, params, X, Y, sample_weight, None, told, None)
+    return accumulate_typed[double](plan, params, X, Y, sample_weight, None, told, None)
+
+
+cdef void add_sums(double *total, const floating *sums, Py_ssize_t n, bint fresh) noexcept nogil:
+    """``total += sums``, or ``=`` if ``fresh``."""
+    cdef Py_ssize_t i
+    if fresh:
+        for i in range(n):
+            total[i] = sums[i]
+    else:
+        for i in range(n):
+            total[i] += sums[i]
 
 
 cdef void finish_rows(const plan_t *plan, const floating *params, const sum_t *sums, double weight, double l2,
@@ -129,25 +168,6 @@ cdef void finish_rows(const plan_t *plan, const floating *params, const sum_t *s
     add_penalty(plan, params, l2, out)
 
 
-cdef void finish_parts(const plan_t *plan, const floating *params, const floating *parts, Py_ssize_t count,
-                       double weight, double l2, floating *out) noexcept nogil:
-    """The same where ``out`` and ``count`` further arrays, one after the other, are to be added up in this order."""
-    cdef Py_ssize_t first = 0, size, i, part, n = plan.n_parameters
-    cdef double inverse = 1 / weight
-    cdef double sums[512]
-    while first < n:
-        size = min(n - first, <Py_ssize_t>512)
-        for i in range(size):
-            sums[i] = out[first + i]
-        for part in range(count):
-            for i in range(size):
-                sums[i] += parts[part * n + first + i]
-        for i in range(size):
-            out[first + i] = <floating>(inverse * sums[i])
-        first += size
-    add_penalty(plan, params, l2, out)
-
-
 cdef inline void add_penalty(const plan_t *plan, const floating *params, double l2, floating *out) noexcept nogil:
     """``D += lambda W``."""
     cdef const layer_t *layer
@@ -159,22 +179,24 @@ cdef inline void add_penalty(const plan_t *plan, const floating *params, double 
                 out[i] += <floating>l2 * params[i]
 
 
-cdef object finish_typed(Plan plan, const floating[::1] params, const double[::1] sums, double weight, double l2,
+cdef object finish_typed(Plan plan, const floating[::1] params, const sum_t[::1] sums, double weight, double l2,
                          floating[::1] out):
     cdef const plan_t *p = &plan.plan
     check_sizes(plan, params.shape[0], p.n_inputs)
     if sums.shape[0] != p.n_parameters or out.shape[0] != p.n_parameters:
         raise ValueError("sums or out does not fit")
     with nogil:
-        finish_rows(p, &params[0], <const double *>&sums[0], weight, l2, &out[0])
+        finish_rows(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])
 
 
 def finish(Plan plan not None, params, sums, double weight, double l2, out):
-    """Fill ``out`` with ``D = Delta / m + lambda W``, and ``Delta / m`` for the biases."""
-    if plan.single:
-        finish_typed[float](plan, params, sums, weight, l2, out)
+    """Fill ``out`` with ``D = Delta / m + lambda W``, and ``Delta / m`` for the biases; ``out`` may be ``sums``."""
+    if not plan.single:
+        finish_typed[double, double](plan, params, sums, weight, l2, out)
+    elif sums.itemsize == 4:
+        finish_typed[float, float](plan, params, sums, weight, l2, out)
     else:
-        finish_typed[double](plan, params, sums, weight, l2, out)
+        finish_typed[float, double](plan, params, sums, weight, l2, out)
 
 
 cdef double squares(const plan_t *plan, const floating *params) noexcept nogil:

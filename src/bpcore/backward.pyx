@@ -12,10 +12,11 @@ cdef void pack_backward(const plan_t *plan, const floating *params, floating *wo
 
 
 cdef void backward_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t rows, bint few,
-                        floating *work, floating *sums, floating *input_gradient,
+                        floating *work, floating *sums, bint fresh, floating *input_gradient,
                         watch_t *watch) noexcept nogil:
     """From delta(L), in the workspace like all else of a tile, add the gradients of its rows to ``sums``.
 
+    ``fresh``: whether what is in ``sums`` does not count, and is overwritten.
     ``input_gradient``, if not NULL, gets ``delta(2) W(1)``: the inputs have no delta unless it is asked for. Where
     ``watch`` says so, it returns before it is done.
     """
@@ -33,11 +34,11 @@ cdef void backward_tile(const plan_t *plan, const floating *params, const floati
         given = work + plan.layers[l - 1].a if l > 0 else X
         step = plan.layers[l - 1].step if l > 0 else plan.n_inputs
         A = matrix(given, rows, step)
-        add_columns(D, bias_of(layer, sums))
+        add_columns(D, bias_of(layer, sums), fresh)
         if few:
-            add_outer_few(D, A, weights_of(layer, sums))
+            add_outer_few(D, A, weights_of(layer, sums), fresh)
         else:
-            add_outer(D, A, weights_of(layer, sums), work + plan.panels, watch)
+            add_outer(D, A, weights_of(layer, sums), work + plan.panels, fresh, watch)
         if l > 0 or input_gradient != NULL:
             step = plan.layers[l - 1].step if l > 0 else padded(layer.n_in, params)
             before = matrix(spare, rows, step)
@@ -76,9 +77,8 @@ cdef object backward_typed(Plan plan, const floating[::1] params, list activatio
         dX = input_gradient
         if dX.shape[0] != m or dX.shape[1] != p.n_inputs:
             raise ValueError("input_gradient does not fit")
-    clear(&sums[0], sums.shape[0], &watch)
-    heed(&watch)
     if m == 0:
+        memset(&sums[0], 0, sums.shape[0] * sizeof(floating))
         return
     if input_gradient is not None:
         into = &dX[0, 0]
@@ -115,7 +115,7 @@ cdef object backward_typed(Plan plan, const floating[::1] params, list activatio
                 copy_rows(&output_gradient[first, 0], p.n_outputs, work + p.delta, last.step, rows, p.n_outputs)
                 through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope),
                         rows, last.n_out, last.step, work + p.delta)
-                backward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, &sums[0],
+                backward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, &sums[0], first == 0,
                               into + first * p.n_inputs if into != NULL else NULL, &watch)
                 if stopped(&watch, 0):
                     break

@@ -62,65 +62,60 @@ cdef bint targets_are_right(const plan_t *plan, const floating *y, const int64_t
     return not wrong
 
 
-cdef double direct_typed(Plan plan, array_t *params, array_t *X, array_t *Y, bint labelled, double l2, Py_ssize_t slot,
+cdef double direct_typed(Plan plan, array_t *params, array_t *X, array_t *Y, bint labelled, double l2,
                          floating *grad) except? -1:
     """The cost of all rows, their gradient in ``grad``.
 
-    The sums of each slot are kept by themselves and added up in the end, in float64: the same bits as from threads.
+    What is added up in which dtype and order is as in slots.py, for the same bits as from threads.
     """
     cdef const plan_t *p = &plan.plan
-    cdef Py_ssize_t m = X.buffer.shape[0], n = p.n_parameters, first = 0, count, slots = (m + slot - 1) // slot
+    cdef Py_ssize_t m = X.buffer.shape[0], n = p.n_parameters, slots = count_slots(p, m), slot = 0, last, first
     cdef const floating *rows = <floating *>X.buffer.buf
     cdef const floating *theta = <floating *>params.buffer.buf
     cdef const floating *y = NULL if labelled else <floating *>Y.buffer.buf
     cdef const int64_t *labels = <int64_t *>Y.buffer.buf if labelled else NULL
-    cdef floating *parts = NULL
-    cdef floating *sums = grad
+    cdef double *total = NULL
     cdef double cost = 0
     cdef char *memory
     cdef watch_t watch = new_watch(None)
-    if slots > 1:
-        parts = <floating *>malloc((slots - 1) * n * sizeof(floating))
-        if parts == NULL:
+    if slots > p.together:
+        total = <double *>malloc(n * sizeof(double))
+        if total == NULL:
             raise MemoryError()
     try:
         memory = plan.take_workspace()
-        try:
-            with nogil:
-                while first < m:
-                    count = min(slot, m - first)
-                    clear(sums, n, &watch)
-                    cost += accumulate_rows(
-                        p, theta, rows + first * p.n_inputs, count, y + first * p.n_outputs if y != NULL else NULL,
-                        labels + first if labels != NULL else NULL, <const floating *>NULL, sums,
-                        <floating *>aligned(memory), first > 0, &watch)
-                    if stopped(&watch, 0):
-                        break
-                    first += slot
-                    if first < m:
-                        sums = parts + (first // slot - 1) * n
+        with nogil:
+            while slot < slots:
+                last = min(slot + p.together, slots)
+                first = slot_start(m, slots, slot)
+                cost += accumulate_slots(
+                    p, theta, rows + first * p.n_inputs, m, slots, slot, last,
+                    y + first * p.n_outputs if y != NULL else NULL, labels + first if labels != NULL else NULL,
+                    <const floating *>NULL, grad, <floating *>aligned(memory), slot > 0, &watch)
+                if stopped(&watch, 0):
+                    break
+                if total != NULL:
+                    add_sums(total, <const floating *>grad, n, slot == 0)
+                slot = last
+            if not watch.stopped:
                 cost /= m
-                if watch.stopped:
-                    pass
-                elif slots == 1:
+                if total == NULL:
                     finish_rows(p, theta, <const floating *>grad, <double>m, l2, grad)
                 else:
-                    finish_parts(p, theta, <const floating *>parts, slots - 1, <double>m, l2, grad)
-                if l2 != 0 and not watch.stopped:
+                    finish_rows(p, theta, <const double *>total, <double>m, l2, grad)
+                if l2 != 0:
                     cost += l2 / 2 * squares(p, theta)
-        finally:
             plan.give(memory)
         heed(&watch)
     finally:
-        free(parts)
+        free(total)
     return cost
 
 
-def cost_and_gradient(Plan plan not None, params, X, Y, l2, out, Py_ssize_t slot, Py_ssize_t most):
+def cost_and_gradient(Plan plan not None, params, X, Y, l2, out, Py_ssize_t most):
     """``(J, grad)``, or None if an argument needs a closer look: see :meth:`bpcore.Network.cost_and_gradient`.
 
-    Taken are native C-contiguous arrays of the plan's dtype (or int64 labels), at most ``most`` rows, in slots of
-    ``slot``.
+    Taken are native C-contiguous arrays of the plan's dtype (or int64 labels), at most ``most`` rows.
     """
     cdef array_t given[4]
     cdef const plan_t *p = &plan.plan
@@ -171,9 +166,9 @@ def cost_and_gradient(Plan plan not None, params, X, Y, l2, out, Py_ssize_t slot
                   and apart(&given[3].buffer, &given[2].buffer)):
             return None
         if plan.single:
-            return direct_typed[float](plan, &given[0], &given[1], &given[2], labelled, weight, slot,
+            return direct_typed[float](plan, &given[0], &given[1], &given[2], labelled, weight,
                                        <float *>given[3].buffer.buf), out
-        return direct_typed[double](plan, &given[0], &given[1], &given[2], labelled, weight, slot,
+        return direct_typed[double](plan, &given[0], &given[1], &given[2], labelled, weight,
                                     <double *>given[3].buffer.buf), out
     finally:
         for i in range(4):

@@ -12,8 +12,9 @@
 # Ahead of its rows a panel has one more, what the sums start from: the bias, or zeros.
 
 cdef enum:
-    # Rows of a panel used in one go: with VECTORS vectors each they take half of a first-level cache of 32 KB.
-    DEPTH = 256
+    # Rows of a panel used in one go. Such a part of a panel comes from the second-level cache, in order and soon enough;
+    # fewer rows would be in the first-level one, but C would be read and written more often, which costs more.
+    DEPTH = 512
     # Columns of delta used in one go: whole blocks of 6, 12 or 14 rows.
     GROUP = 84
     # Columns of delta from which on it pays to pack the rows of A that they meet.
@@ -26,21 +27,24 @@ cdef inline void kernel(int rows, int vectors, Py_ssize_t depth, const void *A, 
     """A block of ``C = start + A B``, or ``C += A B`` if ``start`` is NULL: ``rows`` by ``vectors`` vectors.
 
     ``A[r, k]`` lies ``r * row_step + k * step`` numbers from A, row k of B ``k * b_step`` numbers from B, row r of C
-    ``r * c_step`` numbers from C.
+    ``r * c_step`` numbers from C. What is added to C is summed from 0 first: so the sums of several tiles have the
+    same bits whether each is added where it is made, or made elsewhere and added later.
     """
     cdef vec c[ROWS][VECTORS]
     cdef vec b[VECTORS]
     cdef vec a
     cdef int r, v
-    cdef Py_ssize_t k
+    cdef Py_ssize_t k, lane = LANES_F32 if vec is f32v else LANES_F64, number = 4 if vec is f32v else 8
     for r in range(rows):
         for v in range(vectors):
             if start != NULL:
                 c[r][v] = start[v]
             elif vec is f32v:
-                c[r][v] = load_f32(<float *>C + r * c_step + v * LANES_F32)
+                c[r][v] = zero_f32()
             else:
-                c[r][v] = load_f64(<double *>C + r * c_step + v * LANES_F64)
+                c[r][v] = zero_f64()
+            if start == NULL:  # C is needed in the end, and lies in a far cache where it is large
+                prefetch(<char *>C + (r * c_step + v * lane) * number)
     for k in range(depth):
         for v in range(vectors):
             if vec is f32v:
@@ -57,8 +61,12 @@ cdef inline void kernel(int rows, int vectors, Py_ssize_t depth, const void *A, 
     for r in range(rows):
         for v in range(vectors):
             if vec is f32v:
+                if start == NULL:
+                    c[r][v] = load_f32(<float *>C + r * c_step + v * LANES_F32) + c[r][v]
                 store_f32(<float *>C + r * c_step + v * LANES_F32, c[r][v])
             else:
+                if start == NULL:
+                    c[r][v] = load_f64(<double *>C + r * c_step + v * LANES_F64) + c[r][v]
                 store_f64(<double *>C + r * c_step + v * LANES_F64, c[r][v])
 
 
@@ -109,7 +117,7 @@ cdef void pack(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize
 
     One of the two steps is 1.
     """
-    cdef Py_ssize_t j, k, n, width, first = 0, lane = lanes(B), full = lane * VECTORS
+    cdef Py_ssize_t j, k, n, width, piece, first = 0, lane = lanes(B), full = lane * VECTORS
     cdef floating *panel = panels
     while first < columns:
         n = min(full, columns - first)
@@ -124,12 +132,15 @@ cdef void pack(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize
                 for j in range(n, width):
                     panel[k * width + j] = 0
         else:
-            for k in range(0, depth // 4 * 4, 4):  # in squares of 4 by 4, whose rows and columns are both vectors
+            # In squares of 4 by 4, whose rows and columns are both vectors; 16 numbers of a column before the next
+            # columns, or the lines of a wide B, which lie in a few sets of the cache, would be gone before their end.
+            for piece in range(0, depth // 4 * 4, 16):
                 for j in range(0, n // 4 * 4, 4):
-                    if floating is float:
-                        transpose_f32(B + k * row_step + (first + j) * step, step, panel + k * width + j, width)
-                    else:
-                        transpose_f64(B + k * row_step + (first + j) * step, step, panel + k * width + j, width)
+                    for k in range(piece, min(piece + 16, depth // 4 * 4), 4):
+                        if floating is float:
+                            transpose_f32(B + k * row_step + (first + j) * step, step, panel + k * width + j, width)
+                        else:
+                            transpose_f64(B + k * row_step + (first + j) * step, step, panel + k * width + j, width)
             for j in range(n):
                 for k in range(0 if j >= n // 4 * 4 else depth // 4 * 4, depth):
                     panel[k * width + j] = B[k * row_step + (first + j) * step]
@@ -179,18 +190,22 @@ cdef void multiply(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const 
 
 cdef void multiply_add(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *A, Py_ssize_t row_step,
                        Py_ssize_t step, const floating *B, Py_ssize_t b_step, floating *C, Py_ssize_t c_step,
-                       Py_ssize_t c_column, watch_t *watch) noexcept nogil:
-    """``C += A B``; ``C[i, j]`` lies ``i * c_step + j * c_column`` numbers from C.
+                       Py_ssize_t c_column, bint fresh, watch_t *watch) noexcept nogil:
+    """``C += A B``, or ``C = A B`` if ``fresh``; ``C[i, j]`` lies ``i * c_step + j * c_column`` numbers from C.
 
     The rows of B lie ``b_step`` numbers apart and go on to whole vectors, or B is packed, and ``b_step`` 0. Where C
     does not take a panel as it is, that goes by a spare block.
     """
-    cdef Py_ssize_t first = 0, i, j, r, n, row, lane = lanes(A)
+    cdef Py_ssize_t first = 0, i, j, r, n, row, left, lane = lanes(A)
     cdef int taken, vectors
     cdef const floating *panel
+    cdef const floating *start
     cdef floating *to
     cdef floating spare[BLOCK]
+    cdef char memory[(1 + VECTORS) * 64]
+    cdef const floating *zeros = <floating *>aligned(memory)
     cdef bint whole
+    memset(memory, 0, sizeof(memory))
     while first < columns:
         vectors = 1 if columns - first <= lane else VECTORS
         n = vectors * lane
@@ -201,18 +216,23 @@ cdef void multiply_add(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, co
         while i < rows:
             taken = block_rows(rows - i)
             to = C + i * c_step + first if whole else spare
-            if not whole:
-                memset(spare, 0, taken * n * sizeof(floating))
+            start = zeros if fresh or not whole else NULL
             if floating is float:
-                block[f32v](taken, vectors, depth, A + i * row_step, row_step, step, panel, row, NULL, to,
+                block[f32v](taken, vectors, depth, A + i * row_step, row_step, step, panel, row, <f32v *>start, to,
                             c_step if whole else n)
             else:
-                block[f64v](taken, vectors, depth, A + i * row_step, row_step, step, panel, row, NULL, to,
+                block[f64v](taken, vectors, depth, A + i * row_step, row_step, step, panel, row, <f64v *>start, to,
                             c_step if whole else n)
             if not whole:
-                for r in range(taken):
-                    for j in range(min(n, columns - first)):
-                        C[(i + r) * c_step + (first + j) * c_column] += spare[r * n + j]
+                left = min(n, columns - first)
+                if fresh:
+                    for r in range(taken):
+                        for j in range(left):
+                            C[(i + r) * c_step + (first + j) * c_column] = spare[r * n + j]
+                else:
+                    for r in range(taken):
+                        for j in range(left):
+                            C[(i + r) * c_step + (first + j) * c_column] += spare[r * n + j]
             i += taken
         if stopped(watch, rows * depth * n):
             return
@@ -237,8 +257,8 @@ cdef inline void times_weights(const floating[:, ::1] delta, Py_ssize_t n_out, c
 
 
 cdef inline void add_outer(const floating[:, ::1] delta, const floating[:, ::1] A, floating[:, ::1] Delta,
-                           floating *panels, watch_t *watch) noexcept nogil:
-    """``Delta += delta^T A``; ``panels`` is room for the rows of A; the rows of delta are padded to whole vectors.
+                           floating *panels, bint fresh, watch_t *watch) noexcept nogil:
+    """``Delta += delta^T A``, or ``=`` if ``fresh``; ``panels`` is room for the rows of A; the rows of delta are padded to whole vectors.
 
     Where few columns of A would fill but a part of a vector, the transpose is computed: ``A^T delta``, both in place.
     Else A is read in place where few columns of delta meet it, so that packing would not pay, and packed where many
@@ -247,23 +267,23 @@ cdef inline void add_outer(const floating[:, ::1] delta, const floating[:, ::1] 
     cdef Py_ssize_t j = 0, count, whole, rows = A.shape[0], n_out = Delta.shape[0], n_in = Delta.shape[1]
     if n_in * padded(n_out, &A[0, 0]) * 4 < n_out * padded(n_in, &A[0, 0]) * 3:
         multiply_add[floating](n_in, n_out, rows, &A[0, 0], 1, A.shape[1], &delta[0, 0], delta.shape[1],
-                               &Delta[0, 0], 1, n_in, watch)
+                               &Delta[0, 0], 1, n_in, fresh, watch)
         return
     if n_out < PACKED_FOR:
         whole = lanes(&A[0, 0]) * VECTORS
         whole = n_in if padded(n_in, &A[0, 0]) <= A.shape[1] else n_in // whole * whole
         multiply_add[floating](n_out, whole, rows, &delta[0, 0], 1, delta.shape[1], &A[0, 0], A.shape[1],
-                               &Delta[0, 0], n_in, 1, watch)
+                               &Delta[0, 0], n_in, 1, fresh, watch)
         if whole < n_in:
             pack[floating](&A[0, whole], rows, n_in - whole, A.shape[1], 1, NULL, panels, watch)
             multiply_add[floating](n_out, n_in - whole, rows, &delta[0, 0], 1, delta.shape[1],
-                                   panels, 0, &Delta[0, whole], n_in, 1, watch)
+                                   panels, 0, &Delta[0, whole], n_in, 1, fresh, watch)
         return
     pack[floating](&A[0, 0], rows, n_in, A.shape[1], 1, NULL, panels, watch)
     while j < n_out:
         count = min(<Py_ssize_t>GROUP, n_out - j)
         multiply_add[floating](count, n_in, rows, &delta[0, j], 1, delta.shape[1], panels, 0, &Delta[j, 0],
-                               n_in, 1, watch)
+                               n_in, 1, fresh, watch)
         if stopped(watch, 0):
             return
         j += count
@@ -295,8 +315,8 @@ cdef inline void column_sums(const void *rows, Py_ssize_t count, Py_ssize_t step
     total[0] = (sums[0] + sums[1]) + (sums[2] + sums[3])
 
 
-cdef inline void add_columns(const floating[:, ::1] delta, floating[::1] Delta) noexcept nogil:
-    """``Delta += delta^T 1``: the bias, whose input is 1. The rows of delta are padded to whole vectors."""
+cdef inline void add_columns(const floating[:, ::1] delta, floating[::1] Delta, bint fresh) noexcept nogil:
+    """``Delta += delta^T 1``, or ``=`` if ``fresh``: the bias, whose input is 1. The rows of delta are padded to whole vectors."""
     cdef Py_ssize_t first = 0, j, n = Delta.shape[0], rows = delta.shape[0], step = delta.shape[1]
     cdef floating sums[LANES_F32]
     cdef f32v sum_of_f32
@@ -309,7 +329,7 @@ cdef inline void add_columns(const floating[:, ::1] delta, floating[::1] Delta) 
             column_sums[f64v](&delta[0, first], rows, step, &sum_of_f64)
             store_f64(sums, sum_of_f64)
         for j in range(min(lanes(&Delta[0]), n - first)):
-            Delta[first + j] += sums[j]
+            Delta[first + j] = sums[j] if fresh else Delta[first + j] + sums[j]
         first += lanes(&Delta[0])
 
 
@@ -438,12 +458,16 @@ cdef inline void times_weights_few(const floating[:, ::1] delta, const floating[
 
 
 cdef inline void add_outer_few(const floating[:, ::1] delta, const floating[:, ::1] A,
-                               floating[:, ::1] Delta) noexcept nogil:
-    """``Delta += delta^T A``, row by row."""
-    cdef Py_ssize_t i, j, k
-    cdef floating d
-    for i in range(delta.shape[0]):
-        for j in range(Delta.shape[0]):
+                               floating[:, ::1] Delta, bint fresh) noexcept nogil:
+    """``Delta += delta^T A``, or ``=`` if ``fresh``, row by row."""
+    cdef Py_ssize_t i, j, k, m = delta.shape[0]
+    cdef floating d, sum
+    for j in range(Delta.shape[0]):
+        if fresh:
+            d = delta[0, j]
+            for k in range(Delta.shape[1]):
+                Delta[j, k] = d * A[0, k]
+        for i in range(1 if fresh else 0, m):
             d = delta[i, j]
             for k in range(Delta.shape[1]):
                 Delta[j, k] += d * A[i, k]
@@ -451,32 +475,40 @@ cdef inline void add_outer_few(const floating[:, ::1] delta, const floating[:, :
 
 # --------------------------------------------------------------------------------------------- the processor's limit
 
-cdef void kernel_again_and_again(Py_ssize_t repeats, const vec *panel, const void *A, Py_ssize_t row_step, void *C,
-                                 Py_ssize_t c_step) noexcept nogil:
-    cdef Py_ssize_t _, b_step = VECTORS * (LANES_F32 if vec is f32v else LANES_F64)
+cdef void sums_in_registers(Py_ssize_t repeats, vec *numbers) noexcept nogil:
+    """``x = f x + x`` for as many vectors as the micro-kernel holds, ``repeats`` times, without touching memory."""
+    cdef vec x[ROWS][VECTORS]
+    cdef vec f = numbers[0]
+    cdef int r, v
+    cdef Py_ssize_t _
+    for r in range(ROWS):
+        for v in range(VECTORS):
+            x[r][v] = numbers[1]
     for _ in range(repeats):
-        kernel[vec](ROWS, VECTORS, DEPTH, A, row_step, 1, panel, b_step, NULL, C, c_step)
+        for r in range(ROWS):
+            for v in range(VECTORS):
+                x[r][v] = x[r][v] * f + x[r][v]
+    for r in range(ROWS):
+        for v in range(VECTORS):
+            numbers[1] = numbers[1] + x[r][v]
 
 
 def fma_loop(Py_ssize_t repeats, bint single):
-    """Multiply and add in registers as fast as the micro-kernel can, ``repeats`` times.
+    """Multiply and add in registers, as fast as the processor can: ``repeats`` times 256 rounds of all sums of a block.
 
     Returns
     -------
     operations : float
         How many floating-point operations that took; their rate is the peak that products are measured against.
     """
-    cdef Py_ssize_t size = (DEPTH * VECTORS + ROWS * VECTORS + 1) * sizeof(f32v) + 64
-    cdef char *memory = <char *>malloc(size)
-    cdef char *panel = memory + 64 - (<size_t>memory & 63)
-    cdef char *C = panel + DEPTH * VECTORS * sizeof(f32v)
-    if memory == NULL:
-        raise MemoryError()
-    memset(memory, 0, size)
+    cdef char memory[5 * 64]
+    cdef char *numbers = aligned(memory)
+    memset(memory, repeats & 1, sizeof(memory))  # nothing that the compiler could compute with
     with nogil:
         if single:
-            kernel_again_and_again[f32v](repeats, <f32v *>panel, panel, 1, C, VECTORS * LANES_F32)
+            sums_in_registers[f32v](256 * repeats, <f32v *>numbers)
         else:
-            kernel_again_and_again[f64v](repeats, <f64v *>panel, panel, 1, C, VECTORS * LANES_F64)
-    free(memory)
-    return 2.0 * repeats * DEPTH * ROWS * VECTORS * (LANES_F32 if single else LANES_F64)
+            sums_in_registers[f64v](256 * repeats, <f64v *>numbers)
+    if (<double *>numbers)[LANES_F64] < 0:  # never; but so the loop has a result that is wanted
+        raise ArithmeticError()
+    return 2.0 * 256 * repeats * ROWS * VECTORS * (LANES_F32 if single else LANES_F64)

@@ -51,21 +51,34 @@ cdef struct plan_t:
     Py_ssize_t n_outputs
     Loss loss
     Activation matching     # the output activation whose delta the loss gives at once
-    Py_ssize_t tile         # rows of a tile
+    Py_ssize_t slot         # rows of a slot, at most
+    Py_ssize_t together     # slots whose sums are added up in the network's dtype
+    Py_ssize_t tile         # rows of a tile, at most
     Py_ssize_t delta        # where the two buffers for deltas begin in the workspace: (tile, widest layer) each
     Py_ssize_t spare
     Py_ssize_t panels       # and room for the panels of a tile's activations
     Py_ssize_t workspace    # how many numbers the workspace has
     layer_t *layers
 
-# A tile has as many rows as keep its activations in half of a second-level cache of 512 KB. But the weights and their
-# sums come from a farther cache once a tile: the more of them there are, the more rows must be worth their way.
+# Rows are cut into slots, and slots into tiles, by a rule that knows the shapes alone.
+#
+# A slot is what a thread takes: about a millisecond of work, but not so few rows that reading the weights and adding up
+# the sums would show. Where the parameters are many, a slot is one tile: its sums are added to those of the slot before
+# it while they are in registers, for several slots *together*; then on in float64. The same rule stands in fallback.py.
+#
+# Other tiles have as many rows as keep their activations in half of a second-level cache of 512 KB; but a tile's sums
+# are read and written once a tile, which takes some rows to be worth its way.
 cdef enum:
+    SLOT_WORK = 16000000            # multiplications of a forward pass
+    SLOT_ROWS_AT_LEAST = 128
+    SLOT_ROWS_OF_WIDE_LAYERS = 256
+    MANY_PARAMETERS = 2000000
+    ONE_TILE = 256
+    SLOT_ROWS_AT_MOST = 4096
+    TOGETHER = 8
     TILE_BYTES = 262144
-    TILE_ROWS_AT_LEAST = 48
-    TILE_ROWS_AT_MOST = 128
-    TILE_ROWS_OF_WIDE_LAYERS = 258
-    WEIGHT_BYTES_PER_ROW = 49152
+    TILE_ROWS_AT_LEAST = 126
+    TILE_ROWS_AT_MOST = 266
     MOST_DOTS = 2
     MOST_LAYERS = 1000000
 
@@ -88,12 +101,21 @@ cdef class Plan:
     loss : str
     dtype : numpy.dtype
         float32 or float64.
+
+    Attributes
+    ----------
+    slot : int
+        Rows of a slot, at most.
+    together : int
+        Slots whose sums are added up in ``dtype``.
     """
 
     cdef plan_t plan
     cdef bint single
     cdef void *kept
     cdef object dtype
+    cdef readonly Py_ssize_t slot
+    cdef readonly Py_ssize_t together
 
     def __cinit__(self, tuple sizes, tuple activations, str loss, dtype):
         cdef Py_ssize_t n_layers = len(activations), l
@@ -120,6 +142,7 @@ cdef class Plan:
         finally:
             free(units)
             free(kinds)
+        self.slot, self.together = self.plan.slot, self.plan.together
 
     def __dealloc__(self):
         free(self.plan.layers)
@@ -146,7 +169,7 @@ cdef void lay_out(plan_t *plan, layer_t *layers, Py_ssize_t n_layers, const Py_s
                   int loss, const floating *number) noexcept nogil:
     """Fill a plan: choose the rows of a tile, and give everything its place in the workspace, on whole lines of the
     cache."""
-    cdef Py_ssize_t l, offset = 0, units = 0, rows, wide, widest = sizes[0]
+    cdef Py_ssize_t l, offset = 0, units = 0, rows, widest = sizes[0]
     cdef layer_t *layer
     plan.layers = layers
     for l in range(n_layers):
@@ -173,11 +196,14 @@ cdef void lay_out(plan_t *plan, layer_t *layers, Py_ssize_t n_layers, const Py_s
         plan.matching = EXP
     else:
         plan.matching = IDENTITY
+    rows = SLOT_ROWS_AT_LEAST if plan.n_parameters < MANY_PARAMETERS else SLOT_ROWS_OF_WIDE_LAYERS
+    plan.slot = min(max(rows, SLOT_WORK // plan.n_parameters), <Py_ssize_t>SLOT_ROWS_AT_MOST)
+    plan.together = TOGETHER if plan.slot <= ONE_TILE else 1
     rows = TILE_BYTES // ((units + plan.n_inputs) * <Py_ssize_t>sizeof(floating))
     rows = min(max(rows, <Py_ssize_t>TILE_ROWS_AT_LEAST), <Py_ssize_t>TILE_ROWS_AT_MOST)
-    wide = plan.n_parameters * <Py_ssize_t>sizeof(floating) // WEIGHT_BYTES_PER_ROW
-    rows = max(rows, min(wide, <Py_ssize_t>TILE_ROWS_OF_WIDE_LAYERS))
-    plan.tile = rows // ROWS * ROWS
+    if plan.slot <= ONE_TILE:
+        rows = plan.slot
+    plan.tile = (rows + ROWS - 1) // ROWS * ROWS
     offset = 0
     for l in range(n_layers):
         layer = &layers[l]
@@ -220,6 +246,16 @@ cdef inline Py_ssize_t tile_rows(const plan_t *plan, Py_ssize_t m) noexcept nogi
     """Rows of each tile but the last, for m rows in all: as few tiles as can be, as even as whole blocks can be."""
     cdef Py_ssize_t tiles = max((m + plan.tile - 1) // plan.tile, <Py_ssize_t>1)
     return (m + tiles * ROWS - 1) // (tiles * ROWS) * ROWS
+
+
+cdef inline Py_ssize_t count_slots(const plan_t *plan, Py_ssize_t m) noexcept nogil:
+    """Into how many slots m rows are cut, as evenly as can be."""
+    return (m + plan.slot - 1) // plan.slot
+
+
+cdef inline Py_ssize_t slot_start(Py_ssize_t m, Py_ssize_t slots, Py_ssize_t i) noexcept nogil:
+    """The first row of slot i."""
+    return <Py_ssize_t>(<int64_t>i * m // slots)
 
 
 cdef inline floating[:, ::1] weights_of(const layer_t *layer, const floating *params) noexcept nogil:

@@ -13,14 +13,13 @@ cdef enum:
     LOOK_AFTER = 1 << 24            # multiplications: from half a millisecond to some
 
     PER_MOVE = 64                   # multiplications in the time that a number takes from memory and to it
-    MOVED = 1 << 20                 # numbers at a time
 
 cdef double LOOK_EVERY = 0.05       # seconds
 
 cdef struct watch_t:
     Py_ssize_t left                 # multiplications until the clock is looked at
     double next                     # when signals are looked for
-    const unsigned char *told       # if not NULL, where another thread, which sees the signals, says that all is over
+    const unsigned char *told       # if not NULL, where another thread says that all is over
     bint stopped
 
 
@@ -35,8 +34,8 @@ cdef inline watch_t new_watch(const unsigned char[::1] told) noexcept:
 cdef void look(watch_t *watch) noexcept nogil:
     cdef double time = now()
     watch.left = LOOK_AFTER
-    if watch.told != NULL:
-        watch.stopped = watch.told[0] != 0
+    if watch.told != NULL and watch.told[0] != 0:
+        watch.stopped = True
     elif watch.next == 0:
         watch.next = time + LOOK_EVERY
     elif time >= watch.next:
@@ -56,14 +55,6 @@ cdef inline bint stopped(watch_t *watch, Py_ssize_t work) noexcept nogil:
     if watch.left < 0 and not watch.stopped:
         look(watch)
     return watch.stopped
-
-
-cdef inline void clear(floating *numbers, Py_ssize_t n, watch_t *watch) noexcept nogil:
-    """Set n numbers to 0, with looks on the way: the first touch of so many pages may take long."""
-    cdef Py_ssize_t first = 0
-    while first < n and not stopped(watch, 0 if n < MOVED else PER_MOVE * MOVED):
-        memset(numbers + first, 0, min(n - first, <Py_ssize_t>MOVED) * sizeof(floating))
-        first += MOVED
 
 
 cdef inline int heed(watch_t *watch) except -1:

@@ -87,6 +87,13 @@ static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore
 BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 BPCORE_TRANSPOSE(bpcore_transpose_f64, double)
 
+/* Have the line of the cache that p is in fetched while other work goes on. */
+#if defined(__GNUC__)
+#define bpcore_prefetch(p) __builtin_prefetch(p, 1)
+#else
+#define bpcore_prefetch(p) ((void)(p))
+#endif
+
 /* Put a pointer in the place of another and return that, in one step for all threads. */
 #if defined(__GNUC__)
 #define bpcore_exchange(place, value) __atomic_exchange_n(place, value, __ATOMIC_ACQ_REL)

@@ -10,6 +10,7 @@ cdef extern from "simd.h" nogil:
     f64v splat_f64 "bpcore_splat_f64"(const double *p)
     void store_f32 "bpcore_store_f32"(float *p, f32v v)
     void store_f64 "bpcore_store_f64"(double *p, f64v v)
+    void prefetch "bpcore_prefetch"(const void *p)
     f32v zero_f32 "bpcore_zero_f32"()
     f64v zero_f64 "bpcore_zero_f64"()
     float sum_f32 "bpcore_sum_f32"(f32v v)

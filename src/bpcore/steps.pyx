@@ -42,7 +42,7 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
                         Py_ssize_t batch_size, double l2, rule_t *rule, state, double rate, floating[::1] finite,
                         Py_ssize_t limit, double seconds):
     cdef const plan_t *p = &plan.plan
-    cdef Py_ssize_t m = X.shape[0], n = p.n_parameters, n_outputs = p.n_outputs, i, count, done = 0
+    cdef Py_ssize_t m = X.shape[0], n = p.n_parameters, n_outputs = p.n_outputs, i, count, done = 0, slots
     cdef const floating[:, ::1] targets
     cdef const int64_t[::1] labels, ordered
     cdef floating[::1] state_view
@@ -115,9 +115,10 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
                         pl = label + first
                     else:
                         py = y + first * n_outputs
-                memset(grad, 0, n * sizeof(floating))
-                cost = accumulate_rows(p, <const floating *>&params[0], px, count, py, pl, <const floating *>NULL, grad,
-                                       <floating *>aligned(memory), False, &watch) / count
+                slots = count_slots(p, count)
+                cost = accumulate_slots(p, <const floating *>&params[0], px, count, slots, 0, slots, py, pl,
+                                        <const floating *>NULL, grad, <floating *>aligned(memory), False,
+                                        &watch) / count
                 if stopped(&watch, 0):
                     break
                 finish_rows(p, <const floating *>&params[0], <const floating *>grad, <double>count, l2, grad)

@@ -199,7 +199,7 @@ cdef int table_accumulate(const bpcore_plan *plan, void *workspace, const floati
                           Py_ssize_t m, const floating *targets, const int64_t *labels,
                           const floating *sample_weight, floating *sums, double *loss) noexcept nogil:
     cdef const plan_t *p = described_plan(plan, params)
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, slots, first
     if p == NULL:
         return NOT_A_PLAN
     if m < 0:
@@ -216,8 +216,14 @@ cdef int table_accumulate(const bpcore_plan *plan, void *workspace, const floati
         for i in range(m):
             if not 0 <= sample_weight[i] < INFINITY:
                 return WRONG_WEIGHT
-    loss[0] += accumulate_rows(p, params, X, m, targets, labels, sample_weight, sums,
-                               <floating *>aligned(<char *>workspace), False, NULL)
+    slots = count_slots(p, m)
+    for i in range(slots):
+        first = slot_start(m, slots, i)
+        loss[0] += accumulate_rows(
+            p, params, X + first * p.n_inputs, slot_start(m, slots, i + 1) - first,
+            targets + first * p.n_outputs if targets != NULL else NULL, labels + first if labels != NULL else NULL,
+            sample_weight + first if sample_weight != NULL else NULL, sums, False,
+            <floating *>aligned(<char *>workspace), i > 0, NULL)
     return OK
 
 
@@ -266,7 +272,7 @@ cdef int table_backward(const bpcore_plan *plan, void *workspace, const floating
         copy_rows(output_gradient + first * p.n_outputs, p.n_outputs, work + p.delta, last.step, rows, p.n_outputs)
         through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope), rows,
                 last.n_out, last.step, work + p.delta)
-        backward_tile(p, params, X + first * p.n_inputs, rows, few, work, sums,
+        backward_tile(p, params, X + first * p.n_inputs, rows, few, work, sums, False,
                       input_gradient + first * p.n_inputs if input_gradient != NULL else NULL, NULL)
         first += size
     return OK
