@@ -16,7 +16,6 @@ import pytest
 from test_parity import parameters, problem
 
 import bpcore
-from bpcore import slots
 
 
 def run(code: str, *arguments: str, backend: str = "", **environment: str) -> subprocess.CompletedProcess[str]:

@@ -138,6 +138,13 @@ def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+def zeros_beside(array: Floats) -> Floats:
+    """Zeros like a flat array, whose entries lie in the cache's lines where those of the array lie in theirs."""
+    spare = np.zeros(array.size + 64 // array.itemsize, array.dtype)
+    first = (_address(array) - _address(spare)) % 64 // array.itemsize
+    return spare[first : first + array.size]
+
+
 def vector(name: str, value: object, size: int, dtype: np.dtype[Any]) -> Floats:
     """A flat vector of ``size`` parameters in ``dtype``; another real dtype or layout is copied.
 

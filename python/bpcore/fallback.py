@@ -33,7 +33,7 @@ TILE = 1 << 16
 SLOT_WORK = 16_000_000
 #: It has no fewer rows than this (with many parameters the second), so that reading the weights and adding up the sums
 #: does not show; and no more, so that sums in float32 keep their digits.
-SLOT_ROWS = 128, 256, 4096
+SLOT_ROWS = 128, 256, 2048
 MANY_PARAMETERS = 2_000_000
 #: A slot of no more rows than this is one tile; the sums of so many of these are added up in the plan's dtype.
 ONE_TILE, TOGETHER = 256, 8

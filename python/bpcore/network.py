@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from . import arrays, backend, slots
 from .accumulator import Accumulator
-from .arrays import Array, Floats
+from .arrays import Floats
 
 #: Activations that any layer may have; "softmax" and "exp" are for the output layer alone.
 ACTIVATIONS = (

@@ -88,7 +88,7 @@ class _Stepper:
         """Make the state on the first step, check it on any other; the rate of the step."""
         rate = self.current_learning_rate
         if not self._state:
-            self._state = tuple(np.zeros_like(params) for _ in range(self._n_state))
+            self._state = tuple(arrays.zeros_beside(params) for _ in range(self._n_state))
         for state in self._state:
             if state.shape != params.shape or state.dtype != params.dtype:
                 raise ValueError(

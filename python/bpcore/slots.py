@@ -172,7 +172,8 @@ def add_up(
     groups = -(-n_slots // plan.together)
     total = np.zeros(net.n_parameters) if groups != 1 else None
     spare: list[Floats] = []  # room for sums, to be used again
-    losses, group_losses, group = 0.0, 0.0, np.empty(0)
+    losses, group_losses = 0.0, 0.0
+    group: Floats = np.empty(0)
 
     def work(unit: Unit, told: bytearray | None) -> tuple[float, Floats]:
         rows = block(net, X, Y, weights, unit.start, unit.stop)

@@ -160,8 +160,9 @@ cdef void finish_rows(const plan_t *plan, const floating *params, const sum_t *s
     cdef double inverse = 1 / weight
     cdef floating short = <floating>inverse
     if sum_t is floating and short == inverse:  # a power of two: no need to go by float64 for the same bits
-        for i in range(plan.n_parameters):
-            out[i] = short * sums[i]
+        if not (short == 1 and <const void *>out == <const void *>sums):
+            for i in range(plan.n_parameters):
+                out[i] = short * sums[i]
     else:
         for i in range(plan.n_parameters):
             out[i] = <floating>(inverse * sums[i])

@@ -12,13 +12,15 @@
 # Ahead of its rows a panel has one more, what the sums start from: the bias, or zeros.
 
 cdef enum:
-    # Rows of a panel used in one go. Such a part of a panel comes from the second-level cache, in order and soon enough;
-    # fewer rows would be in the first-level one, but C would be read and written more often, which costs more.
+    # Rows of a panel used in one go. Such a part of a panel comes from the second-level cache, in order and soon
+    # enough; fewer rows would be in the first-level one, but C would be read and written more often, which costs more.
     DEPTH = 512
     # Columns of delta used in one go: whole blocks of 6, 12 or 14 rows.
     GROUP = 84
-    # Columns of delta from which on it pays to pack the rows of A that they meet.
+    # Columns of delta from which on it pays to pack the rows of A that they meet; the second where these do not all
+    # fall into the same sets of the cache.
     PACKED_FOR = 96
+    PACKED_FOR_SPREAD_ROWS = 384
 
 
 cdef inline void kernel(int rows, int vectors, Py_ssize_t depth, const void *A, Py_ssize_t row_step, Py_ssize_t step,
@@ -111,13 +113,35 @@ cdef inline Py_ssize_t padded(Py_ssize_t columns, const floating *number) noexce
     return (columns + lanes(number) - 1) // lanes(number) * lanes(number)
 
 
+cdef inline void transpose_squares(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t step,
+                                   floating *panel, Py_ssize_t width) noexcept nogil:
+    """``panel[k, j] = B[j, k]`` for whole squares, whose rows and columns are both vectors.
+
+    16 numbers of a column before the next columns, or the lines of a wide B, which lie in a few sets of the cache,
+    would be gone before their end.
+    """
+    cdef Py_ssize_t piece, j, k, side = SQUARE_F32 if floating is float else 4
+    for piece in range(0, depth, 16):
+        j = 0
+        while j < columns:
+            k = piece
+            while k < depth and k < piece + 16:
+                if floating is float:
+                    transpose_f32(B + k + j * step, step, panel + k * width + j, width)
+                else:
+                    transpose_f64(B + k + j * step, step, panel + k * width + j, width)
+                k += side
+            j += side
+
+
 cdef void pack(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t row_step, Py_ssize_t step,
                const floating *start, floating *panels, watch_t *watch) noexcept nogil:
     """Panels of B, ``B[k, j]`` being ``k * row_step + j * step`` numbers from B; ``start`` may be NULL for zeros.
 
     One of the two steps is 1.
     """
-    cdef Py_ssize_t j, k, n, width, piece, first = 0, lane = lanes(B), full = lane * VECTORS
+    cdef Py_ssize_t j, k, n, width, first = 0, lane = lanes(B), full = lane * VECTORS
+    cdef Py_ssize_t side = SQUARE_F32 if floating is float else 4
     cdef floating *panel = panels
     while first < columns:
         n = min(full, columns - first)
@@ -132,17 +156,9 @@ cdef void pack(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize
                 for j in range(n, width):
                     panel[k * width + j] = 0
         else:
-            # In squares of 4 by 4, whose rows and columns are both vectors; 16 numbers of a column before the next
-            # columns, or the lines of a wide B, which lie in a few sets of the cache, would be gone before their end.
-            for piece in range(0, depth // 4 * 4, 16):
-                for j in range(0, n // 4 * 4, 4):
-                    for k in range(piece, min(piece + 16, depth // 4 * 4), 4):
-                        if floating is float:
-                            transpose_f32(B + k * row_step + (first + j) * step, step, panel + k * width + j, width)
-                        else:
-                            transpose_f64(B + k * row_step + (first + j) * step, step, panel + k * width + j, width)
+            transpose_squares(B + first * step, depth // side * side, n // side * side, step, panel, width)
             for j in range(n):
-                for k in range(0 if j >= n // 4 * 4 else depth // 4 * 4, depth):
+                for k in range(0 if j >= n // side * side else depth // side * side, depth):
                     panel[k * width + j] = B[k * row_step + (first + j) * step]
             for j in range(n, width):
                 for k in range(depth):
@@ -258,8 +274,9 @@ cdef inline void times_weights(const floating[:, ::1] delta, Py_ssize_t n_out, c
 
 cdef inline void add_outer(const floating[:, ::1] delta, const floating[:, ::1] A, floating[:, ::1] Delta,
                            floating *panels, bint fresh, watch_t *watch) noexcept nogil:
-    """``Delta += delta^T A``, or ``=`` if ``fresh``; ``panels`` is room for the rows of A; the rows of delta are padded to whole vectors.
+    """``Delta += delta^T A``, or ``=`` if ``fresh``; ``panels`` is room for the rows of A.
 
+    The rows of delta are padded to whole vectors.
     Where few columns of A would fill but a part of a vector, the transpose is computed: ``A^T delta``, both in place.
     Else A is read in place where few columns of delta meet it, so that packing would not pay, and packed where many
     do: then a group of them at a time, so that those that all panels meet stay in the second-level cache.
@@ -269,7 +286,7 @@ cdef inline void add_outer(const floating[:, ::1] delta, const floating[:, ::1] 
         multiply_add[floating](n_in, n_out, rows, &A[0, 0], 1, A.shape[1], &delta[0, 0], delta.shape[1],
                                &Delta[0, 0], 1, n_in, fresh, watch)
         return
-    if n_out < PACKED_FOR:
+    if n_out < PACKED_FOR or (n_out < PACKED_FOR_SPREAD_ROWS and A.shape[1] * sizeof(floating) % 512 != 0):
         whole = lanes(&A[0, 0]) * VECTORS
         whole = n_in if padded(n_in, &A[0, 0]) <= A.shape[1] else n_in // whole * whole
         multiply_add[floating](n_out, whole, rows, &delta[0, 0], 1, delta.shape[1], &A[0, 0], A.shape[1],
@@ -316,7 +333,7 @@ cdef inline void column_sums(const void *rows, Py_ssize_t count, Py_ssize_t step
 
 
 cdef inline void add_columns(const floating[:, ::1] delta, floating[::1] Delta, bint fresh) noexcept nogil:
-    """``Delta += delta^T 1``, or ``=`` if ``fresh``: the bias, whose input is 1. The rows of delta are padded to whole vectors."""
+    """``Delta += delta^T 1``, or ``=`` if ``fresh``: the bias, whose input is 1; rows as in `add_outer`."""
     cdef Py_ssize_t first = 0, j, n = Delta.shape[0], rows = delta.shape[0], step = delta.shape[1]
     cdef floating sums[LANES_F32]
     cdef f32v sum_of_f32
@@ -461,7 +478,7 @@ cdef inline void add_outer_few(const floating[:, ::1] delta, const floating[:, :
                                floating[:, ::1] Delta, bint fresh) noexcept nogil:
     """``Delta += delta^T A``, or ``=`` if ``fresh``, row by row."""
     cdef Py_ssize_t i, j, k, m = delta.shape[0]
-    cdef floating d, sum
+    cdef floating d
     for j in range(Delta.shape[0]):
         if fresh:
             d = delta[0, j]

@@ -84,8 +84,35 @@ static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore
             for (int i = 0; i < 4; i++) out[j * step + i] = given[i * given_step + j];                                \
     }
 #endif
-BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 BPCORE_TRANSPOSE(bpcore_transpose_f64, double)
+
+/* For float, where a register has eight of them, squares of 8 by 8: halves of pairs of rows, then of pairs of pairs. */
+#if defined(BPCORE_SHUFFLE) && BPCORE_BYTES >= 32
+#define BPCORE_SQUARE_F32 8
+typedef float bpcore_row8 __attribute__((vector_size(32)));
+typedef bpcore_row8 bpcore_memory8 __attribute__((aligned(4), may_alias));
+static inline void bpcore_transpose_f32(const float *given, ptrdiff_t given_step, float *out, ptrdiff_t step) {
+    bpcore_row8 a[8], b[8];
+    for (int i = 0; i < 8; i++) a[i] = *(const bpcore_memory8 *)(given + i * given_step);
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            a[i + 2 * j] = __builtin_shufflevector(b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            a[i + 2 * j + 1] = __builtin_shufflevector(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int i = 0; i < 4; i++) {
+        *(bpcore_memory8 *)(out + i * step) = __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        *(bpcore_memory8 *)(out + (i + 4) * step) =
+            __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+#else
+#define BPCORE_SQUARE_F32 4
+BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
+#endif
 
 /* Have the line of the cache that p is in fetched while other work goes on. */
 #if defined(__GNUC__)

@@ -35,6 +35,7 @@ cdef extern from "simd.h" nogil:
         LANES_F32 "BPCORE_LANES_F32"
         LANES_F64 "BPCORE_LANES_F64"
         BLOCK "BPCORE_BLOCK"
+        SQUARE_F32 "BPCORE_SQUARE_F32"
 
 ctypedef fused vec:
     f32v

@@ -81,8 +81,9 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
         moments[i] = &state_view[0]
     batch_size = min(batch_size, m)
     # One block for the gradient and, where rows are gathered, for a batch.
-    cdef floating *grad = <floating *>malloc((n + batch_size * (p.n_inputs + n_outputs)) * sizeof(floating))
+    cdef char *block = <char *>malloc((n + batch_size * (p.n_inputs + n_outputs)) * sizeof(floating) + 64)
     cdef int64_t *batch_label = <int64_t *>malloc(batch_size * sizeof(int64_t))
+    cdef floating *grad = <floating *>(block + ((<size_t>&params[0] - <size_t>block) & 63))  # as `adam` likes it
     cdef floating *batch_x = grad + n
     cdef floating *batch_y = batch_x + batch_size * p.n_inputs
     cdef const floating *px
@@ -92,7 +93,7 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
     cdef char *memory
     cdef watch_t watch = new_watch(None)
     try:
-        if grad == NULL or batch_label == NULL:
+        if block == NULL or batch_label == NULL:
             raise MemoryError()
         memory = plan.take_workspace()
         with nogil:
@@ -142,7 +143,7 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
             plan.give(memory)
         heed(&watch)
     finally:
-        free(grad)
+        free(block)
         free(batch_label)
     return first, cost, costs
 
