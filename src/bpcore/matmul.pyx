@@ -23,10 +23,10 @@ cdef enum:
     PACKED_FOR_SPREAD_ROWS = 384
 
 
-cdef inline void kernel(int rows, int vectors, Py_ssize_t depth, const void *A, Py_ssize_t row_step, Py_ssize_t step,
-                        const void *B, Py_ssize_t b_step, const vec *start, void *C,
+cdef inline void kernel(int rows, int vectors, bint add, Py_ssize_t depth, const void *A, Py_ssize_t row_step,
+                        Py_ssize_t step, const void *B, Py_ssize_t b_step, const vec *start, void *C,
                         Py_ssize_t c_step) noexcept nogil:
-    """A block of ``C = start + A B``, or ``C += A B`` if ``start`` is NULL: ``rows`` by ``vectors`` vectors.
+    """A block of ``C = start + A B``, or ``C += A B`` if ``add``: ``rows`` by ``vectors`` vectors, constants here.
 
     ``A[r, k]`` lies ``r * row_step + k * step`` numbers from A, row k of B ``k * b_step`` numbers from B, row r of C
     ``r * c_step`` numbers from C. What is added to C is summed from 0 first: so the sums of several tiles have the
@@ -35,39 +35,50 @@ cdef inline void kernel(int rows, int vectors, Py_ssize_t depth, const void *A, 
     cdef vec c[ROWS][VECTORS]
     cdef vec b[VECTORS]
     cdef vec a
-    cdef int r, v
-    cdef Py_ssize_t k, lane = LANES_F32 if vec is f32v else LANES_F64, number = 4 if vec is f32v else 8
+    cdef const void *high
+    cdef int r, v, half = (rows + 1) // 2
+    cdef Py_ssize_t lane = LANES_F32 if vec is f32v else LANES_F64, number = 4 if vec is f32v else 8
     for r in range(rows):
         for v in range(vectors):
-            if start != NULL:
+            if not add:
                 c[r][v] = start[v]
             elif vec is f32v:
                 c[r][v] = zero_f32()
             else:
                 c[r][v] = zero_f64()
-            if start == NULL:  # C is needed in the end, and lies in a far cache where it is large
+            if add:  # C is needed in the end, and lies in a far cache where it is large
                 prefetch(<char *>C + (r * c_step + v * lane) * number)
-    for k in range(depth):
+    # Two pointers into A, each for half of the rows: with one, the distances of all rows need more registers than
+    # there are, and some are read from the stack for every k. And a loop that runs at least once: where it might not,
+    # the sums go by the stack after it.
+    high = <char *>A + half * row_step * number
+    while True:
         for v in range(vectors):
             if vec is f32v:
-                b[v] = load_f32(<float *>B + k * b_step + v * LANES_F32)
+                b[v] = load_f32(<float *>B + v * LANES_F32)
             else:
-                b[v] = load_f64(<double *>B + k * b_step + v * LANES_F64)
+                b[v] = load_f64(<double *>B + v * LANES_F64)
         for r in range(rows):
             if vec is f32v:
-                a = splat_f32(<float *>A + r * row_step + k * step)
+                a = splat_f32(<float *>(A if r < half else high) + (r if r < half else r - half) * row_step)
             else:
-                a = splat_f64(<double *>A + r * row_step + k * step)
+                a = splat_f64(<double *>(A if r < half else high) + (r if r < half else r - half) * row_step)
             for v in range(vectors):
                 c[r][v] = c[r][v] + a * b[v]
+        A = <char *>A + step * number
+        high = <char *>high + step * number
+        B = <char *>B + b_step * number
+        depth -= 1
+        if depth <= 0:
+            break
     for r in range(rows):
         for v in range(vectors):
             if vec is f32v:
-                if start == NULL:
+                if add:
                     c[r][v] = load_f32(<float *>C + r * c_step + v * LANES_F32) + c[r][v]
                 store_f32(<float *>C + r * c_step + v * LANES_F32, c[r][v])
             else:
-                if start == NULL:
+                if add:
                     c[r][v] = load_f64(<double *>C + r * c_step + v * LANES_F64) + c[r][v]
                 store_f64(<double *>C + r * c_step + v * LANES_F64, c[r][v])
 
@@ -81,31 +92,37 @@ cdef inline int block_rows(Py_ssize_t left) noexcept nogil:
     return 4 if left >= 4 else 2 if left >= 2 else 1
 
 
+cdef inline void block_of(int rows, int vectors, bint add, Py_ssize_t depth, const void *A, Py_ssize_t row_step,
+                          Py_ssize_t step, const void *B, Py_ssize_t b_step, const vec *start, void *C,
+                          Py_ssize_t c_step) noexcept nogil:
+    """The kernel whose loops over rows are unrolled for their number; ``vectors`` and ``add`` are constants here."""
+    if rows == ROWS:
+        kernel[vec](ROWS, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif ROWS > 8 and rows == 8:
+        kernel[vec](8 if ROWS > 8 else 1, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif rows == 4:
+        kernel[vec](4, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif rows == 2:
+        kernel[vec](2, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    else:
+        kernel[vec](1, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+
+
 cdef void block(int rows, int vectors, Py_ssize_t depth, const void *A, Py_ssize_t row_step, Py_ssize_t step,
                 const void *B, Py_ssize_t b_step, const vec *start, void *C, Py_ssize_t c_step) noexcept nogil:
-    """The kernel whose loops over rows and vectors are unrolled for these numbers."""
-    if vectors == VECTORS:
-        if rows == ROWS:
-            kernel[vec](ROWS, VECTORS, depth, A, row_step, step, B, b_step, start, C, c_step)
-        elif ROWS > 8 and rows == 8:
-            kernel[vec](8 if ROWS > 8 else 1, VECTORS, depth, A, row_step, step, B, b_step, start, C, c_step)
-        elif rows == 4:
-            kernel[vec](4, VECTORS, depth, A, row_step, step, B, b_step, start, C, c_step)
-        elif rows == 2:
-            kernel[vec](2, VECTORS, depth, A, row_step, step, B, b_step, start, C, c_step)
+    """A block of ``C = start + A B``, or ``C += A B`` if ``start`` is NULL.
+
+    A kernel for each case: one that asked in its loops would keep its sums in memory, before and after the product.
+    """
+    if start == NULL:
+        if vectors == VECTORS:
+            block_of[vec](rows, VECTORS, True, depth, A, row_step, step, B, b_step, start, C, c_step)
         else:
-            kernel[vec](1, VECTORS, depth, A, row_step, step, B, b_step, start, C, c_step)
+            block_of[vec](rows, 1, True, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif vectors == VECTORS:
+        block_of[vec](rows, VECTORS, False, depth, A, row_step, step, B, b_step, start, C, c_step)
     else:
-        if rows == ROWS:
-            kernel[vec](ROWS, 1, depth, A, row_step, step, B, b_step, start, C, c_step)
-        elif ROWS > 8 and rows == 8:
-            kernel[vec](8 if ROWS > 8 else 1, 1, depth, A, row_step, step, B, b_step, start, C, c_step)
-        elif rows == 4:
-            kernel[vec](4, 1, depth, A, row_step, step, B, b_step, start, C, c_step)
-        elif rows == 2:
-            kernel[vec](2, 1, depth, A, row_step, step, B, b_step, start, C, c_step)
-        else:
-            kernel[vec](1, 1, depth, A, row_step, step, B, b_step, start, C, c_step)
+        block_of[vec](rows, 1, False, depth, A, row_step, step, B, b_step, start, C, c_step)
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t columns, const floating *number) noexcept nogil:
