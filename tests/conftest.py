@@ -15,6 +15,9 @@ backends = importlib.import_module("bpcore.backend")  # `bpcore.backend` is the 
 #: A pure build has no functions for C, and says so (test_backend.py).
 collect_ignore = ["test_embedding.py"] if os.environ.get("BPCORE_TEST_PURE") else []
 
+#: How many times longer than on a usual machine things may take, as under emulation.
+SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))
+
 #: Largest difference between implementations, relative to the largest entry.
 AGREEMENT = {"float64": 1e-12, "float32": 1e-5}
 

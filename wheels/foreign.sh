@@ -86,7 +86,7 @@ if [ "$quick" ]; then what=$quick_tests; fi
 # shellcheck disable=SC2016
 unshare --mount bash -euc 'mount --bind /dev "$1/dev"; mount -t proc proc "$1/proc"; mount -t tmpfs tmpfs "$1/tmp"
   chroot "$1" env -i PATH=/usr/bin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONPATH=/site PYTHONDONTWRITEBYTECODE=1 OPENBLAS_NUM_THREADS=1 \
-    BPCORE_BACKEND="$2" sh -c "cd /suite && python3 -c \"import sys, platform, numpy; print(platform.machine(), sys.byteorder, sys.maxsize > 2**32, sys.version.split()[0], numpy.__version__)\" && python3 -m pytest -q -p no:cacheprovider -n 2 -W ignore::pytest.PytestConfigWarning --ignore=tests/test_autodiff.py $3"' \
-  bash "$root" "$backend" "$what" 2>&1 | tee "$work/suite.log" | grep -avE '^[.FEs]+ +\[' || true
+    BPCORE_BACKEND="$2" sh -c "cd /suite && python3 -c \"import sys, platform, numpy; print(platform.machine(), sys.byteorder, sys.maxsize > 2**32, sys.version.split()[0], numpy.__version__)\" && python3 -m pytest -q -p no:cacheprovider -n $4 -W ignore::pytest.PytestConfigWarning --ignore=tests/test_autodiff.py $3"' \
+  bash "$root" "$backend" "$what" "$(nproc)" 2>&1 | tee "$work/suite.log" | grep -avE '^[.FEs]+ +\[' || true
 echo "foreign.sh $arch ($made, Python $version, $backend${quick:+, quick}): $(passed "$work/suite.log")"
 passed "$work/suite.log" > /dev/null
