@@ -64,6 +64,7 @@ def compiler_flags():
         "-ffp-contract=fast",
         "-g0",
         "-Wno-discarded-qualifiers",
+        "-Wno-incompatible-pointer-types-discards-qualifiers",  # Clang's name for it
         "-Wno-stringop-overflow",
     ]
 
