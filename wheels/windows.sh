@@ -6,8 +6,7 @@ set -euo pipefail
 # shellcheck source=wheels/lib.sh
 . "$(dirname "$0")/lib.sh"
 what=(--ignore=tests/test_autodiff.py)
-# shellcheck disable=SC2206
-if [ "${1:-}" = --quick ]; then what+=($quick_tests); fi
+if [ "${1:-}" = --quick ]; then what+=("${quick_tests[@]}"); fi
 python=3.13.0 tag=cp313 numpy=2.1.3
 export WINEDEBUG=-all WINEPREFIX=$work/wine PYTHONIOENCODING=utf-8
 step "tools"
