@@ -53,6 +53,19 @@ source_from_sdist() { # everything is built from the sdist, unpacked into $work/
   tar -C "$work/source" --strip-components=1 -xf "$work"/dist/*.tar.gz
 }
 
+cpython() { # VERSION: CPython's source, as Debian has it, in $work/cpython
+  packages dpkg-dev libssl-dev zlib1g-dev libffi-dev libbz2-dev liblzma-dev libsqlite3-dev make gcc
+  mkdir -p "$work"/apt/{lists,cache}
+  printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+    "${MIRROR:-http://deb.debian.org/debian}" "${DEBIAN_SOURCE:-forky}" > "$work/apt/sources.list"
+  local apt=(apt-get -q -o "Dir::Etc::SourceList=$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o "Dir::State::Lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o APT::Sandbox::User=root)
+  (cd "$work/apt" && "${apt[@]}" update && "${apt[@]}" source --download-only "python$1") > "$work/source.log" 2>&1 \
+    || { tail "$work/source.log"; return 1; }
+  mkdir -p "$work/cpython"
+  tar -C "$work/cpython" --strip-components=1 -xf "$work"/apt/python*.orig.tar.*z
+}
+
 neutral() { # FOLDER: what the suite reads, without the package's sources
   mkdir -p "$1/wheels"
   cp -r "$work/source/tests" "$work/source/.ci" "$work/source/README.md" "$work/source/pyproject.toml" "$1/"
