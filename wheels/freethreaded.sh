@@ -7,7 +7,7 @@ set -euo pipefail
 version=${1:-3.14}
 
 step "CPython ${version}t"
-packages python3-venv git
+packages python3-venv git make gcc libssl-dev zlib1g-dev libffi-dev libbz2-dev liblzma-dev libsqlite3-dev
 cpython "$version"
 (cd "$work/cpython" && ./configure -q --disable-gil --prefix="$work/python" --without-static-libpython && make -s -j "$(nproc)" \
   && make -s install) > "$work/python.log" 2>&1 || { tail -n 30 "$work/python.log"; exit 1; }

@@ -54,7 +54,7 @@ source_from_sdist() { # everything is built from the sdist, unpacked into $work/
 }
 
 cpython() { # VERSION: CPython's source, as Debian has it, in $work/cpython
-  packages dpkg-dev libssl-dev zlib1g-dev libffi-dev libbz2-dev liblzma-dev libsqlite3-dev make gcc
+  packages dpkg-dev
   mkdir -p "$work"/apt/{lists,cache}
   printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
     "${MIRROR:-http://deb.debian.org/debian}" "${DEBIAN_SOURCE:-forky}" > "$work/apt/sources.list"
