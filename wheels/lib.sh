@@ -17,6 +17,9 @@ unset PYTHONPATH BPCORE_BACKEND BPCORE_PURE BPCORE_DEBUG BPCORE_NUM_THREADS PYTE
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore OPENBLAS_NUM_THREADS=1
 step() { printf '\n=== %s (%s s)\n' "$*" "$SECONDS"; }
 # shellcheck disable=SC2034
+parallel=()
+if [ "$(nproc)" -gt 1 ]; then parallel=(-n "$(nproc)"); fi
+# shellcheck disable=SC2034
 quick_tests=(tests/test_parity.py tests/test_contract.py tests/test_gradients.py)
 
 packages() { # NAME...: install from Debian what is missing
