@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What the scripts of this folder share. Each works in a temporary folder, as root on a Debian machine, and installs what
 # it needs. KEEP=1 keeps the folder; OUT=DIR gets a copy of the wheels.
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -16,10 +16,8 @@ trap cleanup EXIT
 unset PYTHONPATH BPCORE_BACKEND BPCORE_PURE BPCORE_DEBUG BPCORE_NUM_THREADS PYTEST_ADDOPTS
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore OPENBLAS_NUM_THREADS=1
 step() { printf '\n=== %s (%s s)\n' "$*" "$SECONDS"; }
-# shellcheck disable=SC2034
 parallel=()
 if [ "$(nproc)" -gt 1 ]; then parallel=(-n "$(nproc)"); fi
-# shellcheck disable=SC2034
 quick_tests=(tests/test_parity.py tests/test_contract.py tests/test_gradients.py)
 
 packages() { # NAME...: install from Debian what is missing
