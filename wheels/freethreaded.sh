@@ -8,7 +8,7 @@ version=${1:-3.14}
 
 step "CPython ${version}t"
 packages python3-venv git make gcc libssl-dev zlib1g-dev libffi-dev libbz2-dev liblzma-dev libsqlite3-dev
-cpython "$version"
+debian_source "python$version" cpython
 (cd "$work/cpython" && ./configure -q --disable-gil --prefix="$work/python" --without-static-libpython && make -s -j "$(nproc)" \
   && make -s install) > "$work/python.log" 2>&1 || { tail -n 30 "$work/python.log"; exit 1; }
 PYTHON=$work/python/bin/python$version tools pip

@@ -54,17 +54,16 @@ source_from_sdist() { # everything is built from the sdist, unpacked into $work/
   tar -C "$work/source" --strip-components=1 -xf "$work"/dist/*.tar.gz
 }
 
-cpython() { # VERSION: CPython's source, as Debian has it, in $work/cpython
+debian_source() { # PACKAGE FOLDER: a program's source, as Debian has it, in $work/FOLDER
   packages dpkg-dev
-  mkdir -p "$work"/apt/{lists,cache}
+  mkdir -p "$work"/apt/{lists,cache,"$2"} "$work/$2"
   printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
     "${MIRROR:-http://deb.debian.org/debian}" "${DEBIAN_SOURCE:-forky}" > "$work/apt/sources.list"
   local apt=(apt-get -q -o "Dir::Etc::SourceList=$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
     -o "Dir::State::Lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o APT::Sandbox::User=root)
-  (cd "$work/apt" && "${apt[@]}" update && "${apt[@]}" source --download-only "python$1") > "$work/source.log" 2>&1 \
+  (cd "$work/apt/$2" && "${apt[@]}" update && "${apt[@]}" source --download-only "$1") > "$work/source.log" 2>&1 \
     || { tail "$work/source.log"; return 1; }
-  mkdir -p "$work/cpython"
-  tar -C "$work/cpython" --strip-components=1 -xf "$work"/apt/python*.orig.tar.*z
+  tar -C "$work/$2" --strip-components=1 -xf "$work/apt/$2"/*.orig.tar.*z
 }
 
 neutral() { # FOLDER: what the suite reads, without the package's sources

@@ -19,7 +19,7 @@ python -m zipfile -e "$(find "$work/embed" -name data.zip)" "$work/embed"
 embed=$work/embed/$tag
 
 step "headers and an import library"
-cpython 3.13
+debian_source python3.13 cpython
 mkdir "$work/lib"
 cp -r "$work/cpython/Include" "$work/headers"
 cp "$work/cpython/PC/pyconfig.h.in" "$work/headers/pyconfig.h"
