@@ -22,7 +22,11 @@ SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))
 AGREEMENT = {"float64": 1e-12, "float32": 1e-5}
 
 
-@pytest.fixture(params=bpcore.available_backends())
+#: wheels/suite.py runs the suite once for each backend, with that one alone.
+BACKENDS = [bpcore.backend] if os.environ.get("BPCORE_TEST_ALONE") else bpcore.available_backends()
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch) -> str:
     """The name of a backend, which every network made in the test computes with."""
     monkeypatch.setattr(backends, "name", request.param)
