@@ -15,11 +15,18 @@ backends = importlib.import_module("bpcore.backend")  # `bpcore.backend` is the 
 #: A pure build has no functions for C, and says so (test_backend.py).
 collect_ignore = ["test_embedding.py"] if os.environ.get("BPCORE_TEST_PURE") else []
 
+#: How many times longer than on a usual machine things may take, as under emulation.
+SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))
+
 #: Largest difference between implementations, relative to the largest entry.
 AGREEMENT = {"float64": 1e-12, "float32": 1e-5}
 
 
-@pytest.fixture(params=bpcore.available_backends())
+#: wheels/suite.py runs the suite once for each backend, with that one alone.
+BACKENDS = [bpcore.backend] if os.environ.get("BPCORE_TEST_ALONE") else bpcore.available_backends()
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch) -> str:
     """The name of a backend, which every network made in the test computes with."""
     monkeypatch.setattr(backends, "name", request.param)

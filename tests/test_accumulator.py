@@ -9,7 +9,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from conftest import assert_agree
+from conftest import SLOWNESS, assert_agree
 from test_parity import parameters, problem
 
 import bpcore
@@ -17,7 +17,9 @@ import bpcore
 pytestmark = pytest.mark.usefixtures("backend")
 
 quick = hypothesis.settings(
-    max_examples=40, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+    max_examples=40 if SLOWNESS <= 5 else 5,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 
 

@@ -100,7 +100,7 @@ def test_digits_are_those_of_scikit_learn():
     """The numbers of optdigits: shape, counts of the classes, first image, and the hash of all of them."""
     X, y = load_digits()
     assert (X.shape, X.dtype, y.shape, y.dtype) == ((1797, 64), np.uint8, (1797,), np.int64)
-    assert np.bincount(y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert np.bincount(y.astype(np.intp)).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert (X.min(), X.max(), int(X.sum(dtype=np.int64))) == (0, 16, 561718)
     assert X[0, :16].tolist() == [0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0]
     assert hashlib.sha256(X.tobytes() + y.astype(np.uint8).tobytes()).hexdigest() == DIGITS_SHA256

@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import SLOWNESS
 from test_parity import parameters, problem
 
 import bpcore
@@ -22,7 +23,7 @@ def run(code: str, *arguments: str, backend: str = "", **environment: str) -> su
     """Run code in a fresh interpreter."""
     env = {**os.environ, "BPCORE_BACKEND": backend, **environment}
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=os.sep, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=os.sep, timeout=60 * SLOWNESS)
 
 
 def test_sixteen_threads_share_a_network_and_parameters(backend, dtype, rng):
@@ -106,7 +107,7 @@ def test_processes_after_use(backend, method, tmp_path):
     script.write_text(PROCESSES)
     env = {**os.environ, "BPCORE_BACKEND": backend}
     command = [sys.executable, "-W", "error", str(script), method]
-    result = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60 * SLOWNESS)
     assert (result.stdout.strip(), result.returncode) == ("done", 0), result.stderr
 
 
@@ -204,7 +205,7 @@ def interrupted_after(backend: str, *arguments: str) -> float:
     env = {**os.environ, "BPCORE_BACKEND": backend, "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", LONG, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=os.sep) as process:
-        timer = threading.Timer(60, process.kill)
+        timer = threading.Timer(60 * SLOWNESS, process.kill)
         timer.start()
         try:
             assert process.stdout.readline() == "ready\n"
@@ -228,14 +229,14 @@ if os.name != "nt":  # there is no SIGINT for a single process there
         """Within 0.2 s on an idle machine; a second is allowed to a busy one."""
         seconds = interrupted_after(backend, call, "long", threads)
         print(f"{backend}, {call}, {threads} threads: {seconds:.3f} s")
-        assert seconds < 1
+        assert seconds < SLOWNESS
 
     @pytest.mark.parametrize("call", ["cost_and_gradient", "forward"])
     def test_a_signal_is_seen_within_a_wide_slot(backend, call):
         """One slot of this network takes a second and more."""
         seconds = interrupted_after(backend, call, "wide", "1")
         print(f"{backend}, {call}, wide: {seconds:.3f} s")
-        assert seconds < 1
+        assert seconds < SLOWNESS
 
 
 @pytest.mark.parametrize("threads", [1, 2])

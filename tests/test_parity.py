@@ -122,7 +122,8 @@ def test_integer_labels_are_rows_with_a_single_one(backend, dtype, labels, rng, 
 
 def awkward(X, tmp_path):
     """The same numbers in every layout and dtype that may come."""
-    mapped = np.memmap(tmp_path / "X", dtype=X.dtype, mode="w+", shape=X.shape)
+    file = tmp_path / str(len(list(tmp_path.iterdir())))  # a new one: Windows keeps mapped files from being overwritten
+    mapped = np.memmap(file, dtype=X.dtype, mode="w+", shape=X.shape)
     mapped[...] = X
     read_only = X.copy()
     read_only.flags.writeable = False

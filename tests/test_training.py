@@ -11,7 +11,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import backends
+from conftest import SLOWNESS, backends
 
 import bpcore
 
@@ -748,7 +748,7 @@ def test_a_real_interrupt(backend, size, kind):
     """A signal in a long training ends it: whole steps, a history, no traceback."""
     command = [sys.executable, "-c", SIGINT, *size, kind]
     env = os.environ | {"BPCORE_BACKEND": backend}
-    result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=os.sep, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=os.sep, timeout=120 * SLOWNESS)
     assert (result.returncode, result.stderr) == (0, "")
     *words, ahead = result.stdout.split()
     assert words == ["interrupted", "True", "True", "True"]

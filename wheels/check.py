@@ -1,12 +1,14 @@
 """``python wheels/check.py DIST...``: what is in sdists and wheels, how they are tagged and linked, and how large.
 
-Needs pyelftools, twine, check-wheel-contents and abi3audit. ``--reproducible SOURCE`` builds the wheel of that folder
-twice, in two places, and compares the bytes (SOURCE_DATE_EPOCH is the commit's date unless it is set).
+Needs what requirements.txt lists. ``--reproducible SOURCE`` builds the wheel of that folder in another place and
+compares its bytes with those of the wheel of the same name in DIST, or builds it twice if there is none (with the
+SOURCE_DATE_EPOCH of pyproject.toml, unless another is set).
 """
 
 from __future__ import annotations
 
 import argparse
+import email
 import hashlib
 import os
 import re
@@ -25,7 +27,9 @@ SDIST = [
     *("python/bpcore/_baseline.pyi", "python/bpcore/data/digits.npz", "tests/conftest.py", "wheels/suite.py"),
     *("LICENSE", "README.md", "CHANGELOG.md"),
 ]
-WHEEL = [f"bpcore/{name}" for name in ("__init__.py", "py.typed", "_baseline.pyi", "data/digits.npz", "fallback.py")]
+WHEEL = [f"bpcore/{name}" for name in ("__init__.py", "py.typed", "data/digits.npz", "data/README.md", "fallback.py")]
+#: A compiled module: that of a backend, or capi.
+BINARY = re.compile(r"bpcore/(?:_(\w+?)|capi)\.[\w.-]*(so|pyd)")
 #: The oldest glibc that a tag may promise, where that tag does not say it itself.
 GLIBC = {"manylinux2014": (2, 17), "manylinux1": (2, 5), "manylinux2010": (2, 12)}
 BACKENDS = {"x86_64": {"baseline", "avx2", "avx512"}, "amd64": {"baseline", "avx2", "avx512"}}
@@ -43,19 +47,17 @@ class Checks:
 
 
 def run(check: Checks, *command: str) -> None:
-    result = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+    plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb"}
+    result = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, env=plain)
     lines = (result.stdout + result.stderr).strip().splitlines()
     print(f"  {command[0]}: {lines[-1].strip() if lines else 'ok'}")
     check(result.returncode == 0, "\n".join([" ".join(command), *lines]))
 
 
 def shipped(source: Path) -> list[str]:
-    """Headers and declarations for C and Cython that the sources have; wheels must have them, too."""
-    return [name for name in source_names(source) if name.endswith((".pxd", ".h")) and name.startswith("bpcore/")]
-
-
-def source_names(source: Path) -> list[str]:
-    return [p.relative_to(source / "python").as_posix() for p in (source / "python").rglob("*") if p.is_file()]
+    """Modules, stubs, and declarations for C and Cython that the sources have; wheels must have them, too."""
+    files = (source / "python" / "bpcore").rglob("*")
+    return [p.relative_to(source / "python").as_posix() for p in files if p.suffix in (".py", ".pyi", ".pxd", ".h")]
 
 
 def sdist(check: Checks, path: Path) -> None:
@@ -102,11 +104,14 @@ def wheel(check: Checks, path: Path, source: Path) -> None:
         check(name in files, f"lacks {name}")
     info = f"bpcore-{version}.dist-info"
     check(any(name.startswith(info) and name.endswith("/LICENSE") for name in files), "lacks the licence")
-    binary = re.compile(r"bpcore/_(\w+?)\.[\w.-]*(so|pyd)")
-    compiled = {m[1] for name in files if (m := binary.fullmatch(name))}
+    told = email.message_from_bytes(files[f"{info}/WHEEL"])
+    tags = {f"{p}-{a}-{t}" for p in python.split(".") for a in abi.split(".") for t in tag.split(".")}
+    check(set(told.get_all("Tag", [])) == tags, f"is named {sorted(tags)}, but its tags are {told.get_all('Tag')}")
+    check(told["Root-Is-Purelib"] == str(tag == "any").lower(), f"says Root-Is-Purelib: {told['Root-Is-Purelib']}")
+    compiled = {m[1] or "capi" for name in files if (m := BINARY.fullmatch(name))}
     for name in files:
         wrong = name.endswith((".c", ".pyx", ".o", ".lib", ".a", ".pdb", ".pyc", ".dylib", ".dll"))
-        stray = name.endswith((".so", ".pyd")) and not binary.fullmatch(name)
+        stray = name.endswith((".so", ".pyd")) and not BINARY.fullmatch(name)
         check(not wrong and not stray, f"has {name}")
         check(name.startswith(("bpcore/", info)), f"has {name} at the top")
     check(path.stat().st_size <= LIMIT, f"has {path.stat().st_size} bytes, more than {LIMIT}")
@@ -116,7 +121,7 @@ def wheel(check: Checks, path: Path, source: Path) -> None:
     else:
         machine = next((m for m in (*BACKENDS, *ARM) if tag.endswith(m)), "")
         expected = {"neon"} if machine in ARM else BACKENDS.get(machine, {"baseline"})
-        check(expected <= compiled, f"has {sorted(compiled)}, but {sorted(expected)} are wanted")
+        check(compiled == {*expected, "capi"}, f"has {sorted(compiled)}, but {sorted(expected)} and capi are wanted")
     for name, data in files.items():
         if data[:4] == b"\x7fELF":
             elf(check, name, data, tag)
@@ -126,13 +131,13 @@ def wheel(check: Checks, path: Path, source: Path) -> None:
         run(check, "abi3audit", "--strict", str(path))
 
 
-def reproducible(check: Checks, source: Path) -> None:
-    epoch = os.environ.get("SOURCE_DATE_EPOCH") or "1767225600"
-    sums = []
+def reproducible(check: Checks, source: Path, dist: list[Path]) -> None:
+    environment = {"SOURCE_DATE_EPOCH": "1767225600"} | os.environ
+    sums: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for place in ("one", "another"):
             copy = Path(folder, place)
-            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("build", "*.so", ".git", "*.egg-info"))
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("build", "dist", "*.so", ".git", "*.egg-info"))
             command = [
                 sys.executable,
                 "-m",
@@ -143,11 +148,14 @@ def reproducible(check: Checks, source: Path) -> None:
                 f"{copy}/dist",
                 f"{copy}",
             ]
-            subprocess.run(command, check=True, capture_output=True, env=os.environ | {"SOURCE_DATE_EPOCH": epoch})
+            subprocess.run(command, check=True, capture_output=True, env=environment)
             (path,) = (copy / "dist").glob("*.whl")
-            sums.append(hashlib.sha256(path.read_bytes()).hexdigest())
-    print("  " + "\n  ".join(sums))
-    check(sums[0] == sums[1], "two builds differ")
+            for wheel in (path, *(given for given in dist if given.name == path.name)):
+                sums[str(wheel)] = hashlib.sha256(wheel.read_bytes()).hexdigest()
+            if len(sums) > 1:
+                break
+    print("", *sums.values(), sep="\n  ")
+    check(len(set(sums.values())) == 1, "two builds differ")
 
 
 def main() -> int:
@@ -164,8 +172,8 @@ def main() -> int:
             wheel(check, path, Path(__file__).parents[1])
         run(check, "twine", "check", "--strict", str(path))
     if arguments.reproducible:
-        print("two builds")
-        reproducible(check, arguments.reproducible)
+        print("two builds", end="")
+        reproducible(check, arguments.reproducible, arguments.dist)
     print(f"check.py: {len(arguments.dist)} files, {check.failed} wrong")
     return 1 if check.failed else 0
 

@@ -1,14 +1,24 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What the scripts of this folder share. Each works in a temporary folder, as root on a Debian machine, and installs what
-# it needs. KEEP=1 keeps the folder.
+# it needs. KEEP=1 keeps the folder; OUT=DIR gets a copy of the wheels.
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# In a name space of its own for mounts, which end with the script.
+if [ -z "${BPCORE_MOUNTS:-}" ]; then BPCORE_MOUNTS=1 exec unshare --mount "$0" "$@"; fi
+unset BPCORE_MOUNTS
 work=$(mktemp -d)
-cleanup() { [ "${KEEP:-}" ] || rm -rf "$work"; }
+registered=
+cleanup() {
+  if [ "$registered" ]; then echo -1 > "/proc/sys/fs/binfmt_misc/$registered" || true; fi
+  for mounted in "$work"/root/{dev,proc,tmp}; do umount -l "$mounted" 2> /dev/null || true; done
+  if [ -z "${KEEP:-}" ]; then rm -rf --one-file-system "$work"; fi
+}
 trap cleanup EXIT
 unset PYTHONPATH BPCORE_BACKEND BPCORE_PURE BPCORE_DEBUG BPCORE_NUM_THREADS PYTEST_ADDOPTS
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore OPENBLAS_NUM_THREADS=1
 step() { printf '\n=== %s (%s s)\n' "$*" "$SECONDS"; }
-quick_tests="tests/test_parity.py tests/test_contract.py tests/test_gradients.py"
+parallel=()
+if [ "$(nproc)" -gt 1 ]; then parallel=(-n "$(nproc)"); fi
+quick_tests=(tests/test_parity.py tests/test_contract.py tests/test_gradients.py)
 
 packages() { # NAME...: install from Debian what is missing
   local missing=() name
@@ -17,7 +27,7 @@ packages() { # NAME...: install from Debian what is missing
   done
   if [ "${#missing[@]}" -gt 0 ]; then
     apt-get update -q > /dev/null
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" > "$work/apt.log" \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" > "$work/apt.log" 2>&1 \
       || { tail "$work/apt.log"; return 1; }
   fi
 }
@@ -39,23 +49,50 @@ source_from_sdist() { # everything is built from the sdist, unpacked into $work/
   mkdir -p "$work/checkout" "$work/source"
   (cd "$top" && git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -T - -c) \
     | tar -C "$work/checkout" -x
-  python -m build --sdist --no-isolation --outdir "$work/dist" "$work/checkout" > "$work/sdist.log" 2>&1
+  python -m build --sdist --no-isolation --outdir "$work/dist" "$work/checkout" > "$work/sdist.log" 2>&1 \
+    || { tail "$work/sdist.log"; return 1; }
   tar -C "$work/source" --strip-components=1 -xf "$work"/dist/*.tar.gz
 }
 
-neutral() { # FOLDER: what the suite reads, without the package's sources
-  mkdir -p "$1"
-  cp -r "$work/source/tests" "$work/source/README.md" "$work/source/pyproject.toml" "$1/"
-  # Benchmarks look into the gate's file, which only a checkout has.
-  if [ -d "$work/checkout/.ci" ]; then cp -r "$work/checkout/.ci" "$1/"; fi
+debian_source() { # PACKAGE FOLDER: a program's source, as Debian has it, in $work/FOLDER
+  packages dpkg-dev
+  mkdir -p "$work"/apt/{lists,cache,"$2"} "$work/$2"
+  printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+    "${MIRROR:-http://deb.debian.org/debian}" "${DEBIAN_SOURCE:-forky}" > "$work/apt/sources.list"
+  local apt=(apt-get -q -o "Dir::Etc::SourceList=$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o "Dir::State::Lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o APT::Sandbox::User=root)
+  (cd "$work/apt/$2" && "${apt[@]}" update && "${apt[@]}" source --download-only "$1") > "$work/source.log" 2>&1 \
+    || { tail "$work/source.log"; return 1; }
+  tar -C "$work/$2" --strip-components=1 -xf "$work/apt/$2"/*.orig.tar.*z
 }
 
-passed() { # LOG: a closing line with the counts; a failed or skipped test is an error
-  local line
-  line=$(grep -aE '[0-9]+ (passed|failed|error)' "$1" | tail -n 1)
-  if grep -aqE '^(SKIPPED|FAILED|ERROR|XFAIL)' "$1" || ! grep -q ' passed' <<< "$line" || grep -qE 'failed|error|skipped' <<< "$line"; then
-    echo "FAILED: $line"
-    return 1
+neutral() { # FOLDER: what the suite reads, without the package's sources
+  mkdir -p "$1/wheels"
+  cp -r "$work/source/tests" "$work/source/.ci" "$work/source/README.md" "$work/source/pyproject.toml" "$1/"
+  cp "$work/source/wheels/suite.py" "$1/wheels/"
+}
+
+emulator() { # ARCH: let the kernel run programs of that architecture by qemu, as qemu names it
+  packages qemu-user-static
+  [ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+  if [ ! -e "/proc/sys/fs/binfmt_misc/qemu-$1" ]; then
+    tail -n 1 "/usr/lib/binfmt.d/qemu-$1.conf" > /proc/sys/fs/binfmt_misc/register
+    registered=qemu-$1
   fi
-  echo "$line"
+}
+
+debian() { # ARCH PACKAGE,...: a Debian of that architecture in $work/root, whose name goes to $suite
+  packages debootstrap
+  # Unpacked only: no package is configured, which under emulation would take minutes. A mirror may lack an
+  # architecture of one release for a while, and debootstrap of an older system a script for a newer one.
+  for suite in ${DEBIAN:-trixie forky}; do
+    rm -rf "$work/root"
+    if debootstrap --foreign --variant=minbase --arch="$1" --include="$2" "$suite" "$work/root" \
+      "${MIRROR:-http://deb.debian.org/debian}" sid > "$work/root.log" 2>&1; then
+      for archive in "$work"/root/var/cache/apt/archives/*.deb; do dpkg -x "$archive" "$work/root"; done
+      return
+    fi
+    tail -n 2 "$work/root.log"
+  done
+  return 1
 }

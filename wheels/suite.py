@@ -1,7 +1,8 @@
 """The whole suite on the installed package, once for each backend that this machine can run, each demanded by name.
 
 ``python wheels/suite.py [pytest's arguments]``: a wheel without a compiled backend fails, unless ``BPCORE_TEST_PURE=1``
-says that it is the pure one; so does a skipped test that ``ALLOWED`` does not name.
+says that it is the pure one; so does a skipped test that ``ALLOWED`` does not name. ``BPCORE_BACKEND``
+demands one alone.
 """
 
 from __future__ import annotations
@@ -25,20 +26,28 @@ def main() -> int:
     if os.environ.get("BPCORE_TEST_PURE", "0") != "1" and names == ["python"]:
         print("suite.py: the wheel has no compiled backend", file=sys.stderr)
         return 1
-    for name in names:
+    wanted = os.environ.get("BPCORE_BACKEND")
+    for name in [wanted] if wanted else names:
         print(f"suite.py: backend {name}", flush=True)
-        result = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", *sys.argv[1:]],
-            env=os.environ | {"BPCORE_BACKEND": name},
+        with subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-q", "-rs", *sys.argv[1:]],
+            env=os.environ | {"BPCORE_BACKEND": name, "BPCORE_TEST_ALONE": "1"},
             stdout=subprocess.PIPE,
             text=True,
-        )
-        print(result.stdout[-4000:], flush=True)
-        skipped = re.findall(r"^SKIPPED.*", result.stdout, re.M)
+            errors="replace",
+        ) as pytest:
+            assert pytest.stdout
+            lines = []
+            for line in pytest.stdout:
+                lines.append(line)
+                print(line, end="", flush=True)
+        skipped = [line for line in lines if line.startswith("SKIPPED")]
         wrong = [line for line in skipped if not any(reason in line for reason in ALLOWED)]
-        if result.returncode or wrong:
+        if pytest.returncode or wrong:
             print(f"suite.py: backend {name} failed", *wrong, sep="\n", file=sys.stderr)
             return 1
+        counts = next((line.strip("= \n") for line in reversed(lines) if re.search(r"\d+ passed", line)), "")
+        print(f"suite.py: backend {name}: {counts}, {len(skipped)} of them for want of something")
     return 0
 
 

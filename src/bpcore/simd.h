@@ -25,7 +25,11 @@
 #endif
 #define BPCORE_VECTORS 2
 
-#if defined(__GNUC__) /* GCC and Clang, clang-cl among them */
+#if defined(__GNUC__) || defined(__clang__) /* clang-cl says the latter only */
+#define BPCORE_GNU
+#endif
+
+#if defined(BPCORE_GNU)
 
 typedef float bpcore_f32v __attribute__((vector_size(BPCORE_BYTES)));
 typedef double bpcore_f64v __attribute__((vector_size(BPCORE_BYTES)));
@@ -122,7 +126,7 @@ BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 #endif
 
 /* Put a pointer in the place of another and return that, in one step for all threads. */
-#if defined(__GNUC__)
+#if defined(BPCORE_GNU)
 #define bpcore_exchange(place, value) __atomic_exchange_n(place, value, __ATOMIC_ACQ_REL)
 #else
 #include <intrin.h>
@@ -203,7 +207,7 @@ static inline double bpcore_now(void) {
 /* What the processor can do and the operating system lets it do (it must save the registers, which XCR0 tells): bits in
    the order of FEATURES in cpu.pyx. */
 #if defined(__x86_64__) || defined(_M_X64)
-#if defined(__GNUC__)
+#if defined(BPCORE_GNU)
 #include <cpuid.h>
 static inline void bpcore_cpuid(unsigned leaf, unsigned r[4]) {
     if (!__get_cpuid_count(leaf, 0, &r[0], &r[1], &r[2], &r[3])) r[0] = r[1] = r[2] = r[3] = 0;

