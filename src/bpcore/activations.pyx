@@ -1,16 +1,10 @@
 # The activations: scalar mathematics first, then the loops over a tile.
 
-from libc.math cimport INFINITY, isinf, log, logf
+from libc.math cimport isinf
 
 cdef double LEAKY_SLOPE = 0.01
 cdef double ONE_BY_SQRT_2PI = 0.39894228040143267794
 
-
-cdef inline floating log_(floating z) noexcept nogil:
-    if floating is float:
-        return logf(z)
-    else:
-        return log(z)
 
 cdef inline floating sigmoid(floating z) noexcept nogil:
     cdef floating e = exp_(-abs_(z))  # never overflows
@@ -29,7 +23,7 @@ cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize
     cdef Py_ssize_t i, count = rows * step
     cdef floating x, y, s
     if activation == SOFTMAX:
-        softmax(matrix(a, rows, step), n)
+        softmax(a, rows, n, step)
     elif activation == IDENTITY:
         pass
     elif activation == SIGMOID:
@@ -74,12 +68,56 @@ cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize
             a[i] = select(x == <floating>-INFINITY, <floating>0, x) * s
 
 
-cdef void softmax(floating[:, ::1] A, Py_ssize_t n) noexcept nogil:
+cdef void softmax(floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step) noexcept nogil:
     """The first n numbers of each row become ``exp(z - max z)`` over its sum."""
-    cdef Py_ssize_t i
-    cdef floating largest
-    for i in range(A.shape[0]):
-        softmax_row[floating](&A[i, 0], &A[i, 0], n, &largest)
+    cdef Py_ssize_t i = 0
+    cdef floating largest[LANES_F32]
+    cdef floating totals[LANES_F32]
+    while i < rows:
+        softmax_rows(<const floating *>a + i * step, a + i * step, min(rows - i, lanes(a)), n, step, largest, totals)
+        i += lanes(a)
+
+
+cdef enum:
+    NARROW = 16
+
+
+cdef inline void softmax_rows(const floating *z, floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step,
+                              floating *largest, floating *totals) noexcept nogil:
+    """`softmax_row` of at most as many rows as a vector has numbers; ``a`` may be ``z``.
+
+    Narrow rows side by side, a vector for each column: one by one, each would be a chain of dependent steps.
+    """
+    cdef floating columns[NARROW * LANES_F32]
+    cdef floating row[NARROW + LANES_F32]
+    cdef Py_ssize_t i, j, k, lane = lanes(z)
+    if n > NARROW:
+        for i in range(rows):
+            totals[i] = softmax_row(z + i * step, a + i * step, n, &largest[i])
+        return
+    for j in range(n):
+        for k in range(rows):
+            columns[j * lane + k] = z[k * step + j]
+        for k in range(rows, lane):
+            columns[j * lane + k] = 0
+    for k in range(lanes(z)):
+        largest[k] = columns[k]
+        totals[k] = 0
+    for j in range(1, n):
+        for k in range(lanes(z)):
+            largest[k] = select((columns + j * lane)[k] > largest[k], (columns + j * lane)[k], largest[k])
+    for j in range(n):
+        for k in range(lanes(z)):
+            (columns + j * lane)[k] = exp_((columns + j * lane)[k] - largest[k])
+            totals[k] += (columns + j * lane)[k]
+    for j in range(n):
+        for k in range(lanes(z)):
+            (columns + j * lane)[k] = (columns + j * lane)[k] / totals[k]
+    memset(row, 0, sizeof(row))
+    for k in range(rows):
+        for j in range(n):
+            row[j] = columns[j * lane + k]
+        memcpy(a + k * step, row, padded(n, z) * sizeof(floating))
 
 
 cdef inline floating softmax_row(const floating *z, floating *a, Py_ssize_t n, floating *largest) noexcept nogil:

@@ -1,4 +1,4 @@
-# exp, expm1, log(1 + x) and tanh without branches, calls or tables, so that loops over them are vectorized.
+# exp, expm1, log, log(1 + x) and tanh without branches, calls or tables, so that loops over them are vectorized.
 #
 # Each is within 2 units in the last place; tests/ulp.py shows it, for float over all numbers there are. The
 # coefficients are near-minimax polynomials (Chebyshev interpolation, in 50 digits), of the lowest degree whose error
@@ -8,7 +8,7 @@
 # to double precision and back.
 
 
-from libc.math cimport copysign, copysignf, fabs, fabsf
+from libc.math cimport INFINITY, copysign, copysignf, fabs, fabsf
 
 
 cdef inline floating abs_(floating z) noexcept nogil:
@@ -130,8 +130,21 @@ cdef inline floating expm1_(floating x) noexcept nogil:
     return select(x == 0, x, c)  # keeps -0
 
 
+cdef inline floating log_(floating x) noexcept nogil:
+    """``log(m 2^e) = e ln 2 + log(m)`` for normal x > 0, infinity and NaN."""
+    cdef floating e, m, high, low
+    if floating is float:
+        m = split_f32(x, &e)
+        high, low = <float>0.693145751953125, <float>1.42860682030941723e-6
+    else:
+        m = split_f64(x, &e)
+        high, low = 0.693147180369123816490, 1.90821492927058770002e-10
+    m = e * high + (e * low + log1p_(m - <floating>1))
+    return select(x < <floating>INFINITY, m, x)
+
+
 cdef inline floating log1p_(floating x) noexcept nogil:
-    """``log(1 + x) = 2 artanh(x / (2 + x))`` for 0 <= x <= 1."""
+    """``log(1 + x) = 2 artanh(x / (2 + x))`` for -1/3 <= x <= 1."""
     cdef floating f = x / (<floating>2 + x), s = f * f, p
     if floating is float:
         p = <float>0.134257490114185759
@@ -243,6 +256,9 @@ cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out)
     elif name == "expm1":
         for i in range(n):
             out[i] = expm1_(x[i])
+    elif name == "log":
+        for i in range(n):
+            out[i] = log_(x[i])
     elif name == "log1p":
         for i in range(n):
             out[i] = log1p_(x[i])
@@ -253,13 +269,14 @@ cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out)
         for i in range(n):
             out[i] = normal_tail(x[i], &bell)
     else:
-        raise ValueError(f"name is {name!r}, but exp, expm1, log1p, tanh or tail is wanted")
+        raise ValueError(f"name is {name!r}, but exp, expm1, log, log1p, tanh or tail is wanted")
 
 
 def elementary(str name not None, x, out):
     """Fill ``out`` with a function of x that activations are made of.
 
-    exp, tanh; expm1 for x <= 0; log1p for 0 <= x <= 1; tail, ``Phi(-x)`` of the normal distribution, for x >= 0.
+    exp, tanh; expm1 for x <= 0; log for normal x > 0; log1p for 0 <= x <= 1; tail, ``Phi(-x)`` of the normal
+    distribution, for x >= 0.
     """
     if x.itemsize == 4:
         elementary_typed[float](name, x, out)

@@ -30,27 +30,57 @@ cdef inline floating poisson(floating z, floating a, floating y, floating *d) no
     return a - y * z
 
 
-cdef double cross_entropy_labels(const floating *z, int64_t label, floating *delta, Py_ssize_t n) noexcept nogil:
-    """A row's ``log sum e^z - z_label``; ``delta = a - (1 at the label)``."""
-    cdef floating largest, total = softmax_row(z, delta, n, &largest), loss
+cdef inline floating labelled(const floating *z, int64_t label, floating *delta, Py_ssize_t n, floating largest,
+                              floating log_total) noexcept nogil:
+    """A row's ``log sum e^z - z_label``; ``delta = a - (1 at the label)``, where it is a."""
     if label < 0 or label >= n:  # changed by another thread since it was checked: no crash, NaN
-        delta[0] = loss = INFINITY - INFINITY
-        return loss
+        delta[0] = INFINITY - INFINITY
+        return delta[0]
     delta[label] -= 1
-    loss = log_(total) - (z[label] - largest)
-    return loss
+    return log_total - (z[label] - largest)
 
 
-cdef double cross_entropy_row(const floating *z, const floating *y, floating *delta, Py_ssize_t n) noexcept nogil:
-    """A row's ``sum y (log sum e^z - z)``; ``delta = a sum(y) - y``."""
+cdef inline floating distributed(const floating *z, const floating *y, floating *delta, Py_ssize_t n, floating largest,
+                                 floating log_total) noexcept nogil:
+    """A row's ``sum y (log sum e^z - z)``; ``delta = a sum(y) - y``, where it is a."""
     cdef Py_ssize_t j
-    cdef floating largest, log_total = log_(softmax_row(z, delta, n, &largest)), weight = 0, loss = 0
+    cdef floating weight = 0, loss = 0
     for j in range(n):
         weight += y[j]
         loss += y[j] * (log_total - (z[j] - largest))
     for j in range(n):
         delta[j] = delta[j] * weight - y[j]
     return loss
+
+
+cdef double cross_entropy(const floating *z, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step, const floating *targets,
+                          const int64_t *labels, const floating *weights, floating *delta) noexcept nogil:
+    """The weighted losses of a tile, summed, and ``delta``, whose rows lie as those of z."""
+    cdef floating largest[LANES_F32]
+    cdef floating totals[LANES_F32]
+    cdef double total = 0
+    cdef floating loss
+    cdef Py_ssize_t i, j, k, first = 0
+    for k in range(lanes(z)):
+        totals[k] = 1
+    while first < rows:
+        softmax_rows(z + first * step, delta + first * step, min(rows - first, lanes(z)), n, step, largest, totals)
+        for k in range(lanes(z)):
+            totals[k] = log_(totals[k])
+        for k in range(min(rows - first, lanes(z))):
+            i = first + k
+            if labels != NULL:
+                loss = labelled(z + i * step, labels[i], delta + i * step, n, largest[k], totals[k])
+            else:
+                loss = distributed(z + i * step, targets + i * n, delta + i * step, n, largest[k], totals[k])
+            if weights != NULL:
+                for j in range(n):
+                    delta[i * step + j] *= weights[i]
+                total += <double>loss * weights[i]
+            else:
+                total += loss
+        first += lanes(z)
+    return total
 
 
 cdef inline void entry(Loss loss, floating z, floating a, floating y, floating *value, floating *d) noexcept nogil:
@@ -109,8 +139,6 @@ cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] Z, const f
     Z are the logits, where the loss is of them, and A the activations of the output layer, n of them in a padded row.
     Either ``targets`` (rows x n) or ``labels`` (rows) is not NULL; ``weights`` (rows) may be NULL.
     """
-    cdef Py_ssize_t i, j
-    cdef double total = 0, row
     if plan.loss == SQUARED_ERROR:
         return entries(SQUARED_ERROR, Z, A, n, targets, weights, delta)
     if plan.loss == HUBER:
@@ -121,14 +149,4 @@ cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] Z, const f
         return entries(BINARY_CROSS_ENTROPY, Z, A, n, targets, weights, delta)
     if plan.loss == POISSON:
         return entries(POISSON, Z, A, n, targets, weights, delta)
-    for i in range(Z.shape[0]):
-        if labels != NULL:
-            row = cross_entropy_labels(&Z[i, 0], labels[i], &delta[i, 0], n)
-        else:
-            row = cross_entropy_row(&Z[i, 0], targets + i * n, &delta[i, 0], n)
-        if weights != NULL:
-            row *= weights[i]
-            for j in range(n):
-                delta[i, j] *= weights[i]
-        total += row
-    return total
+    return cross_entropy(&Z[0, 0], Z.shape[0], n, Z.shape[1], targets, labels, weights, &delta[0, 0])

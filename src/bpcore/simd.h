@@ -187,6 +187,18 @@ static inline double bpcore_power_f64(int64_t n) {
     return bpcore_number_f64((int64_t)(((uint64_t)n << 52) + UINT64_C(0x3FF0000000000000)));
 }
 
+/* x = m 2^e for a normal x, sqrt(1/2) <= m < sqrt(2); e in 32 bits, whose conversion is vectorized everywhere. */
+static inline float bpcore_split_f32(float x, float *e) {
+    int32_t i = bpcore_bits_f32(x), n = (int32_t)((uint32_t)i - UINT32_C(0x3F3504F3)) >> 23;
+    *e = (float)n;
+    return bpcore_number_f32((int32_t)((uint32_t)i - ((uint32_t)n << 23)));
+}
+static inline double bpcore_split_f64(double x, double *e) {
+    int64_t i = bpcore_bits_f64(x), n = (int64_t)((uint64_t)i - UINT64_C(0x3FE6A09E667F3BCD)) >> 52;
+    *e = (double)(int32_t)n;
+    return bpcore_number_f64((int64_t)((uint64_t)i - ((uint64_t)n << 52)));
+}
+
 /* A choice between two numbers that are both there already. */
 static inline float bpcore_select_f32(int condition, float a, float b) { return condition ? a : b; }
 static inline double bpcore_select_f64(int condition, double a, double b) { return condition ? a : b; }

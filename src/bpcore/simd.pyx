@@ -28,6 +28,8 @@ cdef extern from "simd.h" nogil:
     double power_f64 "bpcore_power_f64"(int64_t n)
     float number_f32 "bpcore_number_f32"(int32_t i)
     double number_f64 "bpcore_number_f64"(int64_t i)
+    float split_f32 "bpcore_split_f32"(float x, float *e)
+    double split_f64 "bpcore_split_f64"(double x, double *e)
     int64_t SHIFTED_F64 "BPCORE_SHIFTED_F64"
     enum:
         ROWS "BPCORE_ROWS"
