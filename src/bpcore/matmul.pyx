@@ -407,6 +407,7 @@ cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, 
     cdef Py_ssize_t i, j, r, k, n = W.shape[1], whole = n // lanes(&W[0, 0]) * lanes(&W[0, 0])
     cdef int count
     cdef floating z
+    cdef floating totals[4]
     cdef f32v sums_f32[4]
     cdef f64v sums_f64[4]
     for i in range(A.shape[0]):
@@ -424,13 +425,20 @@ cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, 
                         dots[f64v](4, &A[i, 0], &W[j, 0], n, n, sums_f64)
                     else:
                         dots[f64v](1, &A[i, 0], &W[j, 0], n, n, sums_f64)
-            for r in range(count):
-                z = b[j + r]
-                if whole > 0:
-                    if floating is float:
-                        z += sum_f32(sums_f32[r])
+            if whole > 0:
+                if floating is float:
+                    if count == 4:
+                        sum4_f32(sums_f32, totals)
                     else:
-                        z += sum_f64(sums_f64[r])
+                        totals[0] = sum_f32(sums_f32[0])
+                elif count == 4:
+                    sum4_f64(sums_f64, totals)
+                else:
+                    totals[0] = sum_f64(sums_f64[0])
+            else:
+                memset(totals, 0, sizeof(totals))
+            for r in range(count):
+                z = b[j + r] + totals[r]
                 for k in range(whole, n):
                     z += A[i, k] * W[j + r, k]
                 Z[i, j + r] = z
@@ -443,6 +451,7 @@ cdef inline void affine_last(const floating[:, ::1] A, const floating[:, ::1] W,
     cdef Py_ssize_t i = 0, j, r, k, n = W.shape[1], whole = n // lanes(&W[0, 0]) * lanes(&W[0, 0])
     cdef int count
     cdef floating z
+    cdef floating totals[4]
     cdef f32v sums_f32[4]
     cdef f64v sums_f64[4]
     while i < A.shape[0]:
@@ -458,12 +467,17 @@ cdef inline void affine_last(const floating[:, ::1] A, const floating[:, ::1] W,
                     dots[f64v](4, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f64)
                 else:
                     dots[f64v](1, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f64)
-            for r in range(count):
-                z = b[j]
-                if floating is float:
-                    z += sum_f32(sums_f32[r])
+            if floating is float:
+                if count == 4:
+                    sum4_f32(sums_f32, totals)
                 else:
-                    z += sum_f64(sums_f64[r])
+                    totals[0] = sum_f32(sums_f32[0])
+            elif count == 4:
+                sum4_f64(sums_f64, totals)
+            else:
+                totals[0] = sum_f64(sums_f64[0])
+            for r in range(count):
+                z = b[j] + totals[r]
                 for k in range(whole, n):
                     z += A[i + r, k] * W[j, k]
                 Z[i + r, j] = z

@@ -67,9 +67,12 @@ static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore
 #endif
 #endif
 #if defined(BPCORE_SHUFFLE)
-#define BPCORE_TRANSPOSE(name, type)                                                                                  \
+#define BPCORE_ROW(name, type)                                                                                        \
     typedef type name##_row __attribute__((vector_size(4 * sizeof(type))));                                           \
-    typedef name##_row name##_memory __attribute__((aligned(sizeof(type)), may_alias));                               \
+    typedef name##_row name##_memory __attribute__((aligned(sizeof(type)), may_alias));
+BPCORE_ROW(bpcore_transpose_f32, float)
+BPCORE_ROW(bpcore_transpose_f64, double)
+#define BPCORE_TRANSPOSE(name, type)                                                                                  \
     static inline void name(const type *given, ptrdiff_t given_step, type *out, ptrdiff_t step) {                     \
         name##_row a = *(const name##_memory *)given, b = *(const name##_memory *)(given + given_step);               \
         name##_row c = *(const name##_memory *)(given + 2 * given_step);                                              \
@@ -157,6 +160,40 @@ static inline double bpcore_sum_f64(bpcore_f64v v) {
         for (size_t i = 0; i < n; i++) x[i] += x[i + n];
     return x[0];
 }
+
+/* The sums of four vectors' numbers. As rows of four, whose sums come out of three additions of shuffled ones; where a
+   vector has fewer, one after the other. */
+#define BPCORE_SUM4_ONE_BY_ONE(suffix, type)                                                                          \
+    static inline void bpcore_sum4_##suffix(const bpcore_##suffix##v *v, type *out) {                                 \
+        for (int j = 0; j < 4; j++) out[j] = bpcore_sum_##suffix(v[j]);                                               \
+    }
+#if defined(BPCORE_SHUFFLE)
+#define BPCORE_SUM4(suffix, type)                                                                                     \
+    static inline void bpcore_sum4_##suffix(const bpcore_##suffix##v *v, type *out) {                                 \
+        typedef bpcore_transpose_##suffix##_row row;                                                                  \
+        row q[4];                                                                                                     \
+        for (int j = 0; j < 4; j++) {                                                                                 \
+            row part[sizeof v[j] / sizeof q[j]];                                                                      \
+            memcpy(part, &v[j], sizeof v[j]);                                                                         \
+            for (size_t n = sizeof v[j] / sizeof q[j] / 2; n > 0; n /= 2)                                             \
+                for (size_t i = 0; i < n; i++) part[i] += part[i + n];                                                \
+            q[j] = part[0];                                                                                           \
+        }                                                                                                             \
+        row a = BPCORE_SHUFFLE(q[0], q[1], 0, 4, 1, 5) + BPCORE_SHUFFLE(q[0], q[1], 2, 6, 3, 7);                      \
+        row b = BPCORE_SHUFFLE(q[2], q[3], 0, 4, 1, 5) + BPCORE_SHUFFLE(q[2], q[3], 2, 6, 3, 7);                      \
+        row sums = BPCORE_SHUFFLE(a, b, 0, 1, 4, 5) + BPCORE_SHUFFLE(a, b, 2, 3, 6, 7);                               \
+        memcpy(out, &sums, sizeof sums);                                                                              \
+    }
+BPCORE_SUM4(f32, float)
+#if BPCORE_BYTES >= 32
+BPCORE_SUM4(f64, double)
+#else
+BPCORE_SUM4_ONE_BY_ONE(f64, double)
+#endif
+#else
+BPCORE_SUM4_ONE_BY_ONE(f32, float)
+BPCORE_SUM4_ONE_BY_ONE(f64, double)
+#endif
 
 /* The largest of a vector's numbers, the same way; the array is overwritten. */
 static inline float bpcore_max_f32(float *x) {

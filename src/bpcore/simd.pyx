@@ -15,6 +15,8 @@ cdef extern from "simd.h" nogil:
     f64v zero_f64 "bpcore_zero_f64"()
     float sum_f32 "bpcore_sum_f32"(f32v v)
     double sum_f64 "bpcore_sum_f64"(f64v v)
+    void sum4_f32 "bpcore_sum4_f32"(const f32v *v, float *out)
+    void sum4_f64 "bpcore_sum4_f64"(const f64v *v, double *out)
     float max_f32 "bpcore_max_f32"(float *numbers)
     double max_f64 "bpcore_max_f64"(double *numbers)
     void transpose_f32 "bpcore_transpose_f32"(const float *given, Py_ssize_t given_step, float *out, Py_ssize_t step)
