@@ -141,5 +141,4 @@ class Accumulator:
             raise ValueError(f"{what}, so there is no mean cost")
         filled = arrays.output(out, params.shape, net.dtype, params, self.buffer)
         core.finish(plan, params, self.buffer[3:], weight, l2, filled)
-        penalty = l2 / 2 * core.penalty(plan, params) if l2 else 0.0
-        return losses / weight + penalty, filled if out is None else out
+        return core.cost(plan, params, losses, weight, l2), filled if out is None else out

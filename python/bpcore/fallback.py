@@ -371,9 +371,11 @@ def finish(plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, o
 
 
 @quietly
-def penalty(plan: Plan, params: Floats) -> float:
-    """The sum of the squares of all weights (not of the biases), in float64."""
-    return sum(float(np.sum(np.square(W, dtype=np.float64))) for W, _ in plan.layers(params))
+def cost(plan: Plan, params: Floats, losses: float, weight: float, l2: float) -> float:
+    """``J = losses / m + lambda/2 * sum(W^2)``; the biases are not penalised."""
+    if not l2:
+        return losses / weight
+    return losses / weight + l2 / 2 * sum(float(np.sum(np.square(W, dtype=np.float64))) for W, _ in plan.layers(params))
 
 
 def cost_and_gradient(
@@ -413,7 +415,7 @@ def steps(
     ``finite`` gets the parameters before each step whose cost is finite, and which are so themselves; at a cost that is
     not, no step is taken. Returns the first row that is left, the last cost, and the sum of the costs over the rows.
     """
-    cost = costs = 0.0
+    J = costs = 0.0
     grad, start = np.empty_like(params), time.monotonic()
     for _ in range(limit):
         if first >= len(X):
@@ -421,10 +423,10 @@ def steps(
         rows: Any = slice(first, first + batch_size) if order is None else order[first : first + batch_size]
         x, y = X[rows], Y[rows]
         n_slots = -(-len(x) // plan.slot)
-        cost = accumulate(plan, params, x, y, None, grad, None, (len(x), n_slots, 0, n_slots)) / len(x)
+        losses = accumulate(plan, params, x, y, None, grad, None, (len(x), n_slots, 0, n_slots))
         finish(plan, params, grad, len(x), l2, grad)
-        cost += l2 / 2 * penalty(plan, params) if l2 else 0.0
-        if not math.isfinite(cost):
+        J = cost(plan, params, losses, len(x), l2)
+        if not math.isfinite(J):
             break
         if np.isfinite(params).all():
             finite[...] = params
@@ -435,10 +437,10 @@ def steps(
             gradient_descent_step(params, grad, state[0] if state else None, rate, *rule)
         optimizer.steps += 1
         first += len(x)
-        costs += len(x) * cost
+        costs += len(x) * J
         if time.monotonic() - start > seconds:
             break
-    return first, cost, costs
+    return first, J, costs
 
 
 @quietly

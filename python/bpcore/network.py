@@ -363,8 +363,7 @@ class Network:
 
         threads = slots.n_threads(self, len(X), threads)
         slots.in_order(work, add, slots.units(self, len(X), 1), threads, X, Y, weights)
-        penalty = l2 / 2 * self._core.penalty(self._plan, params) if l2 else 0.0
-        return losses / total + penalty
+        return self._core.cost(self._plan, params, losses, total, l2)
 
     def cost_and_gradient(
         self,
@@ -423,8 +422,7 @@ class Network:
         filled = arrays.output(out, params.shape, self.dtype, params, X, Y, weights)
         losses, sums = slots.add_up(self, params, X, Y, weights, threads, filled)
         self._core.finish(self._plan, params, sums, total, l2, filled)
-        penalty = l2 / 2 * self._core.penalty(self._plan, params) if l2 else 0.0
-        return losses / total + penalty, filled if out is None else out
+        return self._core.cost(self._plan, params, losses, total, l2), filled if out is None else out
 
     def trace(self, params: npt.ArrayLike, X: npt.ArrayLike) -> Trace:
         """A forward pass that keeps the activations of all layers, for backpropagation from a loss of your own.

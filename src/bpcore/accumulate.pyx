@@ -218,14 +218,22 @@ cdef double squares(const plan_t *plan, const floating *params) noexcept nogil:
     return total + (((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7])))
 
 
-cdef double penalty_typed(Plan plan, const floating[::1] params) except? -1:
+cdef double mean_cost(const plan_t *plan, const floating *params, double losses, double weight,
+                      double l2) noexcept nogil:
+    """``J = losses / m + lambda/2 * sum(W^2)``; one place for all ways to it, so that all round alike."""
+    return losses / weight + l2 / 2 * squares(plan, params) if l2 != 0 else losses / weight
+
+
+cdef double cost_typed(Plan plan, const floating[::1] params, double losses, double weight, double l2) except? -1:
     cdef double total
     check_sizes(plan, params.shape[0], plan.plan.n_inputs)
     with nogil:
-        total = squares(&plan.plan, &params[0])
+        total = mean_cost(&plan.plan, &params[0], losses, weight, l2)
     return total
 
 
-def penalty(Plan plan not None, params):
-    """The sum of the squares of all weights (not of the biases), in float64."""
-    return penalty_typed[float](plan, params) if plan.single else penalty_typed[double](plan, params)
+def cost(Plan plan not None, params, double losses, double weight, double l2):
+    """``J = losses / m + lambda/2 * sum(W^2)``; the biases are not penalised."""
+    if plan.single:
+        return cost_typed[float](plan, params, losses, weight, l2)
+    return cost_typed[double](plan, params, losses, weight, l2)

@@ -98,13 +98,11 @@ cdef double direct_typed(Plan plan, array_t *params, array_t *X, array_t *Y, bin
                     add_sums(total, <const floating *>grad, n, slot == 0)
                 slot = last
             if not watch.stopped:
-                cost /= m
                 if total == NULL:
                     finish_rows(p, theta, <const floating *>grad, <double>m, l2, grad)
                 else:
                     finish_rows(p, theta, <const double *>total, <double>m, l2, grad)
-                if l2 != 0:
-                    cost += l2 / 2 * squares(p, theta)
+                cost = mean_cost(p, theta, cost, <double>m, l2)
             plan.give(memory)
         heed(&watch)
     finally:

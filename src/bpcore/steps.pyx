@@ -118,13 +118,11 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
                         py = y + first * n_outputs
                 slots = count_slots(p, count)
                 cost = accumulate_slots(p, <const floating *>&params[0], px, count, slots, 0, slots, py, pl,
-                                        <const floating *>NULL, grad, <floating *>aligned(memory), False,
-                                        &watch) / count
+                                        <const floating *>NULL, grad, <floating *>aligned(memory), False, &watch)
                 if stopped(&watch, 0):
                     break
                 finish_rows(p, <const floating *>&params[0], <const floating *>grad, <double>count, l2, grad)
-                if l2 != 0:
-                    cost += l2 / 2 * squares(p, <const floating *>&params[0])
+                cost = mean_cost(p, <const floating *>&params[0], cost, <double>count, l2)
                 if not -INFINITY < cost < INFINITY:
                     break
                 if all_finite(<const floating *>&params[0], n):

@@ -239,9 +239,7 @@ cdef int table_finish(const bpcore_plan *plan, const floating *params, const flo
     if not 0 <= l2 < INFINITY:
         return WRONG_NUMBER
     finish_rows(p, params, sums, weight, l2, gradient)
-    cost[0] = loss / weight
-    if l2 != 0:
-        cost[0] += l2 / 2 * squares(p, params)
+    cost[0] = mean_cost(p, params, loss, weight, l2)
     return OK
 
 
