@@ -73,6 +73,14 @@ float cimagf(two_floats z) { return z.part[1]; }
 int __stdcall DllMainCRTStartup(void *dll, unsigned reason, void *reserved) { return 1; }
 END
 "$work/zcc" -O2 -fno-builtin -shared -nostdlib -o "$embed/$shim" "$work/lib/shim.c" "$work/lib/shim.def"
+# Nor does wine 8 have what Rust's library takes its random numbers from.
+cat > "$work/lib/prng.c" << 'END'
+unsigned char __stdcall SystemFunction036(void *, unsigned long);
+int __stdcall ProcessPrng(void *out, unsigned long long size) { return SystemFunction036(out, (unsigned long)size); }
+int __stdcall DllMainCRTStartup(void *dll, unsigned reason, void *reserved) { return 1; }
+END
+printf 'LIBRARY bcryptprimitives.dll\nEXPORTS\nProcessPrng\n' > "$work/lib/prng.def"
+"$work/zcc" -O2 -shared -nostdlib -o "$embed/bcryptprimitives.dll" "$work/lib/prng.c" "$work/lib/prng.def" -ladvapi32
 neutral "$work/suite"
 cd "$work/suite"
 export PYTHONPATH="Z:${work//\//\\}\\site" PYTHONDONTWRITEBYTECODE=1 BPCORE_TEST_SLOWNESS=5
