@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import os
 import re
@@ -34,7 +35,8 @@ NUMBER = {name.lower(): int(value) for name, value in re.findall(r"BPCORE_(\w+) 
 def needs(*modules, compiler=True):
     """Skip a test where the platform lacks what the dev extra brings, or a C compiler with Python's headers."""
     for module in modules:
-        pytest.importorskip(module, reason=f"{module} comes with the dev extra; not every platform has it")
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} comes with the dev extra; not every platform has it")
     if os.name == "nt":  # setuptools finds the compiler by this program
         cc = Path(os.environ.get("PROGRAMFILES(X86)", ""), "Microsoft Visual Studio/Installer/vswhere.exe").exists()
     else:
