@@ -148,7 +148,7 @@ else:
 finally:
     try:
         import bpcore
-    except (ImportError, SystemError) as error:  # some NumPy can be loaded by one interpreter alone, and that was the other one
+    except (ImportError, SystemError) as error:  # some NumPy serves one interpreter alone, here the other
         assert sys.argv[1] == "new" and str(error)
     else:
         net = bpcore.Network([2, 3, 1])
