@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# wheels/local.sh [--arch aarch64] [--backend NAME] [--keep-image]: real cibuildwheel on a Debian machine without Docker and without the
-# manylinux images: podman, an image made here of Debian and this machine's Pythons, wheels of the sdist for CPython 3.11
-# to 3.13, auditwheel and the suite. For aarch64 the image is an arm64 Debian, run by qemu, with that Debian's Python.
-# PYTHONS: a folder with installations named by their version (pyenv's). --keep-image leaves the image for the next run, --backend
-# tests that backend alone, instead of each.
+# wheels/local.sh [--arch aarch64] [--backend NAME] [--keep-image]: real cibuildwheel on a Debian machine without Docker and
+# without the manylinux images: podman, an image made here of Debian and this machine's Pythons, wheels of the sdist for
+# CPython 3.11 to 3.13, auditwheel and the suite. For aarch64 the image is an arm64 Debian with its own Python, under qemu.
+# PYTHONS: a folder with installations named by their version (pyenv's). --keep-image leaves the image for the next run;
+# --backend tests that backend alone, instead of each.
 set -euo pipefail
 # shellcheck source=wheels/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -13,7 +13,7 @@ while [ $# -gt 0 ]; do
     --arch) arch=$2; shift 2 ;;
     --backend) tested="$tested BPCORE_BACKEND=$2"; shift 2 ;;
     --keep-image) keep=1; shift ;;
-    *) sed -n '2,7s/^# \?//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,6s/^# \?//p' "$0" >&2; exit 2 ;;
   esac
 done
 case $arch in x86_64) deb=amd64 ;; aarch64) deb=arm64 ;; *) exit 2 ;; esac
