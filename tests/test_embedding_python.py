@@ -138,7 +138,7 @@ import warnings
 warnings.simplefilter("ignore")  # NumPy's own, where it does not refuse
 try:
     import bpcore
-except (ImportError, SystemError) as error:  # NumPy 1's own error is the latter
+except ImportError as error:
     assert str(error), "an error without words"
 else:
     net = bpcore.Network([2, 3, 1])
@@ -148,7 +148,7 @@ else:
 finally:
     try:
         import bpcore
-    except (ImportError, SystemError) as error:  # some NumPy serves one interpreter alone, here the other
+    except ImportError as error:  # some NumPy can be loaded by one interpreter alone, and that was the other one
         assert sys.argv[1] == "new" and str(error)
     else:
         net = bpcore.Network([2, 3, 1])
@@ -157,7 +157,11 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("before", ["used", "new"])
+#: NumPy 1 itself crashes where an interpreter inside is the first to load it.
+BEFORE = ["used", "new"] if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else ["used"]
+
+
+@pytest.mark.parametrize("before", BEFORE)
 def test_an_interpreter_inside(backend, before):
     """It works, or the import says that it cannot; an interpreter that has computed before still can."""
     result = run(INTERPRETERS, before, backend=backend)
