@@ -83,8 +83,8 @@ KINDS = {
 }
 
 
-#: Those that can be filled: before 2.1, NumPy's arrays of DLPack are read-only.
-IN_PLACE = [kind for kind in KINDS if kind != "DLPack" or np.lib.NumpyVersion(np.__version__) >= "2.1.0"]
+#: Those that can be filled: an older NumPy's arrays of DLPack are read-only.
+IN_PLACE = [kind for kind in KINDS if kind != "DLPack" or np.from_dlpack(Dlpack(np.zeros(1))).flags.writeable]
 
 
 def numbers(dtype):
