@@ -60,3 +60,8 @@ def assert_agree(found, expected, dtype: str, factor: float = 1.0) -> None:
 def pytest_report_header() -> str:
     where = os.path.dirname(bpcore.__file__)
     return f"bpcore {bpcore.__version__} from {where}, backends {bpcore.available_backends()}"
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A name for long texts: Windows has no room for them in PYTEST_CURRENT_TEST."""
+    return f"{val[:20]}... {len(val)}" if isinstance(val, str) and len(val) > 1000 else None

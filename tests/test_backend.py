@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import os
 import subprocess
 import sys
@@ -57,16 +58,17 @@ def test_unknown_name_is_an_error_that_lists_those_that_run(name):
 
 def test_a_broken_compiled_module_raises(tmp_path):
     """It must not be taken for one that is not installed."""
+    broken = tmp_path / f"x{importlib.machinery.EXTENSION_SUFFIXES[-1]}"
+    broken.write_bytes(b"no program")
     code = f"""
 import importlib.util, sys
 class Broken:
     def find_spec(self, name, path=None, target=None):
         if name == "bpcore._baseline":
-            return importlib.util.spec_from_file_location(name, {str(tmp_path / "x.so")!r})
+            return importlib.util.spec_from_file_location(name, {str(broken)!r})
 sys.meta_path.insert(0, Broken())
 import bpcore
 """
-    (tmp_path / "x.so").write_bytes(b"not an ELF file")
     result = run(code, BPCORE_BACKEND="baseline")
     assert result.returncode != 0
     assert "ImportError" in result.stderr

@@ -83,6 +83,10 @@ KINDS = {
 }
 
 
+#: Those that can be filled: an older NumPy's arrays of DLPack are read-only.
+IN_PLACE = [kind for kind in KINDS if kind != "DLPack" or np.from_dlpack(Dlpack(np.zeros(1))).flags.writeable]
+
+
 def numbers(dtype):
     return array.array("f" if dtype == "float32" else "d")
 
@@ -128,7 +132,7 @@ def test_what_fits_is_not_copied(net, data, kind):
     assert np.shares_memory(arrays.vector("params", flat, len(flat), net.dtype), np.frombuffer(flat, net.dtype))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IN_PLACE)
 def test_out_of_other_kinds(net, data, kind):
     cost, expected = net.cost_and_gradient(**data, l2=0.1)
     accumulator = net.accumulator()
@@ -162,7 +166,7 @@ def test_the_standard_library_s_array(net, data):
     assert classes.cost(theta, data["X"][:4], labels) == classes.cost(theta, data["X"][:4], list(labels))
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "array.array"])
+@pytest.mark.parametrize("kind", [*IN_PLACE, "array.array"])
 @pytest.mark.parametrize("make", [lambda: bpcore.GradientDescent(0.1, momentum=0.9), bpcore.Adam])
 def test_steps_change_parameters_in_place(net, data, kind, make, rng):
     grad = rng.normal(size=net.n_parameters).astype(net.dtype)
@@ -182,7 +186,7 @@ def test_steps_change_parameters_in_place(net, data, kind, make, rng):
     assert not np.array_equal(memory, data["params"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IN_PLACE)
 def test_training_changes_parameters_in_place(net, data, kind):
     expected, memory = data["params"].copy(), data["params"].copy()
     options = {"epochs": 3, "batch_size": 4}
@@ -194,9 +198,9 @@ def test_training_changes_parameters_in_place(net, data, kind):
 
 
 def test_layers_of_other_kinds_are_views(net, data):
-    for make in KINDS.values():
+    for kind in IN_PLACE:
         memory = data["params"].copy()
-        net.layers(make(memory))[0].weights[...] = 0
+        net.layers(KINDS[kind](memory))[0].weights[...] = 0
         assert not memory[:20].any()
 
 
@@ -239,7 +243,7 @@ def test_out_that_cannot_be_filled(net, data):
         (Copies(good), TypeError, "out is a Copies whose __array__ gives a copy"),
         (memoryview(np.zeros(2 * len(good), net.dtype)[::2]), ValueError, "out is not C-contiguous"),
         (Dlpack(good[:-1]), ValueError, "out has shape"),
-        (ByArray(good.astype(">f8")), ValueError, "out has dtype"),
+        (ByArray(good.astype(good.dtype.newbyteorder())), ValueError, "out has dtype"),
         (ByArray, TypeError, "out is a type"),
         (good.tolist(), TypeError, "out is a list"),
         (memoryview(data["params"]), ValueError, "out shares memory with an input"),

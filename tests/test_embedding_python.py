@@ -156,7 +156,11 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("before", ["used", "new"])
+#: An older NumPy crashes, or does not load in the outer interpreter, where one inside is the first to load it.
+BEFORE = ["used", "new"] if np.lib.NumpyVersion(np.__version__) >= "2.2.0" else ["used"]
+
+
+@pytest.mark.parametrize("before", BEFORE)
 def test_an_interpreter_inside(backend, before):
     """It works, or the import says that it cannot; an interpreter that has computed before still can."""
     result = run(INTERPRETERS, before, backend=backend)

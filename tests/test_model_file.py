@@ -259,7 +259,7 @@ def test_bad_places_are_refused(tmp_path):
     for call in (check_save_path, lambda path: save_model(path, classifier())):
         with pytest.raises(ValueError, match="is not a regular file"):
             call(tmp_path / "folder.npz")
-        with pytest.raises(FileNotFoundError, match=r"nix.model\.npz"):
+        with pytest.raises(FileNotFoundError, match=r"nix\W+model\.npz"):
             call(tmp_path / "nix" / "model.npz")
         with pytest.raises(TypeError):
             call(3.5)

@@ -634,7 +634,7 @@ def test_neighbours_do_not_overlap(make, rng, dtype):
     np.testing.assert_array_equal(memory[4:], grad)
 
 
-BAD_NUMBERS = [-0.5, -1e-300, np.nan, np.inf, -np.inf, 10**400, "0.1", b"0.1", True, 1j, np.complex64(1), [0.1], {}]
+BAD_NUMBERS = [-0.5, -1e-300, np.nan, np.inf, -np.inf, 10**400, "0.1", b"0.1", True, 1j, np.complex128(1), [0.1], {}]
 RAGGED = [[1], [2, 3]]
 
 

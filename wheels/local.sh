@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# wheels/local.sh [--arch aarch64] [--keep-image]: real cibuildwheel on a Debian machine without Docker and without the
-# manylinux images: podman, an image made here of Debian and this machine's Pythons, wheels of the sdist for CPython 3.11
-# to 3.13, auditwheel and the suite. For aarch64 the image is an arm64 Debian, run by qemu, with that Debian's Python.
-# PYTHONS: a folder with installations named by their version (pyenv's). --keep-image leaves the image for the next run.
+# wheels/local.sh [--arch aarch64] [--backend NAME] [--keep-image]: real cibuildwheel on a Debian machine without Docker and
+# without the manylinux images: podman, an image made here of Debian and this machine's Pythons, wheels of the sdist for
+# CPython 3.11 to 3.13, auditwheel and the suite. For aarch64 the image is an arm64 Debian with its own Python, under qemu.
+# PYTHONS: a folder with installations named by their version (pyenv's). --keep-image leaves the image for the next run;
+# --backend tests that backend alone, instead of each.
 set -euo pipefail
 # shellcheck source=wheels/lib.sh
 . "$(dirname "$0")/lib.sh"
-arch=x86_64 keep=
+arch=x86_64 keep='' tested=OPENBLAS_NUM_THREADS=1
 while [ $# -gt 0 ]; do
   case $1 in
     --arch) arch=$2; shift 2 ;;
+    --backend) tested="$tested BPCORE_BACKEND=$2"; shift 2 ;;
     --keep-image) keep=1; shift ;;
     *) sed -n '2,6s/^# \?//p' "$0" >&2; exit 2 ;;
   esac
@@ -90,8 +92,8 @@ status=0
 found=$(podman run --rm "$image" sh -c 'cd /opt/python; ls -d cp3??-cp3??')
 build=
 for python in $found; do build="$build ${python%-*}-manylinux_$arch"; done
-CIBW_BUILD=$build CIBW_CONTAINER_ENGINE='podman; disable_host_mount: true' CIBW_MANYLINUX_X86_64_IMAGE=$image \
-  CIBW_MANYLINUX_AARCH64_IMAGE=$image CIBW_ENVIRONMENT_PASS_LINUX='SOURCE_DATE_EPOCH OPENBLAS_NUM_THREADS OPENBLAS_CORETYPE' \
+CIBW_BUILD=$build CIBW_TEST_ENVIRONMENT=$tested CIBW_CONTAINER_ENGINE='podman; disable_host_mount: true' CIBW_MANYLINUX_X86_64_IMAGE=$image \
+  CIBW_MANYLINUX_AARCH64_IMAGE=$image \
   cibuildwheel --platform linux --archs "$arch" --output-dir "$work/wheels" "$work"/dist/*.tar.gz || status=$?
 if [ -z "$keep" ]; then podman rmi -f "$image" > /dev/null; fi
 [ "$status" = 0 ]

@@ -30,7 +30,7 @@ def main() -> int:
     for name in [wanted] if wanted else names:
         print(f"suite.py: backend {name}", flush=True)
         with subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-q", "-rs", *sys.argv[1:]],
+            [sys.executable, "-m", "pytest", "-q", *sys.argv[1:]],
             env=os.environ | {"BPCORE_BACKEND": name, "BPCORE_TEST_ALONE": "1"},
             stdout=subprocess.PIPE,
             text=True,

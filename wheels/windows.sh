@@ -45,12 +45,50 @@ pip install -q --target "$work/site" --only-binary :all: --platform win_amd64 --
 python -m zipfile -e "$work"/built/*.whl "$work/site"
 rm "$embed/python313._pth" # which would shut out PYTHONPATH
 rm "$embed/_wmi.pyd"        # wine lacks what it calls; the standard library does without
+# The C library of wine 8 has no creal and cimag, which NumPy prints complex numbers by: they come from a library of their
+# own, which hands all other names on. Its name is as long as the one it stands for in NumPy's files.
+shim=xpi-ms-win-crt-math-l1-1-0.dll
+mapfile -t binaries < <(find "$work/site/numpy" "$work/site/numpy.libs" -name '*.pyd' -o -name '*.dll')
+sed -i "s/a${shim#x}/$shim/" "${binaries[@]}"
+python - "$shim" "${binaries[@]}" > "$work/lib/shim.def" << 'END'
+import sys, pefile
+names = set()
+for path in sys.argv[2:]:
+    pe = pefile.PE(path)
+    imports = [entry for entry in getattr(pe, "DIRECTORY_ENTRY_IMPORT", []) if entry.dll.decode() == sys.argv[1]]
+    names |= {symbol.name.decode() for entry in imports for symbol in entry.imports}
+own = {a + b for a in ("creal", "cimag") for b in ("", "f", "l")}
+print("LIBRARY", sys.argv[1])
+print("EXPORTS", *sorted(own), *(f"{name}=ucrtbase.{name}" for name in sorted(names - own)), sep="\n")
+END
+cat > "$work/lib/shim.c" << 'END'
+typedef struct { double part[2]; } two_doubles;
+typedef struct { float part[2]; } two_floats;
+double creal(two_doubles z) { return z.part[0]; }
+double cimag(two_doubles z) { return z.part[1]; }
+double creall(two_doubles z) { return z.part[0]; }
+double cimagl(two_doubles z) { return z.part[1]; }
+float crealf(two_floats z) { return z.part[0]; }
+float cimagf(two_floats z) { return z.part[1]; }
+int __stdcall DllMainCRTStartup(void *dll, unsigned reason, void *reserved) { return 1; }
+END
+"$work/zcc" -O2 -fno-builtin -shared -nostdlib -o "$embed/$shim" "$work/lib/shim.c" "$work/lib/shim.def"
+# Nor does wine 8 have what Rust's library takes its random numbers from.
+cat > "$work/lib/prng.c" << 'END'
+unsigned char __stdcall SystemFunction036(void *, unsigned long);
+int __stdcall ProcessPrng(void *out, unsigned long long size) { return SystemFunction036(out, (unsigned long)size); }
+int __stdcall DllMainCRTStartup(void *dll, unsigned reason, void *reserved) { return 1; }
+END
+printf 'LIBRARY bcryptprimitives.dll\nEXPORTS\nProcessPrng\n' > "$work/lib/prng.def"
+"$work/zcc" -O2 -shared -nostdlib -o "$embed/bcryptprimitives.dll" "$work/lib/prng.c" "$work/lib/prng.def" -ladvapi32
 neutral "$work/suite"
 cd "$work/suite"
 export PYTHONPATH="Z:${work//\//\\}\\site" PYTHONDONTWRITEBYTECODE=1 BPCORE_TEST_SLOWNESS=5
 # Python under wine wants pipes.
 inside() { : | wine "$embed/python.exe" "$@" 2>&1 | cat; }
 inside -c 'import sys, numpy, bpcore; print(sys.version, sys.platform, "NumPy", numpy.__version__, *bpcore.available_backends())'
+BPCORE_BACKEND=$(inside -c 'import bpcore; print(bpcore.backend)' | tr -d '\r')
+export BPCORE_BACKEND # the best one; every backend has its own run on a Windows of its own
 inside wheels/suite.py -p no:cacheprovider "${what[@]}"
 wineserver -k || true
 echo "windows.sh (Python $python, NumPy $numpy${1:+, $1}): $(basename "$work"/built/*.whl) passed"
