@@ -16,14 +16,9 @@ cdef double accumulate_rows(const plan_t *plan, const floating *params, const fl
     """
     cdef Py_ssize_t size, first, rows, n = plan.n_outputs
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
-    cdef floating[:, ::1] A, Z, D
     cdef double total = 0
-    cdef floating *logits = NULL
     cdef bint few = m < FEW
-    if plan.loss == CROSS_ENTROPY:
-        logits = work + last.a
-    elif plan.loss == BINARY_CROSS_ENTROPY or plan.loss == POISSON:
-        logits = work + plan.spare
+    cdef bint raw = plan.matching != IDENTITY  # the loss takes z(L), and the activation is computed along with it
     if not few and not packed:
         pack_forward(plan, params, work, watch)
         if sums != NULL:
@@ -33,15 +28,13 @@ cdef double accumulate_rows(const plan_t *plan, const floating *params, const fl
     while first + size < m:
         first += size
         rows = min(size, m - first)
-        forward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, logits, sums != NULL, watch)
+        forward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, raw, sums != NULL, watch)
         if stopped(watch, 0):  # the parts of what follows that are not products would go on
             return total
-        A = matrix(work + last.a, rows, last.step)
-        Z = matrix(logits, rows, last.step) if logits != NULL else A
-        D = matrix(work + plan.delta, rows, last.step)
         total += loss_and_delta[floating](
-            plan, Z, A, n, targets + first * n if targets != NULL else NULL,
-            labels + first if labels != NULL else NULL, weights + first if weights != NULL else NULL, D)
+            plan, matrix(work + last.a, rows, last.step), n, targets + first * n if targets != NULL else NULL,
+            labels + first if labels != NULL else NULL, weights + first if weights != NULL else NULL,
+            matrix(work + plan.delta, rows, last.step))
         if sums != NULL:
             if last.activation != plan.matching:
                 through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope),

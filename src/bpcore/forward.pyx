@@ -11,12 +11,11 @@ cdef void pack_forward(const plan_t *plan, const floating *params, floating *wor
 
 
 cdef void forward_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t rows, bint few,
-                       floating *work, floating *logits, bint slopes, watch_t *watch) noexcept nogil:
+                       floating *work, bint raw, bint slopes, watch_t *watch) noexcept nogil:
     """Fill the workspace with the activations of every layer for ``rows`` rows of X, at most a tile.
 
-    ``few``: whether the parameters are not packed. ``logits``, if not NULL, gets z(L), its rows padded as those of the
-    activations; if it is their own place, z(L) stays there and a(L) is not computed. ``slopes``: whether g'(z) is to be
-    kept, too. Where ``watch`` says so, it returns before it is done.
+    ``few``: whether the parameters are not packed. ``raw``: whether z(L) is wanted in the place of a(L). ``slopes``:
+    whether g'(z) is to be kept, too. Where ``watch`` says so, it returns before it is done.
     """
     cdef Py_ssize_t l, step = plan.n_inputs
     cdef const layer_t *layer
@@ -33,10 +32,8 @@ cdef void forward_tile(const plan_t *plan, const floating *params, const floatin
             affine(A, layer.n_in, work + layer.forward, Z, layer.n_out - layer.dots, watch)
             if layer.dots > 0:
                 affine_last(A, weights_of(layer, params), bias_of(layer, params), Z, layer.n_out - layer.dots)
-        if logits != NULL and l == plan.n_layers - 1:
-            if logits == work + layer.a:
-                return
-            memcpy(logits, work + layer.a, rows * layer.step * sizeof(floating))
+        if raw and l == plan.n_layers - 1:
+            return
         activate(layer.activation, work + layer.a, rows, layer.n_out, layer.step,
                  work + layer.slope if slopes and layer.keeps_slope else NULL)
         given, step = work + layer.a, layer.step
@@ -54,7 +51,7 @@ cdef void forward_rows(const plan_t *plan, const floating *params, const floatin
     while first + size < m:
         first += size
         rows = min(size, m - first)
-        forward_tile(plan, params, X + first * plan.n_inputs, rows, m < FEW, work, NULL, False, watch)
+        forward_tile(plan, params, X + first * plan.n_inputs, rows, m < FEW, work, False, False, watch)
         if stopped(watch, 0):
             return
         copy_rows(work + last.a, last.step, out + first * last.n_out, last.n_out, rows, last.n_out)
@@ -130,8 +127,7 @@ cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:,
             while first + size < m:
                 first += size
                 rows = min(size, m - first)
-                forward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, <floating *>NULL, True,
-                             &watch)
+                forward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, False, True, &watch)
                 if stopped(&watch, 0):
                     break
                 for l in range(p.n_layers):

@@ -20,12 +20,14 @@ cdef inline floating absolute_error(floating a, floating y, floating *d) noexcep
     d[0] = select(r > 0, <floating>1, select(r < 0, <floating>-1, r))
     return abs_(r)
 
-cdef inline floating binary_cross_entropy(floating z, floating a, floating y, floating *d) noexcept nogil:
-    """``log(1 + e^z) - y z``, written so that nothing overflows or cancels."""
-    d[0] = a - y
-    return log1p_(exp_(-abs_(z))) + select(z > 0, (<floating>1 - y) * z, -y * z)
+cdef inline floating binary_cross_entropy(floating z, floating y, floating *d) noexcept nogil:
+    """``log(1 + e^z) - y z``, written so that nothing overflows or cancels; one exponential for it and the sigmoid."""
+    cdef floating e = exp_(-abs_(z))
+    d[0] = select(z < 0, e, <floating>1) / (<floating>1 + e) - y
+    return log1p_(e) + select(z > 0, (<floating>1 - y) * z, -y * z)
 
-cdef inline floating poisson(floating z, floating a, floating y, floating *d) noexcept nogil:
+cdef inline floating poisson(floating z, floating y, floating *d) noexcept nogil:
+    cdef floating a = exp_(z)
     d[0] = a - y
     return a - y * z
 
@@ -83,7 +85,7 @@ cdef double cross_entropy(const floating *z, Py_ssize_t rows, Py_ssize_t n, Py_s
     return total
 
 
-cdef inline void entry(Loss loss, floating z, floating a, floating y, floating *value, floating *d) noexcept nogil:
+cdef inline void entry(Loss loss, floating a, floating y, floating *value, floating *d) noexcept nogil:
     if loss == SQUARED_ERROR:
         value[0] = squared_error(a, y, d)
     elif loss == HUBER:
@@ -91,13 +93,13 @@ cdef inline void entry(Loss loss, floating z, floating a, floating y, floating *
     elif loss == ABSOLUTE_ERROR:
         value[0] = absolute_error(a, y, d)
     elif loss == BINARY_CROSS_ENTROPY:
-        value[0] = binary_cross_entropy(z, a, y, d)
+        value[0] = binary_cross_entropy(a, y, d)
     else:
-        value[0] = poisson(z, a, y, d)
+        value[0] = poisson(a, y, d)
 
 
-cdef inline double entries(Loss loss, const floating[:, ::1] Z, const floating[:, ::1] A, Py_ssize_t n,
-                           const floating *targets, const floating *weights, floating[:, ::1] delta) noexcept nogil:
+cdef inline double entries(Loss loss, const floating[:, ::1] A, Py_ssize_t n, const floating *targets,
+                           const floating *weights, floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of a tile, summed, for a loss that is a constant here, of each entry by itself."""
     cdef Py_ssize_t i, j, k, rows = A.shape[0]
     cdef const floating *y
@@ -119,7 +121,7 @@ cdef inline double entries(Loss loss, const floating[:, ::1] Z, const floating[:
             if weights != NULL:
                 weight = weights[i]
             for k in range(lanes(targets)):
-                entry(loss, (&Z[i, j])[k], (&A[i, j])[k], y[k], &value[k], &d[k])
+                entry(loss, (&A[i, j])[k], y[k], &value[k], &d[k])
                 d[k] = weight * d[k]
                 value[k] = weight * value[k]
             memcpy(&delta[i, j], d, lanes(targets) * sizeof(floating))
@@ -131,22 +133,21 @@ cdef inline double entries(Loss loss, const floating[:, ::1] Z, const floating[:
     return total
 
 
-cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] Z, const floating[:, ::1] A, Py_ssize_t n,
-                           const floating *targets, const int64_t *labels, const floating *weights,
-                           floating[:, ::1] delta) noexcept nogil:
+cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] A, Py_ssize_t n, const floating *targets,
+                           const int64_t *labels, const floating *weights, floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of a tile, summed, and its ``delta(L)``.
 
-    Z are the logits, where the loss is of them, and A the activations of the output layer, n of them in a padded row.
+    A are the activations of the output layer, n of them in a padded row, or the logits, where the loss is of them.
     Either ``targets`` (rows x n) or ``labels`` (rows) is not NULL; ``weights`` (rows) may be NULL.
     """
     if plan.loss == SQUARED_ERROR:
-        return entries(SQUARED_ERROR, Z, A, n, targets, weights, delta)
+        return entries(SQUARED_ERROR, A, n, targets, weights, delta)
     if plan.loss == HUBER:
-        return entries(HUBER, Z, A, n, targets, weights, delta)
+        return entries(HUBER, A, n, targets, weights, delta)
     if plan.loss == ABSOLUTE_ERROR:
-        return entries(ABSOLUTE_ERROR, Z, A, n, targets, weights, delta)
+        return entries(ABSOLUTE_ERROR, A, n, targets, weights, delta)
     if plan.loss == BINARY_CROSS_ENTROPY:
-        return entries(BINARY_CROSS_ENTROPY, Z, A, n, targets, weights, delta)
+        return entries(BINARY_CROSS_ENTROPY, A, n, targets, weights, delta)
     if plan.loss == POISSON:
-        return entries(POISSON, Z, A, n, targets, weights, delta)
-    return cross_entropy(&Z[0, 0], Z.shape[0], n, Z.shape[1], targets, labels, weights, &delta[0, 0])
+        return entries(POISSON, A, n, targets, weights, delta)
+    return cross_entropy(&A[0, 0], A.shape[0], n, A.shape[1], targets, labels, weights, &delta[0, 0])

@@ -266,7 +266,7 @@ cdef int table_backward(const bpcore_plan *plan, void *workspace, const floating
     first = 0
     while first < m:
         rows = min(size, m - first)
-        forward_tile(p, params, X + first * p.n_inputs, rows, few, work, <floating *>NULL, True, NULL)
+        forward_tile(p, params, X + first * p.n_inputs, rows, few, work, False, True, NULL)
         copy_rows(output_gradient + first * p.n_outputs, p.n_outputs, work + p.delta, last.step, rows, p.n_outputs)
         through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope), rows,
                 last.n_out, last.step, work + p.delta)
