@@ -30,7 +30,7 @@ Function = Callable[[Any], Any]
 #: Numbers that the activations of a tile hold together: as many as keep them in the processor's cache.
 TILE = 1 << 16
 #: Multiplications of a forward pass that make a slot, about a millisecond of compiled work: see slots.py.
-SLOT_WORK = 16_000_000
+SLOT_WORK = 8_000_000
 #: It has no fewer rows than this (with many parameters the second), so that reading the weights and adding up the sums
 #: does not show; and no more, so that sums in float32 keep their digits.
 SLOT_ROWS = 128, 256, 2048

@@ -69,7 +69,7 @@ cdef struct plan_t:
 # Other tiles have as many rows as keep their activations in half of a second-level cache of 512 KB; but a tile's sums
 # are read and written once a tile, which takes some rows to be worth its way.
 cdef enum:
-    SLOT_WORK = 16000000            # multiplications of a forward pass
+    SLOT_WORK = 8000000             # multiplications of a forward pass
     SLOT_ROWS_AT_LEAST = 128
     SLOT_ROWS_OF_WIDE_LAYERS = 256
     MANY_PARAMETERS = 2000000
@@ -81,6 +81,7 @@ cdef enum:
     TILE_ROWS_AT_MOST = 266
     MOST_DOTS = 2
     MOST_LAYERS = 1000000
+    KEPT = 8                        # workspaces, one a thread, that are kept for the next call
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
@@ -112,7 +113,7 @@ cdef class Plan:
 
     cdef plan_t plan
     cdef bint single
-    cdef void *kept
+    cdef void *kept[KEPT]
     cdef object dtype
     cdef readonly Py_ssize_t slot
     cdef readonly Py_ssize_t together
@@ -145,16 +146,22 @@ cdef class Plan:
         self.slot, self.together = self.plan.slot, self.plan.together
 
     def __dealloc__(self):
+        cdef int i
         free(self.plan.layers)
-        free(self.kept)
+        for i in range(KEPT):
+            free(self.kept[i])
 
     cdef char *take_workspace(self) except NULL:
         """Memory for one tile and the packed parameters, on a whole line of the cache; give it back with `give`.
 
-        The last one given back is kept for the next call: a small call then asks the system for nothing. Threads take
-        and give it by an atomic exchange; one that finds none makes its own.
+        Those given back are kept for the next calls, which then ask the system for nothing. Threads take and give them
+        by an atomic exchange; one that finds none makes its own.
         """
-        cdef char *workspace = <char *>exchange(&self.kept, NULL)
+        cdef char *workspace = NULL
+        cdef int i
+        for i in range(KEPT):
+            if workspace == NULL:
+                workspace = <char *>exchange(&self.kept[i], NULL)
         if workspace == NULL:
             workspace = <char *>malloc(self.plan.workspace * (sizeof(float) if self.single else sizeof(double)) + 64)
             if workspace == NULL:
@@ -162,7 +169,11 @@ cdef class Plan:
         return workspace
 
     cdef void give(self, char *workspace) noexcept nogil:
-        free(exchange(&self.kept, workspace))
+        cdef int i
+        for i in range(KEPT):
+            if workspace != NULL:
+                workspace = <char *>exchange(&self.kept[i], workspace)
+        free(workspace)
 
 
 cdef void lay_out(plan_t *plan, layer_t *layers, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
