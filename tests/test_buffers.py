@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import importlib.util
 
 import numpy as np
 import pytest
@@ -81,6 +82,11 @@ KINDS = {
     "DLPack": Dlpack,
     "a subclass": lambda a: a.view(type("Subclass", (np.ndarray,), {})),
 }
+# The libraries themselves, where they are; those above behave as they do.
+if importlib.util.find_spec("torch"):
+    KINDS["PyTorch"] = importlib.import_module("torch").from_numpy
+if importlib.util.find_spec("pyarrow"):
+    KINDS["Arrow"] = importlib.import_module("pyarrow").Tensor.from_numpy
 
 
 #: Those that can be filled: an older NumPy's arrays of DLPack are read-only.

@@ -6,11 +6,14 @@ import ctypes
 import importlib.util
 import json
 import os
+import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -71,15 +74,59 @@ def test_a_package_of_its_own_reaches_the_same_parameters(consumer, tmp_path):
         assert out == f"{backend} embedding_{consumer} agrees to the last bit\n"
 
 
+if platform.libc_ver()[0] == "glibc":  # whose malloc can be looked at from ahead of it
+
+    def test_no_call_allocates_or_needs_the_gil(tmp_path):
+        """From bare threads, which could not take it, on one plan."""
+        needs()
+        library = tmp_path / "alone.so"
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))[0]
+        source = HERE / "embedding" / "alone.c"
+        command = [
+            compiler,
+            "-O1",
+            "-fno-builtin",
+            "-shared",
+            "-fPIC",
+            "-pthread",
+            f"-I{bpcore.get_include()}",
+            source,
+            "-o",
+            library,
+        ]
+        subprocess.run(command, check=True)
+        code = """
+import ctypes, sys
+from bpcore import capi
+pointer = ctypes.pythonapi.PyCapsule_GetPointer
+pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+table = pointer(capi._C_API, b"bpcore.capi._C_API")
+library = ctypes.CDLL(sys.argv[1])
+library.malloc.restype = ctypes.c_void_p
+print(*(getattr(library, name)(ctypes.c_void_p(table)) for name in ("try_f32", "try_f64")))
+"""
+        for backend in COMPILED:
+            assert run("-c", code, library, LD_PRELOAD=str(library), BPCORE_BACKEND=backend) == "0 0\n"
+
+
 def test_the_code_of_the_readme(tmp_path):
-    needs("setuptools", "Cython")
+    needs("setuptools", "Cython", "numba")
     readme = (HERE.parent / "README.md").read_text()
     (code,) = re.findall(r"```cython\n(.*?)```", readme, re.S)
-    online, functions = re.findall(r"```py\n(.*?)```", readme, re.S)
+    online, functions, numba = re.findall(r"```py\n(.*?)```", readme, re.S)
     (tmp_path / "online.pyx").write_text(code)
     run("-m", "Cython.Build.Cythonize", "-i", "-3", "online.pyx", cwd=tmp_path)
-    run("-c", online, cwd=tmp_path)
-    run("-c", functions + "assert error == 0 and abs(out - out[0]).max() == 0 and out[0, 0] > 0", cwd=tmp_path)
+    refused = """
+for wrong in ((params[:-1], X, Y), (params, X, Y[:-1]), (params, X[:0], Y[:0]), (params, X[:, :0].copy(), Y)):
+    try:
+        online.learn(*wrong, 0.05)
+    except ValueError:
+        continue
+    raise AssertionError([a.shape for a in wrong])
+"""
+    run("-c", online + refused, cwd=tmp_path)
+    right = "assert error == 0 and abs(out - out[0]).max() == 0 and out[0, 0] > 0\n"
+    run("-c", functions + right + "out[:] = 0\n" + numba + right, cwd=tmp_path)
 
 
 def signatures():
@@ -119,6 +166,22 @@ def test_another_version_is_refused(tmp_path):
     run("-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--target", tmp_path, source, cwd=tmp_path)
     code = "try:\n import embedding_c\nexcept ImportError as error:\n print(error)"
     assert "version 7 of bpcore's ABI" in run("-c", code, cwd=tmp_path)
+
+
+def test_another_signature_is_refused(tmp_path):
+    """Cython compares each function that is cimported with what the installed package has."""
+    place = tmp_path / "bpcore"
+    place.mkdir()
+    (place / "__init__.pxd").touch()
+    pxd = Path(bpcore.get_include()).parent.joinpath("capi.pxd").read_text()
+    changed = pxd.replace("size_t plan_bytes(Py_ssize_t n_layers)", "size_t plan_bytes(int n_layers)")
+    assert changed != pxd
+    (place / "capi.pxd").write_text(changed)
+    (tmp_path / "other.pyx").write_text("from bpcore.capi cimport plan_bytes\nprint(plan_bytes(1))\n")
+    run("-m", "Cython.Build.Cythonize", "-i", "-3", "other.pyx", cwd=tmp_path)
+    shutil.rmtree(place)
+    code = "try:\n import other\nexcept (ImportError, TypeError) as error:\n print(error)"
+    assert "plan_bytes has wrong signature" in run("-c", code, cwd=tmp_path)
 
 
 def test_without_a_compiled_backend_it_is_an_import_error(tmp_path):
@@ -282,6 +345,124 @@ def test_functions_errors(dtype, rng):
     assert c("adam", 3, params, sums, sums, sums, 0.1, 1.0, 0.9, 1e-8, 1) == NUMBER["wrong_number"]
     assert c("adam", 3, params, sums, sums, sums, 0.1, 0.9, 0.9, 1e-8, 0) == NUMBER["wrong_number"]
     assert c("gradient_descent", 3, params, sums, None, 0.1, 0.9, 0) == NUMBER["null_pointer"]
+    assert c("adam", 3, params, sums, sums, None, 0.1, 0.9, 0.9, 1e-8, 1) == NUMBER["null_pointer"]
+    assert c("adam", -3, params, sums, sums, sums, 0.1, 0.9, 0.9, 1e-8, 1) == NUMBER["wrong_count"]
+    assert c("gradient_descent", 2**62, params, sums, None, 0.1, 0.0, 0) == NUMBER["wrong_count"]
     messages = {CALL["error_message"](error) for name, error in NUMBER.items() if name in ERRORS}
     assert len(messages) == len(ERRORS)
     assert CALL["error_message"](99) == b"an unknown error"
+
+
+def test_functions_refuse_what_cannot_be(dtype, rng):
+    """Counts beyond all bounds, arrays that begin anywhere, a plan that was moved or is a byte off."""
+    net = bpcore.Network([5, 3], loss="cross_entropy", dtype=dtype)
+    c, (params, X, Y) = Embedded(net), data(net, 4, rng)
+    sums, total, cost, out = np.zeros_like(params), np.zeros(1), np.zeros(1), np.zeros((4, 3), dtype)
+    labels = np.array([0, 1, 2, 2])
+    calls = {
+        "forward": [c.plan, c.workspace, params, X, 4, out],
+        "accumulate": [c.plan, c.workspace, params, X, 4, Y, None, Y[:, 0].copy(), sums, total],
+        "backward": [c.plan, c.workspace, params, X, 4, Y, sums, np.empty_like(X)],
+        "descend_rows": [c.plan, c.workspace, params, X, 4, None, labels, None, 0.0, total],
+        "finish": [c.plan, params, sums, 1.0, 4.0, 0.0, sums, cost],
+        "adam": [3, params, np.ones(3, dtype), np.zeros(3, dtype), np.zeros(3, dtype), 0.0, 0.9, 0.9, 1e-8, 2**62],
+        "gradient_descent": [3, params, np.ones(3, dtype), np.zeros(3, dtype), 0.0, 0.9, 0],
+    }
+    moved = c.plan.copy()
+    for name, arguments in calls.items():
+        before = [a.copy() for a in arguments if isinstance(a, np.ndarray)]
+        for i, argument in enumerate(arguments):
+            if not isinstance(argument, np.ndarray) or argument is c.workspace:
+                continue
+            off = [a.ctypes.data + 1 if j == i else a for j, a in enumerate(arguments)]
+            expected = "not_a_plan" if argument is c.plan else "misaligned"
+            assert c(name, *off) == NUMBER[expected], (name, i)
+        if arguments[0] is c.plan:
+            assert c(name, moved, *arguments[1:]) == NUMBER["not_a_plan"]
+            for count in (-1, -(2**63), 2**62, 2**63 - 1) if name != "finish" else ():
+                assert c(name, *arguments[:4], count, *arguments[5:]) == NUMBER["wrong_count"]
+        for a, b in zip((a for a in arguments if isinstance(a, np.ndarray)), before):
+            np.testing.assert_array_equal(a, b)
+        assert c(name, *arguments) == NUMBER["ok"]
+    assert (
+        c("plan", c.plan.ctypes.data + 1, 1 << 20, 1, np.array([5, 3], np.intp), np.array([9], np.intc), 2)
+        == (NUMBER["misaligned"])
+    )
+    for name in ("forward", "accumulate", "backward", "descend_rows"):  # a workspace may begin anywhere
+        shifted = np.zeros(c.workspace.size + 1, np.uint8)[1:]
+        assert c(name, c.plan, shifted, *calls[name][2:]) == NUMBER["ok"]
+    for name in ("forward", "accumulate", "backward", "descend_rows"):  # no rows: nothing is read or written
+        arguments = [None if i in (3, 5, 6, 7) else a for i, a in enumerate(calls[name])]
+        arguments[4] = 0
+        if name == "backward":
+            arguments[6] = sums
+        assert c(name, *arguments) == NUMBER["ok"]
+
+
+@pytest.mark.parametrize("loss", list(MATCHING_OUTPUT))
+@pytest.mark.parametrize("output", [None, "tanh"])
+def test_functions_descend_row_by_row(dtype, loss, output, rng):
+    """The bits of a Python loop over single rows."""
+    if output is not None and loss not in ("squared_error", "huber", "absolute_error"):
+        output = MATCHING_OUTPUT[loss]
+    net = bpcore.Network([5, 33, 20, 3], ["gelu", "tanh"], loss, output, dtype=dtype)
+    c, (params, X, Y) = Embedded(net), data(net, 40, rng)
+    weight = rng.uniform(size=40).astype(dtype)
+    for labels in [None, rng.integers(0, 3, 40)] if loss == "cross_entropy" else [None]:
+        expected, found, losses, total = params.copy(), params.copy(), 0.0, np.zeros(1)
+        targets = Y if labels is None else labels
+        descent = bpcore.GradientDescent(0.01)
+        for i in range(40):
+            cost, grad = net.cost_and_gradient(expected, X[i : i + 1], targets[i : i + 1])
+            descent.step(expected, grad)
+            losses += cost
+        given = (None, labels) if labels is not None else (Y, None)
+        assert c("descend_rows", c.plan, c.workspace, found, X, 40, *given, None, 0.01, total) == 0
+        np.testing.assert_array_equal(found, expected)
+        assert total[0] == losses
+        assert not np.array_equal(found, params)
+        again, other = found.copy(), found.copy()
+        assert c("descend_rows", c.plan, c.workspace, again, X, 1, *given, weight, 0.01, total) == 0
+        sums = np.zeros_like(params)
+        assert c("accumulate", c.plan, c.workspace, other, X, 1, *given, weight, sums, total) == 0
+        assert c("gradient_descent", other.size, other, sums, None, 0.01, 0.0, 0) == 0
+        np.testing.assert_array_equal(again, other)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 6, 300, 1000])
+def test_functions_sum_as_a_call_from_python(dtype, rows, rng):
+    """To the last bit, where the rows are one slot: beyond it, Python's sums are of float64."""
+    net = bpcore.Network([5, 33, 20, 3], "silu", "cross_entropy", dtype=dtype)
+    assert rows <= net._plan.slot
+    c, (params, X, Y) = Embedded(net), data(net, rows, rng)
+    sums, total, cost = np.zeros_like(params), np.zeros(1), np.zeros(1)
+    assert c("accumulate", c.plan, c.workspace, params, X, rows, Y, None, None, sums, total) == 0
+    assert c("finish", c.plan, params, sums, total[0], float(rows), 0.25, sums, cost) == 0
+    expected = net.cost_and_gradient(params, X, Y, 0.25)
+    assert cost[0] == expected[0]
+    np.testing.assert_array_equal(sums, expected[1])
+
+
+def test_functions_share_a_plan_among_threads(dtype, rng):
+    net = bpcore.Network([5, 33, 20, 3], "silu", "squared_error", dtype=dtype)
+    c, (params, X, Y) = Embedded(net), data(net, 900, rng)
+    results = []
+
+    def work():
+        workspace, sums, total = np.empty_like(c.workspace), np.zeros_like(params), np.zeros(1)
+        for first in range(0, 900, 30):
+            block = slice(first, first + 30)
+            error = c("accumulate", c.plan, workspace, params, X[block], 30, Y[block], None, None, sums, total)
+            assert error == 0
+        results.append((total[0], sums))
+
+    work()
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 17
+    for total, sums in results:
+        assert total == results[0][0]
+        np.testing.assert_array_equal(sums, results[0][1])

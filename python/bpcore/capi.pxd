@@ -68,3 +68,9 @@ cdef int adam_f32(Py_ssize_t n, float *params, const float *gradient, float *mea
                   double learning_rate, double beta1, double beta2, double epsilon, int64_t step) noexcept nogil
 cdef int adam_f64(Py_ssize_t n, double *params, const double *gradient, double *mean, double *square,
                   double learning_rate, double beta1, double beta2, double epsilon, int64_t step) noexcept nogil
+cdef int descend_rows_f32(const bpcore_plan *plan, void *workspace, float *params, const float *X, Py_ssize_t m,
+                          const float *targets, const int64_t *labels, const float *sample_weight,
+                          double learning_rate, double *loss) noexcept nogil
+cdef int descend_rows_f64(const bpcore_plan *plan, void *workspace, double *params, const double *X, Py_ssize_t m,
+                          const double *targets, const int64_t *labels, const double *sample_weight,
+                          double learning_rate, double *loss) noexcept nogil

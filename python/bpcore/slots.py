@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 #: Multiplications of a forward pass below which a further thread brings little: making it and taking turns cost some
-#: 0.2 ms. Twice this, shared by two threads of an EPYC, took from 0.75 to 0.95 of one thread's time; half of that, no less.
+#: 0.2 ms. Twice this, shared by two threads of an EPYC, took 0.75 to 0.95 of one thread's time, less work no less time.
 THREAD_WORK = 8_000_000
 #: Groups for each thread, from which on it takes whole groups: the last ones are a small part of all.
 GROUPS_PER_THREAD = 4

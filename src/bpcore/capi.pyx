@@ -50,6 +50,10 @@ cdef extern from "bpcore.h" nogil:
                         int64_t) noexcept nogil
         int (*adam_f64)(Py_ssize_t, double *, const double *, double *, double *, double, double, double, double,
                         int64_t) noexcept nogil
+        int (*descend_rows_f32)(const bpcore_plan *, void *, float *, const float *, Py_ssize_t, const float *,
+                                const int64_t *, const float *, double, double *) noexcept nogil
+        int (*descend_rows_f64)(const bpcore_plan *, void *, double *, const double *, Py_ssize_t, const double *,
+                                const int64_t *, const double *, double, double *) noexcept nogil
 
 if not hasattr(core, "_C_API"):
     raise ImportError(f"bpcore computes by its backend {name!r}, which has no functions for C: there is no bpcore.capi")
@@ -175,3 +179,15 @@ cdef int adam_f32(Py_ssize_t n, float *params, const float *gradient, float *mea
 cdef int adam_f64(Py_ssize_t n, double *params, const double *gradient, double *mean, double *square,
                   double learning_rate, double beta1, double beta2, double epsilon, int64_t step) noexcept nogil:
     return table.adam_f64(n, params, gradient, mean, square, learning_rate, beta1, beta2, epsilon, step)
+
+
+cdef int descend_rows_f32(const bpcore_plan *plan, void *workspace, float *params, const float *X, Py_ssize_t m,
+                          const float *targets, const int64_t *labels, const float *sample_weight,
+                          double learning_rate, double *loss) noexcept nogil:
+    return table.descend_rows_f32(plan, workspace, params, X, m, targets, labels, sample_weight, learning_rate, loss)
+
+
+cdef int descend_rows_f64(const bpcore_plan *plan, void *workspace, double *params, const double *X, Py_ssize_t m,
+                          const double *targets, const int64_t *labels, const double *sample_weight,
+                          double learning_rate, double *loss) noexcept nogil:
+    return table.descend_rows_f64(plan, workspace, params, X, m, targets, labels, sample_weight, learning_rate, loss)

@@ -2,8 +2,9 @@
 # Python: an error is a number, and comes before anything is written.
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.limits cimport LONG_MAX
 from libc.math cimport isfinite
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
 
 cdef extern from "bpcore.h" nogil:
     ctypedef struct bpcore_plan:
@@ -22,6 +23,7 @@ cdef extern from "bpcore.h" nogil:
         WRONG_TARGET "BPCORE_WRONG_TARGET"
         WRONG_WEIGHT "BPCORE_WRONG_WEIGHT"
         WRONG_NUMBER "BPCORE_WRONG_NUMBER"
+        MISALIGNED "BPCORE_MISALIGNED"
     ctypedef struct bpcore_api:
         uint32_t abi_version
         uint32_t size
@@ -55,6 +57,10 @@ cdef extern from "bpcore.h" nogil:
                         int64_t) noexcept nogil
         int (*adam_f64)(Py_ssize_t, double *, const double *, double *, double *, double, double, double, double,
                         int64_t) noexcept nogil
+        int (*descend_rows_f32)(const bpcore_plan *, void *, float *, const float *, Py_ssize_t, const float *,
+                                const int64_t *, const float *, double, double *) noexcept nogil
+        int (*descend_rows_f64)(const bpcore_plan *, void *, double *, const double *, Py_ssize_t, const double *,
+                                const int64_t *, const double *, double, double *) noexcept nogil
 
 # What stands first in the caller's memory: which type the plan is for, and that it is one.
 cdef struct described_t:
@@ -79,7 +85,7 @@ cdef const char *error_message(int error) noexcept nogil:
     if error == NULL_POINTER:
         return "a pointer is NULL that must not be"
     if error == NOT_A_PLAN:
-        return "this is no plan, or one for the other type of numbers"
+        return "this is no plan, or one for the other type of numbers, or one that was moved"
     if error == WRONG_SIZES:
         return "a layer has fewer than one unit, there is no layer, or the memory is too small for that many"
     if error == WRONG_ACTIVATION:
@@ -91,13 +97,15 @@ cdef const char *error_message(int error) noexcept nogil:
     if error == TOO_LARGE:
         return "the network has more parameters than can be addressed"
     if error == WRONG_COUNT:
-        return "the number of rows is negative"
+        return "a number of rows or of parameters is negative, or more than can be addressed"
     if error == WRONG_TARGET:
         return "a label is no class, or a target is out of the loss's range, or both or neither of them are given"
     if error == WRONG_WEIGHT:
         return "a sample weight is negative or not finite, or the sum of the weights is not above 0"
     if error == WRONG_NUMBER:
         return "l2, a learning rate, a momentum, a beta, epsilon or the step is out of range"
+    if error == MISALIGNED:
+        return "an array or the plan does not begin where one of its type can"
     return "an unknown error"
 
 
@@ -115,6 +123,8 @@ cdef inline int make_plan(void *memory, size_t size, Py_ssize_t n_layers, const 
         return NULL_POINTER
     if plan_bytes(n_layers) == 0 or size < plan_bytes(n_layers):
         return WRONG_SIZES
+    if <size_t>memory & (sizeof(void *) - 1):
+        return MISALIGNED
     error = check_architecture(n_layers, sizes, activations, loss)
     if error != OK:
         return error
@@ -157,9 +167,11 @@ cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const 
 
 
 cdef inline const plan_t *described_plan(const bpcore_plan *plan, const floating *number) noexcept nogil:
-    """The plan, or NULL if it is none of this type."""
+    """The plan, or NULL if it is none of this type, or does not lie where it was made: it has its layers' address."""
     cdef const described_t *described = <const described_t *>plan
-    if plan == NULL or described.mark != mark(number):
+    if plan == NULL or <size_t>plan & (sizeof(void *) - 1) or described.mark != mark(number):
+        return NULL
+    if <const void *>described.plan.layers != <const void *>(described + 1):
         return NULL
     return &described.plan
 
@@ -181,31 +193,52 @@ cdef size_t workspace_bytes(const bpcore_plan *plan) noexcept nogil:
     return 64 + p.workspace * (sizeof(double) if described_plan(plan, <const float *>NULL) == NULL else sizeof(float))
 
 
+cdef inline bint too_many_rows(const plan_t *plan, Py_ssize_t m, const floating *number) noexcept nogil:
+    """Whether that many rows are less than none, or their matrices or the cuts between slots out of all bounds."""
+    cdef Py_ssize_t widest = max(plan.n_inputs, plan.n_outputs)
+    if m < 0 or m > PY_SSIZE_T_MAX // <Py_ssize_t>sizeof(floating) // widest:
+        return True
+    return m > 1 << 30 and count_slots(plan, m) > INT64_MAX // m
+
+
+cdef inline bint crooked(size_t addresses, const floating *number) noexcept nogil:
+    """Whether any of the arrays whose addresses were or-ed is misaligned: vectorized loops may count on it.
+
+    On 32-bit systems doubles need not lie on a multiple of their size.
+    """
+    return addresses & (min(sizeof(floating), sizeof(void *)) - 1) != 0
+
+
 cdef int table_forward(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
                        Py_ssize_t m, floating *out) noexcept nogil:
     cdef const plan_t *p = described_plan(plan, params)
     if p == NULL:
         return NOT_A_PLAN
-    if m < 0:
+    if too_many_rows(p, m, params):
         return WRONG_COUNT
     if workspace == NULL or params == NULL or (m > 0 and (X == NULL or out == NULL)):
         return NULL_POINTER
+    if crooked(<size_t>params | <size_t>X | <size_t>out, params):
+        return MISALIGNED
     if m > 0:
         forward_rows(p, params, X, m, out, <floating *>aligned(<char *>workspace), NULL)
     return OK
 
 
-cdef int table_accumulate(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
-                          Py_ssize_t m, const floating *targets, const int64_t *labels,
-                          const floating *sample_weight, floating *sums, double *loss) noexcept nogil:
-    cdef const plan_t *p = described_plan(plan, params)
-    cdef Py_ssize_t i, slots, first
+cdef int check_rows(const plan_t *p, const void *workspace, const floating *params, const floating *X, Py_ssize_t m,
+                    const floating *targets, const int64_t *labels, const floating *sample_weight,
+                    const double *loss) noexcept nogil:
+    """What is wrong with the plan, or with rows to learn from."""
+    cdef Py_ssize_t i
     if p == NULL:
         return NOT_A_PLAN
-    if m < 0:
+    if too_many_rows(p, m, params):
         return WRONG_COUNT
     if workspace == NULL or params == NULL or loss == NULL or (m > 0 and X == NULL):
         return NULL_POINTER
+    if (crooked(<size_t>params | <size_t>X | <size_t>targets | <size_t>sample_weight, params)
+            or crooked(<size_t>labels | <size_t>loss, <const double *>NULL)):
+        return MISALIGNED
     if m == 0:
         return OK
     if (targets == NULL) == (labels == NULL) or (labels != NULL and p.loss != CROSS_ENTROPY):
@@ -216,6 +249,19 @@ cdef int table_accumulate(const bpcore_plan *plan, void *workspace, const floati
         for i in range(m):
             if not 0 <= sample_weight[i] < INFINITY:
                 return WRONG_WEIGHT
+    return OK
+
+
+cdef int table_accumulate(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                          Py_ssize_t m, const floating *targets, const int64_t *labels,
+                          const floating *sample_weight, floating *sums, double *loss) noexcept nogil:
+    cdef const plan_t *p = described_plan(plan, params)
+    cdef Py_ssize_t i, slots, first
+    cdef int error = check_rows(p, workspace, params, X, m, targets, labels, sample_weight, loss)
+    if error != OK or m == 0:
+        return error
+    if crooked(<size_t>sums, params):
+        return MISALIGNED
     slots = count_slots(p, m)
     for i in range(slots):
         first = slot_start(m, slots, i)
@@ -234,6 +280,9 @@ cdef int table_finish(const bpcore_plan *plan, const floating *params, const flo
         return NOT_A_PLAN
     if params == NULL or sums == NULL or gradient == NULL or cost == NULL:
         return NULL_POINTER
+    if (crooked(<size_t>params | <size_t>sums | <size_t>gradient, params)
+            or crooked(<size_t>cost, <const double *>NULL)):
+        return MISALIGNED
     if not 0 < weight < INFINITY:
         return WRONG_WEIGHT
     if not 0 <= l2 < INFINITY:
@@ -253,10 +302,12 @@ cdef int table_backward(const bpcore_plan *plan, void *workspace, const floating
     cdef bint few = m < FEW
     if p == NULL:
         return NOT_A_PLAN
-    if m < 0:
+    if too_many_rows(p, m, params):
         return WRONG_COUNT
     if workspace == NULL or params == NULL or sums == NULL or (m > 0 and (X == NULL or output_gradient == NULL)):
         return NULL_POINTER
+    if crooked(<size_t>params | <size_t>X | <size_t>output_gradient | <size_t>sums | <size_t>input_gradient, params):
+        return MISALIGNED
     work = <floating *>aligned(<char *>workspace)
     last = &p.layers[p.n_layers - 1]
     if not few:
@@ -278,10 +329,12 @@ cdef int table_backward(const bpcore_plan *plan, void *workspace, const floating
 
 cdef int table_gradient_descent(Py_ssize_t n, floating *params, const floating *gradient, floating *velocity,
                                 double learning_rate, double momentum, int nesterov) noexcept nogil:
-    if n < 0:
+    if n < 0 or n > PY_SSIZE_T_MAX // <Py_ssize_t>sizeof(floating):
         return WRONG_COUNT
     if n > 0 and (params == NULL or gradient == NULL or (velocity == NULL and momentum != 0)):
         return NULL_POINTER
+    if crooked(<size_t>params | <size_t>gradient | <size_t>velocity, params):
+        return MISALIGNED
     if not (isfinite(learning_rate) and 0 <= momentum < 1) or (nesterov and velocity == NULL):
         return WRONG_NUMBER
     descend(params, gradient, velocity, n, learning_rate, momentum, nesterov != 0)
@@ -290,13 +343,87 @@ cdef int table_gradient_descent(Py_ssize_t n, floating *params, const floating *
 
 cdef int table_adam(Py_ssize_t n, floating *params, const floating *gradient, floating *mean, floating *square,
                     double learning_rate, double beta1, double beta2, double epsilon, int64_t step) noexcept nogil:
-    if n < 0:
+    if n < 0 or n > PY_SSIZE_T_MAX // <Py_ssize_t>sizeof(floating):
         return WRONG_COUNT
     if n > 0 and (params == NULL or gradient == NULL or mean == NULL or square == NULL):
         return NULL_POINTER
+    if crooked(<size_t>params | <size_t>gradient | <size_t>mean | <size_t>square, params):
+        return MISALIGNED
     if not (isfinite(learning_rate) and 0 <= beta1 < 1 and 0 <= beta2 < 1 and 0 < epsilon < INFINITY) or step < 1:
         return WRONG_NUMBER
-    adam(params, gradient, mean, square, n, learning_rate, beta1, beta2, epsilon, <long>step)
+    adam(params, gradient, mean, square, n, learning_rate, beta1, beta2, epsilon,
+         <long>min(step, <int64_t>LONG_MAX))
+    return OK
+
+
+cdef void descend_row(const plan_t *plan, floating *params, const floating *x, floating *work,
+                      floating rate) noexcept nogil:
+    """From delta(L) of one row, in the workspace, ``params -= rate * gradient``, layer by layer on the way back.
+
+    There is no gradient in memory, and each layer's weights are still near when they are changed. What is rounded is as
+    in a gradient of its own that is taken off afterwards.
+    """
+    cdef Py_ssize_t l, j, k, step
+    cdef const layer_t *layer
+    cdef const floating *given
+    cdef floating *delta = work + plan.delta
+    cdef floating *spare = work + plan.spare
+    cdef floating *W
+    cdef floating d, g
+    cdef floating[:, ::1] D, before
+    for l in range(plan.n_layers - 1, -1, -1):
+        layer = &plan.layers[l]
+        given = x
+        if l > 0:  # delta(l) is of the weights as they were
+            given, step = work + plan.layers[l - 1].a, plan.layers[l - 1].step
+            D, before = matrix(<const floating *>delta, 1, layer.step), matrix(<const floating *>spare, 1, step)
+            times_weights_few(D, weights_of(layer, <const floating *>params), before)
+            through(plan.layers[l - 1].activation, given, <const floating *>(work + plan.layers[l - 1].slope), 1,
+                    layer.n_in, step, spare)
+        W = params + layer.weights
+        for j in range(layer.n_out):
+            d = delta[j]
+            for k in range(layer.n_in):
+                g = d * given[k]
+                W[k] -= rate * g
+            W += layer.n_in
+        for j in range(layer.n_out):
+            W[j] -= rate * delta[j]
+        delta, spare = spare, delta
+
+
+cdef int table_descend_rows(const bpcore_plan *plan, void *workspace, floating *params, const floating *X,
+                            Py_ssize_t m, const floating *targets, const int64_t *labels,
+                            const floating *sample_weight, double learning_rate, double *loss) noexcept nogil:
+    cdef const plan_t *p = described_plan(plan, <const floating *>params)
+    cdef const layer_t *last
+    cdef floating *work
+    cdef floating *logits = NULL
+    cdef floating[:, ::1] A, Z, D
+    cdef Py_ssize_t i
+    cdef int error = check_rows(p, workspace, <const floating *>params, X, m, targets, labels, sample_weight, loss)
+    if error != OK:
+        return error
+    if not isfinite(learning_rate):
+        return WRONG_NUMBER
+    work = <floating *>aligned(<char *>workspace)
+    last = &p.layers[p.n_layers - 1]
+    if p.loss == CROSS_ENTROPY:
+        logits = work + last.a
+    elif p.loss == BINARY_CROSS_ENTROPY or p.loss == POISSON:
+        logits = work + p.spare
+    A = matrix(<const floating *>(work + last.a), 1, last.step)
+    Z = matrix(<const floating *>logits, 1, last.step) if logits != NULL else A
+    D = matrix(<const floating *>(work + p.delta), 1, last.step)
+    for i in range(m):
+        forward_tile(p, <const floating *>params, X + i * p.n_inputs, 1, True, work, logits, True, NULL)
+        loss[0] += loss_and_delta[floating](
+            p, Z, A, p.n_outputs, targets + i * p.n_outputs if targets != NULL else NULL,
+            labels + i if labels != NULL else NULL, sample_weight + i if sample_weight != NULL else NULL, D)
+        if last.activation != p.matching:
+            through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope), 1,
+                    p.n_outputs, last.step, work + p.delta)
+        descend_row(p, params, X + i * p.n_inputs, work, <floating>learning_rate)
     return OK
 
 
@@ -320,6 +447,7 @@ cdef object make_table():
     table.gradient_descent_f32 = table_gradient_descent[float]
     table.gradient_descent_f64 = table_gradient_descent[double]
     table.adam_f32, table.adam_f64 = table_adam[float], table_adam[double]
+    table.descend_rows_f32, table.descend_rows_f64 = table_descend_rows[float], table_descend_rows[double]
     return PyCapsule_New(&table, "bpcore.capi._C_API", NULL)
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import sysconfig
 import threading
 
 import numpy as np
@@ -18,6 +19,55 @@ def python_loop(net, params, X, Y, batch, steps, rate):
     return cost
 
 
+def online_loop(net, params, X, Y, steps, rate):
+    descent, losses = bpcore.GradientDescent(rate), 0.0
+    for step in range(steps):
+        i = step % len(X)
+        cost, grad = net.cost_and_gradient(params, X[i : i + 1], Y[i : i + 1])
+        descent.step(params, grad)
+        losses += cost
+    return losses
+
+
+def in_threads(module, found, X, Y, batch, steps, rate):
+    """The costs of training each of the parameter vectors, in a thread each."""
+    if hasattr(module, "train_all"):  # it has threads of its own
+        return module.train_all(found, X, Y, batch, steps, rate)
+    costs = [None] * len(found)
+
+    def work(i):
+        costs[i] = module.train(found[i], X, Y, batch, steps, rate)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(found))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return costs
+
+
+def refuses(module, params, X, Y, batch):
+    """What does not fit is an error, and changes nothing."""
+    before = params.copy()
+    other = "float32" if X.dtype == "float64" else "float64"
+    for wrong in (
+        (params[:-1], X, Y, batch),
+        (params, X[:, :3].copy(), Y, batch),
+        (params, X, Y[:-1], batch),
+        (params, X, Y, len(X) + 1),
+        (params, X, Y, 0),
+        (params.astype(other), X, Y, batch),
+        (params, X.astype(other), Y, batch),
+        (params, X, Y.tolist(), batch),
+    ):
+        try:
+            module.train(*wrong, 1, 1e-2)
+        except (TypeError, ValueError, AttributeError):
+            continue
+        raise AssertionError([getattr(a, "shape", a) for a in wrong])
+    assert np.array_equal(params, before)
+
+
 def main(name):
     module = importlib.import_module(name)
     dtypes = {"embedding_cython": ["float32", "float64"], "embedding_c": ["float64"]}.get(name, ["float32"])
@@ -25,24 +75,27 @@ def main(name):
         net = bpcore.Network([4, 64, 64, 2], "relu", "squared_error", dtype=dtype)
         rng = np.random.default_rng(0)
         X, Y = rng.normal(size=(100, 4)).astype(dtype), rng.normal(size=(100, 2)).astype(dtype)
+        start = net.initialize(seed=0)
+        refuses(module, start.copy(), X, Y, 7)
         for batch in (1, 7, 50):
-            expected = net.initialize(seed=0)
+            expected = start.copy()
             cost = python_loop(net, expected, X, Y, batch, 120, 1e-2)
-            found = [net.initialize(seed=0) for _ in range(2)]
-            costs = [None, None]
-
-            def work(i, batch=batch, found=found, costs=costs, X=X, Y=Y):
-                costs[i] = module.train(found[i], X, Y, batch, 120, 1e-2)
-
-            threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            for i in range(2):
+            found = np.array([start] * 3)
+            costs = in_threads(module, found, X, Y, batch, 120, 1e-2)
+            for i in range(len(found)):
                 assert costs[i] == cost, (dtype, batch, costs[i], cost)
                 assert np.array_equal(found[i], expected), (dtype, batch)
-            assert not np.array_equal(expected, net.initialize(seed=0))
+            assert not np.array_equal(expected, start)
+        if hasattr(module, "learn"):
+            expected = start.copy()
+            losses = online_loop(net, expected, X, Y, 250, 1e-2)
+            for fused in (False, True):
+                found = start.copy()
+                assert module.learn(found, X, Y, 250, 1e-2, fused) == losses, (dtype, fused)
+                assert np.array_equal(found, expected), (dtype, fused)
+            assert not np.array_equal(expected, start)
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        assert not sys._is_gil_enabled()
     print(bpcore.backend, name, "agrees to the last bit")
 
 

@@ -10,6 +10,10 @@
    double, and a plan is made for one of the two. Those that return int return BPCORE_OK or one of the errors, after
    which nothing was written.
 
+   What cannot be checked from here is the length of an array, and that memory is still the caller's: a call reads and
+   writes what it says below, no more. Arrays that are written share no memory with others, except where it is said.
+   A workspace may begin anywhere, and needs no initialisation.
+
    Matrices are C-contiguous, an example a row: X is (m, n_inputs), targets and outputs are (m, n_outputs). Parameters,
    gradients and sums are one vector each: layer by layer the weights, (n_out, n_in), and then the bias, (n_out). */
 #ifndef BPCORE_H
@@ -62,7 +66,8 @@ enum bpcore_error {
     BPCORE_WRONG_COUNT = 8,
     BPCORE_WRONG_TARGET = 9,
     BPCORE_WRONG_WEIGHT = 10,
-    BPCORE_WRONG_NUMBER = 11
+    BPCORE_WRONG_NUMBER = 11,
+    BPCORE_MISALIGNED = 12
 };
 
 typedef struct bpcore_api {
@@ -75,14 +80,14 @@ typedef struct bpcore_api {
 
     /* Bytes of a plan with so many layers of weights; 0 if there can be none. */
     size_t (*plan_bytes)(ptrdiff_t n_layers);
-    /* Make a plan in `bytes` bytes of the caller's, aligned as malloc's, which then must not be moved: n_layers + 1
-       sizes, inputs first, an activation for each layer of weights, a loss. There is nothing to be freed in it. */
+    /* Make a plan in `bytes` bytes of the caller's, aligned as malloc's: n_layers + 1 sizes, inputs first, an activation
+       for each layer of weights, a loss. There is nothing to be freed in it. Moved or copied it is no plan any more. */
     int (*plan_f32)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
                     int loss);
     int (*plan_f64)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
                     int loss);
     ptrdiff_t (*n_parameters)(const bpcore_plan *plan); /* -1 if it is no plan */
-    size_t (*workspace_bytes)(const bpcore_plan *plan); /* 0 if it is no plan; independent of the number of rows */
+    size_t (*workspace_bytes)(const bpcore_plan *plan); /* 0 if it is no plan; the same for any number of rows */
 
     /* out = a(L) of m rows. */
     int (*forward_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
@@ -90,7 +95,8 @@ typedef struct bpcore_api {
     int (*forward_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X, ptrdiff_t m,
                        double *out);
     /* Add the gradients of m rows to `sums` (NULL: only the losses) and their losses to `loss`: so that blocks of rows
-       can be streamed, split and merged. Either `targets` or, for cross_entropy, `labels` (m classes, from 0) is not
+       can be streamed, split and merged. Sums of a great many rows in float lose digits: add those of some thousand
+       rows each up in double, as bpcore does by itself above the table. Either `targets` or, for cross_entropy, `labels` (m classes, from 0) is not
        NULL; `sample_weight` (m) may be. */
     int (*accumulate_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
                           const float *targets, const int64_t *labels, const float *sample_weight, float *sums,
@@ -121,6 +127,16 @@ typedef struct bpcore_api {
                     double learning_rate, double beta1, double beta2, double epsilon, int64_t step);
     int (*adam_f64)(ptrdiff_t n, double *params, const double *gradient, double *mean, double *square,
                     double learning_rate, double beta1, double beta2, double epsilon, int64_t step);
+
+    /* Online gradient descent: for each of m rows in turn, params -= learning_rate * (the gradient of its loss), and its
+       loss before that is added to `loss`. The same bits as accumulate and gradient_descent, row by row, in less time:
+       no gradient is written to memory. Rows are given as to accumulate. */
+    int (*descend_rows_f32)(const bpcore_plan *plan, void *workspace, float *params, const float *X, ptrdiff_t m,
+                            const float *targets, const int64_t *labels, const float *sample_weight,
+                            double learning_rate, double *loss);
+    int (*descend_rows_f64)(const bpcore_plan *plan, void *workspace, double *params, const double *X, ptrdiff_t m,
+                            const double *targets, const int64_t *labels, const double *sample_weight,
+                            double learning_rate, double *loss);
 } bpcore_api;
 
 #ifdef Py_PYTHON_H

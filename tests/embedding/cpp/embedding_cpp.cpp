@@ -25,7 +25,9 @@ static double train(Array params, Array X, Array Y, std::ptrdiff_t batch, std::p
     check(bp->plan_f32(room.data(), room.size() * sizeof(std::max_align_t), 3, sizes, activations,
                        BPCORE_SQUARED_ERROR));
     auto plan = reinterpret_cast<const bpcore_plan *>(room.data());
-    const std::ptrdiff_t n = bp->n_parameters(plan), m = X.shape(0);
+    const std::ptrdiff_t n = bp->n_parameters(plan), m = X.ndim() == 2 ? X.shape(0) : 0;
+    if (params.size() != n || m == 0 || X.shape(1) != 4 || Y.size() != 2 * m || batch < 1 || batch > m)
+        throw std::invalid_argument("params, X, Y and batch do not fit");
     std::vector<char> workspace(bp->workspace_bytes(plan));
     std::vector<float> sums(n), mean(n), square(n);
     float *theta = params.mutable_data();
@@ -44,8 +46,10 @@ static double train(Array params, Array X, Array Y, std::ptrdiff_t batch, std::p
     return cost;
 }
 
-PYBIND11_MODULE(embedding_cpp, module) {
+PYBIND11_MODULE(embedding_cpp, module, py::mod_gil_not_used()) {
     bp = bpcore_import();
     if (bp == nullptr) throw py::error_already_set();
-    module.def("train", &train);
+    // Without conversions: of those, a copy of params would be trained.
+    module.def("train", &train, py::arg("params").noconvert(), py::arg("X").noconvert(), py::arg("Y").noconvert(),
+               py::arg("batch"), py::arg("steps"), py::arg("rate"));
 }

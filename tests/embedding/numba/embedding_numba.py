@@ -37,6 +37,13 @@ def loop(plan, workspace, params, X, Y, batch, steps, rate):
 
 def train(params, X, Y, batch, steps, rate):
     """Train 4-64-64-2 in place; the cost of the last batch."""
+    for array in (params, X, Y):  # from here on they are addresses
+        if array.dtype != np.float32 or not (array.flags.c_contiguous and array.flags.aligned):
+            raise TypeError("contiguous arrays of float32 are wanted")
+    if not params.flags.writeable or params.size != 4610 or X.shape[1:] != (4,) or Y.shape != (len(X), 2):
+        raise ValueError("params, X and Y do not fit")
+    if not 1 <= batch <= len(X):
+        raise ValueError("batch is out of range")
     sizes, activations = np.array([4, 64, 64, 2], np.intp), np.array([3, 3, 0], np.intc)
     plan = np.zeros(functions["plan_bytes"](3), np.uint8)
     error = functions["plan_f32"](plan.ctypes.data, plan.size, 3, sizes.ctypes.data, activations.ctypes.data, 0)
