@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # wheels/macos.sh: compile and link the extensions for macOS, arm64 and x86_64, with zig from the sdist. They cannot run
-# here: what is checked is that every one is there, a Mach-O bundle of the right processor with its PyInit function.
+# here: what is checked is that every one is there, a Mach-O library of the right processor with its PyInit function.
 set -euo pipefail
 # shellcheck source=wheels/lib.sh
 . "$(dirname "$0")/lib.sh"
-packages python3-venv python3-dev git
+packages python3-venv git
 tools ziglang
 source_from_sdist
 version=$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -18,7 +18,7 @@ for target in aarch64-macos.11.0:arm64 x86_64-macos.11.0:x86_64; do
   mkdir -p "$work/$arch/sysconfig"
   cat > "$work/$arch/sysconfig/_sysconfigdata__darwin.py" << END
 build_time_vars = dict(CC="$work/zcc", CXX="$work/zcc", CFLAGS="-I$include", CCSHARED="", OPT="", BASECFLAGS="",
-    LDSHARED="$work/zcc -bundle -undefined dynamic_lookup -s", LDCXXSHARED="", AR="ar", ARFLAGS="rcs",
+    LDSHARED="$work/zcc -shared -undefined dynamic_lookup -s", LDCXXSHARED="", AR="ar", ARFLAGS="rcs",
     EXT_SUFFIX=".cpython-${version/./}-darwin.so", SHLIB_SUFFIX=".so", SOABI="cpython-${version/./}-darwin",
     Py_GIL_DISABLED=0, Py_ENABLE_SHARED=0, VERSION="$version", LIBDIR="", srcdir="", LDVERSION="$version")
 END
