@@ -10,7 +10,7 @@ cdef extern from "simd.h" nogil:
     double now "bpcore_now"()
 
 cdef enum:
-    LOOK_AFTER = 1 << 24            # multiplications: from half a millisecond to some
+    LOOK_AFTER = 16777216           # multiplications: from half a millisecond to some
 
     PER_MOVE = 64                   # multiplications in the time that a number takes from memory and to it
 

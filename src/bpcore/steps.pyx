@@ -83,7 +83,8 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
     # One block for the gradient and, where rows are gathered, for a batch.
     cdef char *block = <char *>malloc((n + batch_size * (p.n_inputs + n_outputs)) * sizeof(floating) + 64)
     cdef int64_t *batch_label = <int64_t *>malloc(batch_size * sizeof(int64_t))
-    cdef floating *grad = <floating *>(block + ((<size_t>&params[0] - <size_t>block) & 63))  # as `adam` likes it
+    # At the same place of a line of the cache as the parameters, as `adam` likes it.
+    cdef floating *grad = <floating *>(block + (((<size_t>&params[0] & 63) + 64 - (<size_t>block & 63)) & 63))
     cdef floating *batch_x = grad + n
     cdef floating *batch_y = batch_x + batch_size * p.n_inputs
     cdef const floating *px

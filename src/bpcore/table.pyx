@@ -398,8 +398,7 @@ cdef int table_descend_rows(const bpcore_plan *plan, void *workspace, floating *
     cdef const plan_t *p = described_plan(plan, <const floating *>params)
     cdef const layer_t *last
     cdef floating *work
-    cdef floating *logits = NULL
-    cdef floating[:, ::1] A, Z, D
+    cdef floating[:, ::1] A, D
     cdef Py_ssize_t i
     cdef int error = check_rows(p, workspace, <const floating *>params, X, m, targets, labels, sample_weight, loss)
     if error != OK:
@@ -408,17 +407,12 @@ cdef int table_descend_rows(const bpcore_plan *plan, void *workspace, floating *
         return WRONG_NUMBER
     work = <floating *>aligned(<char *>workspace)
     last = &p.layers[p.n_layers - 1]
-    if p.loss == CROSS_ENTROPY:
-        logits = work + last.a
-    elif p.loss == BINARY_CROSS_ENTROPY or p.loss == POISSON:
-        logits = work + p.spare
     A = matrix(<const floating *>(work + last.a), 1, last.step)
-    Z = matrix(<const floating *>logits, 1, last.step) if logits != NULL else A
     D = matrix(<const floating *>(work + p.delta), 1, last.step)
     for i in range(m):
-        forward_tile(p, <const floating *>params, X + i * p.n_inputs, 1, True, work, logits, True, NULL)
+        forward_tile(p, <const floating *>params, X + i * p.n_inputs, 1, True, work, p.matching != IDENTITY, True, NULL)
         loss[0] += loss_and_delta[floating](
-            p, Z, A, p.n_outputs, targets + i * p.n_outputs if targets != NULL else NULL,
+            p, A, p.n_outputs, targets + i * p.n_outputs if targets != NULL else NULL,
             labels + i if labels != NULL else NULL, sample_weight + i if sample_weight != NULL else NULL, D)
         if last.activation != p.matching:
             through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope), 1,
