@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
+import sysconfig
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ def run(code: str, *arguments: str, backend: str = "", **environment: str) -> su
     """Run code in a fresh interpreter."""
     env = {**os.environ, "BPCORE_BACKEND": backend, **environment}
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=os.sep, timeout=60 * SLOWNESS)
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=os.sep, timeout=120 * SLOWNESS)
 
 
 def test_sixteen_threads_share_a_network_and_parameters(backend, dtype, rng):
@@ -169,9 +168,11 @@ def test_an_interpreter_inside(backend, before):
 
 # ----------------------------------------------------------------------------------------------------------- signals
 
-#: Each call takes seconds, on every backend. The wide network has a single slot of rows.
+#: Each call takes seconds, on every backend. The wide network has a single slot of rows; that whose activations are
+#: kept has parameters that are soon copied. Told is how long it took from
+#: the signal until the exception: of the clock, and of the processor's time.
 LONG = """
-import signal, sys, time
+import os, signal, sys, threading, time
 import numpy as np
 import bpcore
 
@@ -180,6 +181,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if shape == "wide":
     net = bpcore.Network([4096, 4096, 4096, 4096], dtype="float32")
     rows = 256
+elif shape == "kept":
+    net = bpcore.Network([2048, 2048, 2048, 2048], dtype="float32")
+    rows = 2048
 else:
     net = bpcore.Network([64, 256, 256, 4], "gelu", dtype="float64")
     rows = 400_000
@@ -187,60 +191,78 @@ X = np.ones((rows, net.sizes[0]), net.dtype)
 Y = np.zeros((rows, net.sizes[-1]), net.dtype)
 params = np.full(net.n_parameters, 1e-3, net.dtype)
 accumulator = net.accumulator()
+trace = net.trace(params, X) if call == "backward" else None
+
+def train():
+    optimizer = bpcore.GradientDescent(1e-9)
+    if bpcore.train(net, params, X, Y, optimizer=optimizer, epochs=9, batch_size=rows).stopped == "interrupted":
+        raise KeyboardInterrupt  # it ends the training, not the program
+
 calls = {
     "cost_and_gradient": lambda: net.cost_and_gradient(params, X, Y, threads=threads),
     "forward": lambda: net.forward(params, X, threads=threads),
     "cost": lambda: net.cost(params, X, Y, threads=threads),
     "add": lambda: accumulator.add(params, X, Y, threads=threads),
+    "trace": lambda: net.trace(params, X),
+    "backward": lambda: trace.backward(Y, input_gradient=True),
+    "train": train,
 }
-print("ready", flush=True)
+sent = []
+
+def send():
+    start = time.process_time()
+    while time.process_time() < start + 0.4:  # in the middle of the call, however busy the machine is
+        time.sleep(0.02)
+    sent[:] = time.monotonic(), time.process_time()
+    os.kill(os.getpid(), signal.SIGINT)
+
+bpcore.train  # it is imported when it is first asked for
+threading.Thread(target=send).start()
 try:
     while True:
         calls[call]()
 except KeyboardInterrupt:
-    print(time.monotonic(), flush=True)
+    print(time.monotonic() - sent[0], time.process_time() - sent[1])
 assert call == "add" or not accumulator.buffer.any()
-print("left", flush=True)
 """
 
 
-def interrupted_after(backend: str, *arguments: str) -> float:
-    """Seconds from SIGINT in the middle of a call until the KeyboardInterrupt is there."""
-    env = {**os.environ, "BPCORE_BACKEND": backend, "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", LONG, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=os.sep) as process:
-        timer = threading.Timer(60 * SLOWNESS, process.kill)
-        timer.start()
-        try:
-            assert process.stdout.readline() == "ready\n"
-            time.sleep(0.4)
-            sent = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            seen = float(process.stdout.readline())
-            assert process.stdout.readline() == "left\n"
-            assert process.wait() == 0
-        finally:
-            timer.cancel()
-            process.kill()
-    return seen - sent
+def interrupted_after(backend: str, call: str, shape: str, threads: int) -> float:
+    """Seconds from SIGINT in the middle of a call until the KeyboardInterrupt is there.
+
+    On a machine that is busy with other things the clock says little: then it is what the process got of the processor,
+    and the best of three, for a neighbour slows a product or a copy of 200 MB by as much as it likes.
+    """
+    best = 1e9
+    for _ in range(3):
+        result = run(LONG, call, shape, str(threads), backend=backend, OPENBLAS_NUM_THREADS="1")
+        assert result.returncode == 0, result.stderr
+        clock, processor = map(float, result.stdout.split())
+        print(f"{backend}, {call}, {shape}, {threads} threads: {clock:.3f} s, {processor:.3f} s of the processor")
+        best = min(best, clock, processor / threads)
+        if best < 0.2 * SLOWNESS:
+            break
+    return best
 
 
 if os.name != "nt":  # there is no SIGINT for a single process there
 
-    @pytest.mark.parametrize("threads", ["1", "2"])
+    @pytest.mark.parametrize("threads", [1, 2])
     @pytest.mark.parametrize("call", ["cost_and_gradient", "forward", "cost", "add"])
     def test_a_signal_is_seen_in_a_long_call(backend, call, threads):
-        """Within 0.2 s on an idle machine; a second is allowed to a busy one."""
-        seconds = interrupted_after(backend, call, "long", threads)
-        print(f"{backend}, {call}, {threads} threads: {seconds:.3f} s")
-        assert seconds < SLOWNESS
+        assert interrupted_after(backend, call, "long", threads) < 0.2 * SLOWNESS
+
+    def test_a_signal_is_seen_in_a_long_step(backend):
+        assert interrupted_after(backend, "train", "long", 1) < 0.2 * SLOWNESS
 
     @pytest.mark.parametrize("call", ["cost_and_gradient", "forward"])
     def test_a_signal_is_seen_within_a_wide_slot(backend, call):
         """One slot of this network takes a second and more."""
-        seconds = interrupted_after(backend, call, "wide", "1")
-        print(f"{backend}, {call}, wide: {seconds:.3f} s")
-        assert seconds < SLOWNESS
+        assert interrupted_after(backend, call, "wide", 1) < 0.2 * SLOWNESS
+
+    @pytest.mark.parametrize("call", ["trace", "backward"])
+    def test_a_signal_is_seen_in_a_long_trace(backend, call):
+        assert interrupted_after(backend, call, "kept", 1) < 0.2 * SLOWNESS
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -262,24 +284,48 @@ def test_threads_end_with_the_call(backend, threads):
 # ---------------------------------------------------------------------------------------------------- other libraries
 
 SETTINGS = """
-import os, sys, threading
+import importlib, os, sys, threading
 import numpy as np
 import scipy.linalg
-{other}
+
+def library(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+torch, sklearn, jax, threadpoolctl = map(library, ("torch", "sklearn.linear_model", "jax", "threadpoolctl"))
+if jax:
+    jax.numpy.ones(3).sum().block_until_ready()
 
 def settings():
     found = [np.geterr(), threading.active_count(), threading.stack_size(), sys.getswitchinterval()]
     found += [dict(os.environ), os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None]
-    found += [np.float64(1e-310) / 2 > 0]
+    found += [np.float64(1e-310) / 2 > 0, np.float32(1e-40) / 2 > 0]
+    if torch:
+        found += [torch.get_num_threads(), torch.get_num_interop_threads(), torch.get_default_dtype()]
+        found += [torch.is_grad_enabled(), bool((torch.tensor(1e-310, dtype=torch.float64) / 2 > 0).item())]
+    if threadpoolctl:
+        found.append(threadpoolctl.threadpool_info())
     return found
 
+def others():
+    scipy.linalg.lu_factor(np.eye(200) + 1)
+    if torch:
+        torch.ones(200, 200) @ torch.ones(200, 200)
+    if sklearn:
+        sklearn.LinearRegression().fit(np.eye(50), np.ones(50))
+
+others()
 before = settings()
 import bpcore
 net = bpcore.Network([32, 64, 8], dtype="float32")
 X = np.ones((3 * net._plan.slot, 32), "float32")
+results = []
 for threads in (1, 2):
-    cost, grad = net.cost_and_gradient(net.initialize(0), X, X[:, :8].copy(), threads=threads)
-scipy.linalg.lu_factor(np.eye(200) + 1)
+    results.append(net.cost_and_gradient(net.initialize(0), X, X[:, :8].copy(), threads=threads))
+    others()
+assert results[0][0] == results[1][0] and (results[0][1] == results[1][1]).all()
 changed = [i for i, (a, b) in enumerate(zip(before, settings())) if a != b]
 assert not changed, changed
 print("done")
@@ -287,7 +333,75 @@ print("done")
 
 
 def test_no_setting_of_the_process_is_changed(backend):
-    """Neither by the import nor by a call: error states, denormal numbers, affinity, threads that stay."""
-    other = "import jax; jax.numpy.ones(3).sum().block_until_ready()" if importlib.util.find_spec("jax") else ""
-    result = run(SETTINGS.replace("{other}", other), backend=backend, OPENBLAS_NUM_THREADS="1")
+    """Neither by the import nor by a call: error states, denormal numbers, affinity, pools of threads.
+
+    Of NumPy's and SciPy's BLAS, and of PyTorch, scikit-learn and JAX as far as they are installed.
+    """
+    result = run(SETTINGS, backend=backend, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
     assert (result.stdout.strip(), result.returncode) == ("done", 0), result.stderr
+
+
+SPEED = """
+import sys, time
+import numpy as np
+
+def best(call):
+    found = []
+    for _ in range(300):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+def ours():
+    import bpcore
+    net = bpcore.Network([32, 64, 8], dtype="float32")
+    X, params = np.ones((64, 32), "float32"), net.initialize(0)
+    Y, out = X[:, :8].copy(), np.empty_like(params)
+    return best(lambda: net.cost_and_gradient(params, X, Y, out=out))
+
+def numpy():
+    A = np.ones((160, 160))
+    return best(lambda: A @ A)
+
+def torch():
+    import torch
+    A = torch.ones(160, 160)
+    return best(lambda: A @ A)
+
+def sklearn():
+    from sklearn.linear_model import Ridge
+    A, y = np.ones((300, 20)), np.ones(300)
+    return best(lambda: Ridge().fit(A, y))
+
+def together(first, then):
+    alone = first()
+    other = then()
+    return max(first() / alone, then() / other)
+
+print(together(ours, globals()[sys.argv[1]]) if sys.argv[2] == "ours" else together(globals()[sys.argv[1]], ours))
+"""
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+@pytest.mark.parametrize("name", ["numpy", *filter(importlib.util.find_spec, ["torch", "sklearn"])])
+def test_libraries_do_not_slow_each_other(backend, name, first):
+    """Whichever is imported first. Single calls are timed, the fastest of many: a busy machine shows in few of them."""
+    slower = [float(run(SPEED, name, first, backend=backend, OPENBLAS_NUM_THREADS="1").stdout)]
+    while min(slower) >= 1.5 and len(slower) < 4:
+        slower.append(float(run(SPEED, name, first, backend=backend, OPENBLAS_NUM_THREADS="1").stdout))
+    assert min(slower) < 1.5
+
+
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+
+    def test_the_gil_stays_off():
+        """After the import of each compiled module; one that does not say so turns it on again, with a warning."""
+        code = (
+            "import importlib, sys, bpcore, bpcore.capi\n"
+            "load = importlib.import_module('bpcore.backend').load\n"
+            "for name in bpcore.available_backends(): load(name)\n"
+            "print(sys._is_gil_enabled())"
+        )
+        result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+        assert (result.stdout.strip(), result.returncode) == ("False", 0), result.stderr
