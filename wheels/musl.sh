@@ -7,12 +7,13 @@ set -euo pipefail
 version=${1:-3.13}
 
 step "CPython $version with musl"
-packages python3-venv git make gcc musl-tools autoconf automake libtool
+packages python3-venv git make gcc musl-tools autoconf automake libtool libltdl-dev
 debian_source zlib zlib
 debian_source libffi libffi
 debian_source "python$version" cpython
 libraries=$work/musl
 # CPython's configure asks the compiler which system it is for.
+# shellcheck disable=SC2016
 printf '#!/bin/sh\ncase $1 in --print-multiarch) echo x86_64-linux-musl ;; *) exec musl-gcc "$@" ;; esac\n' > "$work/cc"
 chmod +x "$work/cc"
 bash -eu > "$work/python.log" 2>&1 << END || { tail -n 30 "$work/python.log"; exit 1; }
