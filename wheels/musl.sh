@@ -23,7 +23,7 @@ bash -eu > "$work/python.log" 2>&1 << END || { tail -n 30 "$work/python.log"; ex
   make install
   cd "$work/libffi"
   autoreconf -fi
-  ./configure -q --disable-shared --disable-docs --prefix="$libraries"
+  ./configure -q --disable-shared --disable-docs --disable-exec-static-tramp --prefix="$libraries"
   make install
   unset CFLAGS
   cd "$work/cpython"
