@@ -64,14 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         return _fail(f"not enough memory: {error}" if str(error) else "not enough memory")
     except OSError as error:
-        named = error.filename is not None and error.errno is not None
+        # The same words on every system, Windows among them.
+        reason = None if error.filename is None or error.errno is None else os.strerror(error.errno)
         # The reader of the output has gone, as `head` does; EINVAL is what Windows makes of it.
-        if not named and error.errno in (errno.EPIPE, errno.EINVAL):
+        if reason is None and error.errno in (errno.EPIPE, errno.EINVAL):
             # Python would complain at exit, too.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-        # The same words on every system, Windows among them.
-        return _fail(f"{error.filename}: {os.strerror(error.errno)}" if named else str(error))
+        return _fail(str(error) if reason is None else f"{error.filename}: {reason}")
     # What a library says of its arguments is for the user to read; see train.py for the others.
     except (ValueError, FloatingPointError, ImportError) as error:
         return _fail(str(error))
