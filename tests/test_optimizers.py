@@ -694,3 +694,15 @@ def test_bounds_that_are_allowed(rng):
         bpcore.Adam(0.1, beta1=below_one, beta2=below_one),
     ):
         assert np.isfinite(run(optimizer, np.ones(3), grads)).all(), optimizer
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name"),
+    [(bpcore.GradientDescent(0.1, 0.9), n) for n in ("momentum", "nesterov")]
+    + [(bpcore.Adam(), n) for n in ("beta1", "beta2", "epsilon")],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_the_state_belongs_to_is_fixed(optimizer, name):
+    """A value that could be set would have to be heard by step and by train; the learning rate is."""
+    with pytest.raises(AttributeError):
+        setattr(optimizer, name, getattr(optimizer, name))

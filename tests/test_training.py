@@ -1028,3 +1028,40 @@ def test_options_are_given_by_name():
     net, params, X, Y = problem()
     with pytest.raises(TypeError):
         bpcore.train(net, params, X, Y, bpcore.Adam())
+
+
+def test_a_step_of_ones_own_on_an_optimizer_is_taken(backend):
+    """As for clipping: what a gradient is made into beforehand."""
+    net = bpcore.Network([3, 4, 2])
+    rng = np.random.default_rng(0)
+    X, Y, params = rng.normal(size=(8, 3)), rng.normal(size=(8, 2)), net.initialize(seed=0)
+    before, adam = params.copy(), bpcore.Adam()
+    step = adam.step
+    adam.step = lambda p, g: step(p, 0 * g)
+    bpcore.train(net, params, X, Y, optimizer=adam, epochs=2, batch_size=4)
+    np.testing.assert_array_equal(params, before)
+    assert adam.steps == 4
+
+
+def test_a_schedule_may_end_itself(backend):
+    net = bpcore.Network([3, 4, 2])
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(64, 3)), rng.normal(size=(64, 2))
+
+    def descent():
+        optimizer = bpcore.GradientDescent(0.0)
+
+        def schedule(steps):
+            if steps == 1:
+                optimizer.learning_rate = 0.5
+            return 0.01
+
+        optimizer.learning_rate = schedule
+        return optimizer
+
+    params, expected = net.initialize(seed=0), net.initialize(seed=0)
+    bpcore.train(net, params, X, Y, optimizer=descent(), epochs=1, batch_size=16, shuffle=False)
+    optimizer = descent()
+    for first in range(0, 64, 16):
+        optimizer.step(expected, net.cost_and_gradient(expected, X[first : first + 16], Y[first : first + 16])[1])
+    np.testing.assert_array_equal(params, expected)

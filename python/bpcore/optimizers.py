@@ -124,14 +124,25 @@ class GradientDescent(_Stepper):
     """
 
     def __init__(self, learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False) -> None:
-        self.momentum = arrays.number("momentum", momentum, high=1.0)
+        momentum = arrays.number("momentum", momentum, high=1.0)
         if not isinstance(nesterov, (bool, np.bool_)):
             raise TypeError(f"nesterov is {nesterov!r}, but True or False is wanted")
-        self.nesterov = bool(nesterov)
-        if self.nesterov and not self.momentum:
+        if nesterov and not momentum:
             raise ValueError("nesterov needs a momentum, but momentum is 0")
-        self._n_state, self._rule = (1 if self.momentum else 0), (self.momentum, self.nesterov)
+        self._n_state, self._rule = (1 if momentum else 0), (momentum, bool(nesterov))
         super().__init__(learning_rate)
+
+    @property
+    def momentum(self) -> float:
+        """The momentum; fixed, as the velocity belongs to it."""
+        momentum: float = self._rule[0]
+        return momentum
+
+    @property
+    def nesterov(self) -> bool:
+        """Whether the momentum is Nesterov's; fixed, too."""
+        nesterov: bool = self._rule[1]
+        return nesterov
 
     def __repr__(self) -> str:
         return f"GradientDescent({self.learning_rate!r}, momentum={self.momentum}, nesterov={self.nesterov})"
@@ -188,11 +199,28 @@ class Adam(_Stepper):
         beta2: float = 0.999,
         epsilon: float = 1e-8,
     ) -> None:
-        self.beta1 = arrays.number("beta1", beta1, high=1.0, below=True)
-        self.beta2 = arrays.number("beta2", beta2, high=1.0, below=True)
-        self.epsilon = arrays.number("epsilon", epsilon)
-        self._n_state, self._rule = 2, (self.beta1, self.beta2, self.epsilon)
+        beta1 = arrays.number("beta1", beta1, high=1.0, below=True)
+        beta2 = arrays.number("beta2", beta2, high=1.0, below=True)
+        self._n_state, self._rule = 2, (beta1, beta2, arrays.number("epsilon", epsilon))
         super().__init__(learning_rate)
+
+    @property
+    def beta1(self) -> float:
+        """Decay of the mean; fixed, like the other two."""
+        beta1: float = self._rule[0]
+        return beta1
+
+    @property
+    def beta2(self) -> float:
+        """Decay of the mean of the squares."""
+        beta2: float = self._rule[1]
+        return beta2
+
+    @property
+    def epsilon(self) -> float:
+        """What is added to the root."""
+        epsilon: float = self._rule[2]
+        return epsilon
 
     def __repr__(self) -> str:
         return f"Adam({self.learning_rate!r}, beta1={self.beta1}, beta2={self.beta2}, epsilon={self.epsilon})"

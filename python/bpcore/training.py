@@ -253,6 +253,7 @@ class _Run:
         labels = np.dtype(np.int64) if Y.ndim == 1 else self.net.dtype
         return (
             type(self.optimizer) in (GradientDescent, Adam)
+            and "step" not in vars(self.optimizer)  # somebody's own, as for clipping
             and batch_size <= self.net._plan.slot * self.net._plan.together
             and all(a.flags.c_contiguous and a.flags.aligned for a in (X, Y))
             and (X.dtype, Y.dtype) == (self.net.dtype, labels)
@@ -266,6 +267,7 @@ class _Run:
         costs, first = 0.0, 0
         order = None if order is None else order.astype(np.int64, copy=False)
         while first < len(X):
+            scheduled = callable(optimizer.learning_rate)
             rate = optimizer._start(self.params)
             first, cost, summed = self.net._core.steps(
                 self.net._plan,
@@ -281,7 +283,7 @@ class _Run:
                 optimizer,
                 rate,
                 self.finite,
-                1 if callable(optimizer.learning_rate) else len(X),
+                1 if scheduled else len(X),
                 SECONDS_UNINTERRUPTED,
             )
             if not np.isfinite(cost):

@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(description="Time every backend of bpcore and every installed peer.")
     add = parser.add_argument
-    add("--cells", type=re.compile, default=re.compile(""), metavar="REGEX", help="only cells whose name matches")
+    add("--cells", type=pattern, default=re.compile(""), metavar="REGEX", help="only cells whose name matches")
     add("--shapes", action="store_true", help="further cells, of other shapes")
     add("--backends", type=arguments.names, metavar="NAMES", help="by default all that this machine can run")
     add("--peers", type=arguments.names, default=list(peers.PEERS), metavar="NAMES", help=",".join(peers.PEERS))
@@ -234,6 +234,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 # ---------------------------------------------------------------------------------------- a process for each number
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """A regular expression, as argparse wants it."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
 
 
 class TooFewCpus(Exception):
