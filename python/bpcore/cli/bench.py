@@ -258,7 +258,7 @@ def limited_pools(threads: int) -> Iterator[bool]:
 # ---------------------------------------------------------------------------------------------------------- times
 
 
-def rounds_of(calls: Mapping[str, Call], rounds: int, seconds: float) -> dict[str, list[float]]:
+def rounds_of(calls: Mapping[str, Call], rounds: int, seconds: float, pause: float = 0.0) -> dict[str, list[float]]:
     """Time calls round robin: A B C, A B C, and so on, so that what disturbs the machine disturbs all alike.
 
     Parameters
@@ -267,6 +267,8 @@ def rounds_of(calls: Mapping[str, Call], rounds: int, seconds: float) -> dict[st
     rounds : int
     seconds : float
         Each is called so often in a round that this takes at least so long.
+    pause : float
+        Seconds of rest before each turn, for the threads of the turn before: some libraries' go on spinning.
 
     Returns
     -------
@@ -277,6 +279,9 @@ def rounds_of(calls: Mapping[str, Call], rounds: int, seconds: float) -> dict[st
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            if pause:
+                time.sleep(pause)
+                call()
             times[name].append(_batch(call, counts[name]) / counts[name])
     return times
 
