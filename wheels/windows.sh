@@ -34,7 +34,9 @@ step "the wheel"
 zig x86_64-windows-gnu
 (cd "$work/source" && _PYTHON_HOST_PLATFORM=win-amd64 SETUPTOOLS_EXT_SUFFIX=.$tag-win_amd64.pyd CC="$work/zcc" \
   LDSHARED="$work/zcc -shared -s" CFLAGS="-I$work/headers" LDFLAGS="-L$work/lib -lpython313" \
-  python setup.py -q bdist_wheel --dist-dir "$work/built" > "$work/build.log" 2>&1) || { tail -n 30 "$work/build.log"; exit 1; }
+  python setup.py -q build > "$work/build.log" 2>&1 &&
+  find build -name '*.lib' -delete && # zig puts one beside each extension
+  python setup.py -q bdist_wheel --skip-build --dist-dir "$work/built" >> "$work/build.log" 2>&1) || { tail -n 30 "$work/build.log"; exit 1; }
 wheel tags --remove --python-tag "$tag" --abi-tag "$tag" --platform-tag win_amd64 "$work"/built/*.whl
 python -m zipfile -l "$work"/built/*.whl | grep -F .pyd
 if [ "${OUT:-}" ]; then cp "$work"/built/*.whl "$OUT/"; fi
