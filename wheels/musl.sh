@@ -26,6 +26,7 @@ bash -eu > "$work/python.log" 2>&1 << END || { tail -n 30 "$work/python.log"; ex
   ./configure -q --disable-shared --disable-docs --disable-exec-static-tramp --prefix="$libraries"
   make install
   unset CFLAGS
+  export PKG_CONFIG_LIBDIR=$libraries/lib/pkgconfig # none of this machine's libraries
   cd "$work/cpython"
   ./configure -q --prefix="$work/python" --without-ensurepip --disable-test-modules \
     ZLIB_CFLAGS="-I$libraries/include" ZLIB_LIBS="-L$libraries/lib -lz" \
