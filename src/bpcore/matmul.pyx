@@ -394,9 +394,9 @@ cdef enum:
     FEW = 6
 
 
-cdef inline void dots(int count, const void *a, const void *W, Py_ssize_t step, Py_ssize_t n,
-                      vec *sums) noexcept nogil:
-    """Lane by lane, the products of a with ``count`` rows of W, at most 4, summed; whole vectors of the n numbers."""
+cdef inline void lane_sums(int count, const void *a, const void *B, Py_ssize_t step, Py_ssize_t n,
+                           vec *sums) noexcept nogil:
+    """Lane by lane, the products of a with ``count`` rows of B, at most 4, summed; whole vectors of the n numbers."""
     cdef vec c[4]
     cdef vec x
     cdef int j
@@ -410,99 +410,77 @@ cdef inline void dots(int count, const void *a, const void *W, Py_ssize_t step, 
         while k + <Py_ssize_t>LANES_F32 <= n:
             x = load_f32(<float *>a + k)
             for j in range(count):
-                c[j] = c[j] + x * load_f32(<float *>W + j * step + k)
+                c[j] = c[j] + x * load_f32(<float *>B + j * step + k)
             k += LANES_F32
     else:
         while k + <Py_ssize_t>LANES_F64 <= n:
             x = load_f64(<double *>a + k)
             for j in range(count):
-                c[j] = c[j] + x * load_f64(<double *>W + j * step + k)
+                c[j] = c[j] + x * load_f64(<double *>B + j * step + k)
             k += LANES_F64
     for j in range(count):
         sums[j] = c[j]
 
 
-cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
-                            floating[:, ::1] Z) noexcept nogil:
-    """``Z = A W^T + b``, row by row: dot products with the rows of W, four at a time."""
-    cdef Py_ssize_t i, j, r, k, n = W.shape[1], whole = n // lanes(&W[0, 0]) * lanes(&W[0, 0])
-    cdef int count
-    cdef floating z
+cdef inline void dots(bint four, const floating *a, const floating *B, Py_ssize_t step, Py_ssize_t n,
+                      floating *out) noexcept nogil:
+    """The dot products of a with four rows of B or one, ``step`` numbers apart, each of n numbers; added to ``out``."""
+    cdef Py_ssize_t k, whole = n // lanes(a) * lanes(a)
+    cdef int j
     cdef floating totals[4]
     cdef f32v sums_f32[4]
     cdef f64v sums_f64[4]
-    for i in range(A.shape[0]):
-        j = 0
-        while j < W.shape[0]:
-            count = 4 if W.shape[0] - j >= 4 else 1
-            if whole > 0:
-                if floating is float:
-                    if count == 4:
-                        dots[f32v](4, &A[i, 0], &W[j, 0], n, n, sums_f32)
-                    else:
-                        dots[f32v](1, &A[i, 0], &W[j, 0], n, n, sums_f32)
-                else:
-                    if count == 4:
-                        dots[f64v](4, &A[i, 0], &W[j, 0], n, n, sums_f64)
-                    else:
-                        dots[f64v](1, &A[i, 0], &W[j, 0], n, n, sums_f64)
-            if whole > 0:
-                if floating is float:
-                    if count == 4:
-                        sum4_f32(sums_f32, totals)
-                    else:
-                        totals[0] = sum_f32(sums_f32[0])
-                elif count == 4:
-                    sum4_f64(sums_f64, totals)
-                else:
-                    totals[0] = sum_f64(sums_f64[0])
+    if whole > 0:
+        if floating is float:
+            if four:
+                lane_sums[f32v](4, a, B, step, n, sums_f32)
+                sum4_f32(sums_f32, totals)
             else:
-                memset(totals, 0, sizeof(totals))
-            for r in range(count):
-                z = b[j + r] + totals[r]
-                for k in range(whole, n):
-                    z += A[i, k] * W[j + r, k]
-                Z[i, j + r] = z
-            j += count
+                lane_sums[f32v](1, a, B, step, n, sums_f32)
+                totals[0] = sum_f32(sums_f32[0])
+        elif four:
+            lane_sums[f64v](4, a, B, step, n, sums_f64)
+            sum4_f64(sums_f64, totals)
+        else:
+            lane_sums[f64v](1, a, B, step, n, sums_f64)
+            totals[0] = sum_f64(sums_f64[0])
+        for j in range(4 if four else 1):
+            out[j] += totals[j]
+    for j in range(4 if four else 1):
+        for k in range(whole, n):
+            out[j] += a[k] * B[j * step + k]
+
+
+cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
+                            floating[:, ::1] Z) noexcept nogil:
+    """``Z = A W^T + b``, row by row: dot products with the rows of W, four at a time."""
+    cdef Py_ssize_t i, j, r, n = W.shape[1]
+    for i in range(A.shape[0]):
+        for j in range(W.shape[0]):
+            Z[i, j] = b[j]
+        j = 0
+        while j + 4 <= W.shape[0]:
+            dots(True, &A[i, 0], &W[j, 0], n, n, &Z[i, j])
+            j += 4
+        for r in range(j, W.shape[0]):
+            dots(False, &A[i, 0], &W[r, 0], n, n, &Z[i, r])
 
 
 cdef inline void affine_last(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
                              floating[:, ::1] Z, Py_ssize_t first) noexcept nogil:
     """The same for the outputs from ``first`` on: dot products of a row of W with the rows of A, four at a time."""
-    cdef Py_ssize_t i = 0, j, r, k, n = W.shape[1], whole = n // lanes(&W[0, 0]) * lanes(&W[0, 0])
-    cdef int count
-    cdef floating z
-    cdef floating totals[4]
-    cdef f32v sums_f32[4]
-    cdef f64v sums_f64[4]
+    cdef Py_ssize_t i = 0, j, r, n = W.shape[1]
+    cdef floating z[4]
+    cdef bint four
     while i < A.shape[0]:
-        count = 4 if A.shape[0] - i >= 4 else 1
+        four = i + 4 <= A.shape[0]
         for j in range(first, W.shape[0]):
-            if floating is float:
-                if count == 4:
-                    dots[f32v](4, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f32)
-                else:
-                    dots[f32v](1, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f32)
-            else:
-                if count == 4:
-                    dots[f64v](4, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f64)
-                else:
-                    dots[f64v](1, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f64)
-            if floating is float:
-                if count == 4:
-                    sum4_f32(sums_f32, totals)
-                else:
-                    totals[0] = sum_f32(sums_f32[0])
-            elif count == 4:
-                sum4_f64(sums_f64, totals)
-            else:
-                totals[0] = sum_f64(sums_f64[0])
-            for r in range(count):
-                z = b[j] + totals[r]
-                for k in range(whole, n):
-                    z += A[i + r, k] * W[j, k]
-                Z[i + r, j] = z
-        i += count
+            for r in range(4):
+                z[r] = b[j]
+            dots(four, &W[j, 0], &A[i, 0], A.shape[1], n, z)
+            for r in range(4 if four else 1):
+                Z[i + r, j] = z[r]
+        i += 4 if four else 1
 
 
 cdef inline void times_weights_few(const floating[:, ::1] delta, const floating[:, ::1] W,
