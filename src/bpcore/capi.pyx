@@ -8,7 +8,6 @@
 # the ABI. Each is one jump through the backend's table.
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t, uint32_t
 
 import re
 from types import MappingProxyType
@@ -16,44 +15,7 @@ from types import MappingProxyType
 from . import get_include
 from .backend import core, name
 
-cdef extern from "bpcore.h" nogil:
-    enum:
-        ABI_VERSION_ "BPCORE_ABI_VERSION"
-    ctypedef struct bpcore_api:
-        uint32_t abi_version
-        const char *(*error_message)(int) noexcept nogil
-        size_t (*plan_bytes)(Py_ssize_t) noexcept nogil
-        int (*plan_f32)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, int) noexcept nogil
-        int (*plan_f64)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, int) noexcept nogil
-        Py_ssize_t (*n_parameters)(const bpcore_plan *) noexcept nogil
-        size_t (*workspace_bytes)(const bpcore_plan *) noexcept nogil
-        int (*forward_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t,
-                           float *) noexcept nogil
-        int (*forward_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t,
-                           double *) noexcept nogil
-        int (*accumulate_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t, const float *,
-                              const int64_t *, const float *, float *, double *) noexcept nogil
-        int (*accumulate_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t, const double *,
-                              const int64_t *, const double *, double *, double *) noexcept nogil
-        int (*finish_f32)(const bpcore_plan *, const float *, const float *, double, double, double, float *,
-                          double *) noexcept nogil
-        int (*finish_f64)(const bpcore_plan *, const double *, const double *, double, double, double, double *,
-                          double *) noexcept nogil
-        int (*backward_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t, const float *,
-                            float *, float *) noexcept nogil
-        int (*backward_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t, const double *,
-                            double *, double *) noexcept nogil
-        int (*gradient_descent_f32)(Py_ssize_t, float *, const float *, float *, double, double, int) noexcept nogil
-        int (*gradient_descent_f64)(Py_ssize_t, double *, const double *, double *, double, double,
-                                    int) noexcept nogil
-        int (*adam_f32)(Py_ssize_t, float *, const float *, float *, float *, double, double, double, double,
-                        int64_t) noexcept nogil
-        int (*adam_f64)(Py_ssize_t, double *, const double *, double *, double *, double, double, double, double,
-                        int64_t) noexcept nogil
-        int (*descend_rows_f32)(const bpcore_plan *, void *, float *, const float *, Py_ssize_t, const float *,
-                                const int64_t *, const float *, double, double *) noexcept nogil
-        int (*descend_rows_f64)(const bpcore_plan *, void *, double *, const double *, Py_ssize_t, const double *,
-                                const int64_t *, const double *, double, double *) noexcept nogil
+include "api.pyx"
 
 if not hasattr(core, "_C_API"):
     raise ImportError(f"bpcore computes by its backend {name!r}, which has no functions for C: there is no bpcore.capi")
@@ -62,10 +24,10 @@ _C_API = core._C_API
 cdef const bpcore_api *table = <const bpcore_api *>PyCapsule_GetPointer(_C_API, "bpcore.capi._C_API")
 
 #: The version of the table: raised when a function changes or goes.
-ABI_VERSION = ABI_VERSION_
+ABI_VERSION = API_VERSION
 
-if table.abi_version != ABI_VERSION_:
-    raise ImportError(f"bpcore.capi has version {ABI_VERSION_} of the ABI, but its backend {table.abi_version}")
+if table.abi_version != API_VERSION:
+    raise ImportError(f"bpcore.capi has version {API_VERSION} of the ABI, but its backend {table.abi_version}")
 
 
 def functions():

@@ -4,13 +4,12 @@
 from cpython.pycapsule cimport PyCapsule_New
 from libc.limits cimport LONG_MAX
 from libc.math cimport isfinite
-from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, uint64_t
 
 cdef extern from "bpcore.h" nogil:
     ctypedef struct bpcore_plan:
         pass
     enum:
-        ABI_VERSION "BPCORE_ABI_VERSION"
         OK "BPCORE_OK"
         NULL_POINTER "BPCORE_NULL_POINTER"
         NOT_A_PLAN "BPCORE_NOT_A_PLAN"
@@ -24,43 +23,8 @@ cdef extern from "bpcore.h" nogil:
         WRONG_WEIGHT "BPCORE_WRONG_WEIGHT"
         WRONG_NUMBER "BPCORE_WRONG_NUMBER"
         MISALIGNED "BPCORE_MISALIGNED"
-    ctypedef struct bpcore_api:
-        uint32_t abi_version
-        uint32_t size
-        const char *backend
-        const char *(*error_message)(int) noexcept nogil
-        size_t (*plan_bytes)(Py_ssize_t) noexcept nogil
-        int (*plan_f32)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, int) noexcept nogil
-        int (*plan_f64)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, int) noexcept nogil
-        Py_ssize_t (*n_parameters)(const bpcore_plan *) noexcept nogil
-        size_t (*workspace_bytes)(const bpcore_plan *) noexcept nogil
-        int (*forward_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t,
-                           float *) noexcept nogil
-        int (*forward_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t,
-                           double *) noexcept nogil
-        int (*accumulate_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t, const float *,
-                              const int64_t *, const float *, float *, double *) noexcept nogil
-        int (*accumulate_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t, const double *,
-                              const int64_t *, const double *, double *, double *) noexcept nogil
-        int (*finish_f32)(const bpcore_plan *, const float *, const float *, double, double, double, float *,
-                          double *) noexcept nogil
-        int (*finish_f64)(const bpcore_plan *, const double *, const double *, double, double, double, double *,
-                          double *) noexcept nogil
-        int (*backward_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t, const float *,
-                            float *, float *) noexcept nogil
-        int (*backward_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t, const double *,
-                            double *, double *) noexcept nogil
-        int (*gradient_descent_f32)(Py_ssize_t, float *, const float *, float *, double, double, int) noexcept nogil
-        int (*gradient_descent_f64)(Py_ssize_t, double *, const double *, double *, double, double,
-                                    int) noexcept nogil
-        int (*adam_f32)(Py_ssize_t, float *, const float *, float *, float *, double, double, double, double,
-                        int64_t) noexcept nogil
-        int (*adam_f64)(Py_ssize_t, double *, const double *, double *, double *, double, double, double, double,
-                        int64_t) noexcept nogil
-        int (*descend_rows_f32)(const bpcore_plan *, void *, float *, const float *, Py_ssize_t, const float *,
-                                const int64_t *, const float *, double, double *) noexcept nogil
-        int (*descend_rows_f64)(const bpcore_plan *, void *, double *, const double *, Py_ssize_t, const double *,
-                                const int64_t *, const double *, double, double *) noexcept nogil
+
+include "api.pyx"
 
 # What stands first in the caller's memory: which type the plan is for, and that it is one.
 cdef struct described_t:
@@ -427,7 +391,7 @@ cdef bpcore_api table
 cdef object make_table():
     """Fill the table, whose capsule bpcore.capi hands out."""
     global BACKEND
-    table.abi_version = ABI_VERSION
+    table.abi_version = API_VERSION
     table.size = sizeof(bpcore_api)
     table.backend = BACKEND
     table.error_message = error_message
