@@ -65,5 +65,5 @@ inside=(chroot "$root" env -i PATH=/usr/bin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONPA
 "${inside[@]}" -c 'import sys, platform, numpy
 print(platform.machine(), sys.byteorder, sys.maxsize.bit_length() + 1, "bit, Python", sys.version.split()[0], "NumPy", numpy.__version__)'
 "${inside[@]}" -c 'import os, runpy, sys; os.chdir("/suite"); sys.argv[0] = "suite.py"; runpy.run_path("wheels/suite.py", run_name="__main__")' \
-  -p no:cacheprovider "${parallel[@]}" ${quick:+"${quick_tests[@]}"}
+  -p no:cacheprovider --durations=20 "${parallel[@]}" ${quick:+"${quick_tests[@]}"}
 echo "foreign.sh $arch ($suite, Python $version, $backend${quick:+, quick}): $(basename "$work"/built/*.whl) passed"
