@@ -25,6 +25,8 @@ SIZES = [
     [33, 17, 2],
     [40, 9, 18],
     [3, 130, 25, 1],
+    [512, 9, 3],
+    [1024, 30, 2],
 ]
 COMBINATIONS = [
     (loss, output)
@@ -210,6 +212,16 @@ def test_numbers_of_rows(backend, dtype, rows, rng, monkeypatch):
             accumulator.finish(params)
         return
     compare([[3, 70, 2], "silu"], {"dtype": dtype}, [params, X, Y], dtype, monkeypatch)
+
+
+def test_every_number_of_rows_and_of_units_in_a_block(backend, dtype, rng, monkeypatch):
+    """The kernels hold up to 14 rows in registers, and there is one for each number."""
+    for n in range(6, 44):
+        args = [[5, n, 3], "relu"]
+        net = bpcore.Network(*args, dtype=dtype)
+        data = [parameters(net, rng), rng.normal(size=(n, 5)).astype(dtype), rng.normal(size=(n, 3)).astype(dtype)]
+        with monkeypatch.context() as patch:
+            compare(args, {"dtype": dtype}, data, dtype, patch)
 
 
 @pytest.mark.parametrize("where", ["X", "Y", "params"])

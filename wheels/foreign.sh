@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # wheels/foreign.sh [--quick] ARCH: build a wheel for another architecture from the sdist, and run the suite on it in an
 # unpacked Debian of that architecture, under qemu (i386: natively). ARCH: arm64 s390x i386 armhf ppc64el riscv64, or as
-# wheels name them. --quick: parity, contract and gradients only; the suite takes an hour and more under emulation.
+# wheels name them. --quick: parity, contract and gradients only; the suite takes an hour and more under emulation. Exit
+# status 3: the mirror has no such Debian.
 set -euo pipefail
 # shellcheck source=wheels/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -16,11 +17,11 @@ case ${1:-} in
   armhf | armv7l) arch=armhf machine=armv7l triplet=arm-linux-gnueabihf glibc=2.17 ;;
   ppc64el | ppc64le) arch=ppc64el machine=ppc64le triplet=powerpc64le-linux-gnu glibc=2.19 ;;
   riscv64) arch=riscv64 machine=riscv64 triplet=riscv64-linux-gnu glibc=2.31 ;;
-  *) sed -n '2,4s/^# //p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,5s/^# //p' "$0" >&2; exit 2 ;;
 esac
 
 step "tools"
-packages python3-venv git
+packages python3-venv git || exit 3 # the mirror's fault, not the package's
 tools ziglang
 case $arch in
   i386) ;;
@@ -31,8 +32,8 @@ esac
 step "a Debian for $arch"
 more=
 # Natively it is quick to build packages against the wheel, too (tests/embedding).
-if [ "$arch" = i386 ]; then more=,gcc,g++,libc6-dev,python3-pip,python3-setuptools,python3-pybind11,cython3; fi
-debian "$arch" "python3,python3-dev,python3-numpy,python3-scipy,python3-pytest,python3-pytest-xdist,python3-hypothesis,python3-mpmath,python3-tqdm,python3-safetensors$more" || exit 3 # the mirror's fault, not the package's
+if [ "$arch$quick" = i386 ]; then more=,gcc,g++,libc6-dev,python3-pip,python3-setuptools,python3-pybind11,cython3; fi
+debian "$arch" "python3,python3-dev,python3-numpy,python3-scipy,python3-pytest,python3-pytest-xdist,python3-hypothesis,python3-mpmath,python3-tqdm,python3-safetensors$more" || exit 3
 root=$work/root
 headers=("$root"/usr/include/python3.[0-9]*)
 version=${headers[0]##*/python}

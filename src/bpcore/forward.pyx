@@ -1,5 +1,11 @@
 # Forward propagation: a(1) = x, z(l+1) = W(l) a(l) + b(l), a(l+1) = g(z(l+1)).
 
+cdef enum:
+    # Bytes: at such a distance from one another, the rows of X that a block reads fall into one or two sets of the
+    # first-level cache, and push each other out. A copy of the tile, whose rows are spread, costs less than that.
+    CROWDED = 4096
+
+
 cdef void pack_forward(const plan_t *plan, const floating *params, floating *work, watch_t *watch) noexcept nogil:
     """Pack every layer's ``W^T``, starting from its bias, for all tiles of a call."""
     cdef Py_ssize_t l
@@ -29,6 +35,10 @@ cdef void forward_tile(const plan_t *plan, const floating *params, const floatin
         if few:
             affine_few(A, weights_of(layer, params), bias_of(layer, params), Z)
         else:
+            if l == 0 and step * sizeof(floating) % CROWDED == 0:
+                step = spread(plan.n_inputs, X)
+                copy_rows(X, plan.n_inputs, work + plan.panels, step, rows, plan.n_inputs)
+                A = matrix(<const floating *>(work + plan.panels), rows, step)
             affine(A, layer.n_in, work + layer.forward, Z, layer.n_out - layer.dots, watch)
             if layer.dots > 0:
                 affine_last(A, weights_of(layer, params), bias_of(layer, params), Z, layer.n_out - layer.dots)

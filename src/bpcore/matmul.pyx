@@ -83,29 +83,38 @@ cdef inline void kernel(int rows, int vectors, bint add, Py_ssize_t depth, const
                 store_f64(<double *>C + r * c_step + v * LANES_F64, c[r][v])
 
 
-cdef inline int block_rows(Py_ssize_t left) noexcept nogil:
-    """How many of the rows that are left the next block takes: there is a kernel for each of these numbers."""
-    if left >= ROWS:
-        return ROWS
-    if ROWS > 8 and left >= 8:
-        return 8
-    return 4 if left >= 4 else 2 if left >= 2 else 1
-
-
 cdef inline void block_of(int rows, int vectors, bint add, Py_ssize_t depth, const void *A, Py_ssize_t row_step,
                           Py_ssize_t step, const void *B, Py_ssize_t b_step, const vec *start, void *C,
                           Py_ssize_t c_step) noexcept nogil:
     """The kernel whose loops over rows are unrolled for their number; ``vectors`` and ``add`` are constants here."""
-    if rows == ROWS:
-        kernel[vec](ROWS, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
-    elif ROWS > 8 and rows == 8:
-        kernel[vec](8 if ROWS > 8 else 1, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
-    elif rows == 4:
-        kernel[vec](4, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    if rows == 1:
+        kernel[vec](1, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
     elif rows == 2:
         kernel[vec](2, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
-    else:
-        kernel[vec](1, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif rows == 3:
+        kernel[vec](3, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif rows == 4:
+        kernel[vec](4, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif rows == 5:
+        kernel[vec](5, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif rows == 6:
+        kernel[vec](6, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif ROWS >= 7 and rows == 7:
+        kernel[vec](7, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif ROWS >= 8 and rows == 8:
+        kernel[vec](8, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif ROWS >= 9 and rows == 9:
+        kernel[vec](9, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif ROWS >= 10 and rows == 10:
+        kernel[vec](10, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif ROWS >= 11 and rows == 11:
+        kernel[vec](11, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif ROWS >= 12 and rows == 12:
+        kernel[vec](12, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif ROWS >= 13 and rows == 13:
+        kernel[vec](13, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
+    elif ROWS >= 14 and rows == 14:
+        kernel[vec](14, vectors, add, depth, A, row_step, step, B, b_step, start, C, c_step)
 
 
 cdef void block(int rows, int vectors, Py_ssize_t depth, const void *A, Py_ssize_t row_step, Py_ssize_t step,
@@ -123,6 +132,16 @@ cdef void block(int rows, int vectors, Py_ssize_t depth, const void *A, Py_ssize
         block_of[vec](rows, VECTORS, False, depth, A, row_step, step, B, b_step, start, C, c_step)
     else:
         block_of[vec](rows, 1, False, depth, A, row_step, step, B, b_step, start, C, c_step)
+
+
+cdef inline int block_rows(Py_ssize_t rows, Py_ssize_t *longer) noexcept nogil:
+    """Cut rows into as few blocks as can be, evenly: so many rows each, and one more up to row ``longer``.
+
+    With whole blocks first, those of the few rows that are left would wait for B, not for the multiplications.
+    """
+    cdef Py_ssize_t blocks = (rows + ROWS - 1) // ROWS, short = rows // blocks
+    longer[0] = (rows - short * blocks) * (short + 1)
+    return <int>short
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t columns, const floating *number) noexcept nogil:
@@ -193,8 +212,8 @@ cdef void multiply(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const 
 
     The inner dimension is cut outermost: the part of A that all panels meet then stays in the second-level cache.
     """
-    cdef Py_ssize_t first, i, k = 0, n, d, lane = lanes(A)
-    cdef int taken, vectors
+    cdef Py_ssize_t first, i, k = 0, n, d, lane = lanes(A), longer
+    cdef int taken, vectors, short = block_rows(rows, &longer)
     cdef const floating *panel
     while k < depth:
         d = min(<Py_ssize_t>DEPTH, depth - k)
@@ -204,7 +223,7 @@ cdef void multiply(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const 
             n = vectors * lane
             i = 0
             while i < rows:
-                taken = block_rows(rows - i)
+                taken = short + 1 if i < longer else short
                 if floating is float:
                     block[f32v](taken, vectors, d, A + i * row_step + k * step, row_step, step,
                                 panel + (1 + k) * n, n, <f32v *>panel if k == 0 else NULL,
@@ -229,8 +248,8 @@ cdef void multiply_add(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, co
     The rows of B lie ``b_step`` numbers apart and go on to whole vectors, or B is packed, and ``b_step`` 0. Where C
     does not take a panel as it is, that goes by a spare block.
     """
-    cdef Py_ssize_t first = 0, i, j, r, n, row, left, lane = lanes(A)
-    cdef int taken, vectors
+    cdef Py_ssize_t first = 0, i, j, r, n, row, left, lane = lanes(A), longer
+    cdef int taken, vectors, short = block_rows(rows, &longer)
     cdef const floating *panel
     cdef const floating *start
     cdef floating *to
@@ -247,7 +266,7 @@ cdef void multiply_add(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, co
         whole = c_column == 1 and first + n <= columns
         i = 0
         while i < rows:
-            taken = block_rows(rows - i)
+            taken = short + 1 if i < longer else short
             to = C + i * c_step + first if whole else spare
             start = zeros if fresh or not whole else NULL
             if floating is float:
@@ -298,7 +317,7 @@ cdef inline void add_outer(const floating[:, ::1] delta, const floating[:, ::1] 
     Else A is read in place where few columns of delta meet it, so that packing would not pay, and packed where many
     do: then a group of them at a time, so that those that all panels meet stay in the second-level cache.
     """
-    cdef Py_ssize_t j = 0, count, whole, rows = A.shape[0], n_out = Delta.shape[0], n_in = Delta.shape[1]
+    cdef Py_ssize_t j = 0, count, groups, whole, rows = A.shape[0], n_out = Delta.shape[0], n_in = Delta.shape[1]
     if n_in * padded(n_out, &A[0, 0]) * 4 < n_out * padded(n_in, &A[0, 0]) * 3:
         multiply_add[floating](n_in, n_out, rows, &A[0, 0], 1, A.shape[1], &delta[0, 0], delta.shape[1],
                                &Delta[0, 0], 1, n_in, fresh, watch)
@@ -314,8 +333,10 @@ cdef inline void add_outer(const floating[:, ::1] delta, const floating[:, ::1] 
                                    panels, 0, &Delta[0, whole], n_in, 1, fresh, watch)
         return
     pack[floating](&A[0, 0], rows, n_in, A.shape[1], 1, NULL, panels, watch)
+    groups = (n_out + GROUP - 1) // GROUP
     while j < n_out:
-        count = min(<Py_ssize_t>GROUP, n_out - j)
+        count = (n_out - j + groups - 1) // groups
+        groups -= 1
         multiply_add[floating](count, n_in, rows, &delta[0, j], 1, delta.shape[1], panels, 0, &Delta[j, 0],
                                n_in, 1, fresh, watch)
         if stopped(watch, 0):
@@ -373,9 +394,9 @@ cdef enum:
     FEW = 6
 
 
-cdef inline void dots(int count, const void *a, const void *W, Py_ssize_t step, Py_ssize_t n,
-                      vec *sums) noexcept nogil:
-    """Lane by lane, the products of a with ``count`` rows of W, at most 4, summed; whole vectors of the n numbers."""
+cdef inline void lane_sums(int count, const void *a, const void *B, Py_ssize_t step, Py_ssize_t n,
+                           vec *sums) noexcept nogil:
+    """Lane by lane, the products of a with ``count`` rows of B, at most 4, summed; whole vectors of the n numbers."""
     cdef vec c[4]
     cdef vec x
     cdef int j
@@ -389,99 +410,77 @@ cdef inline void dots(int count, const void *a, const void *W, Py_ssize_t step, 
         while k + <Py_ssize_t>LANES_F32 <= n:
             x = load_f32(<float *>a + k)
             for j in range(count):
-                c[j] = c[j] + x * load_f32(<float *>W + j * step + k)
+                c[j] = c[j] + x * load_f32(<float *>B + j * step + k)
             k += LANES_F32
     else:
         while k + <Py_ssize_t>LANES_F64 <= n:
             x = load_f64(<double *>a + k)
             for j in range(count):
-                c[j] = c[j] + x * load_f64(<double *>W + j * step + k)
+                c[j] = c[j] + x * load_f64(<double *>B + j * step + k)
             k += LANES_F64
     for j in range(count):
         sums[j] = c[j]
 
 
-cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
-                            floating[:, ::1] Z) noexcept nogil:
-    """``Z = A W^T + b``, row by row: dot products with the rows of W, four at a time."""
-    cdef Py_ssize_t i, j, r, k, n = W.shape[1], whole = n // lanes(&W[0, 0]) * lanes(&W[0, 0])
-    cdef int count
-    cdef floating z
+cdef inline void dots(bint four, const floating *a, const floating *B, Py_ssize_t step, Py_ssize_t n,
+                      floating *out) noexcept nogil:
+    """The dot products of a with four rows of B or one, ``step`` numbers apart, each of n numbers; added to ``out``."""
+    cdef Py_ssize_t k, whole = n // lanes(a) * lanes(a)
+    cdef int j
     cdef floating totals[4]
     cdef f32v sums_f32[4]
     cdef f64v sums_f64[4]
-    for i in range(A.shape[0]):
-        j = 0
-        while j < W.shape[0]:
-            count = 4 if W.shape[0] - j >= 4 else 1
-            if whole > 0:
-                if floating is float:
-                    if count == 4:
-                        dots[f32v](4, &A[i, 0], &W[j, 0], n, n, sums_f32)
-                    else:
-                        dots[f32v](1, &A[i, 0], &W[j, 0], n, n, sums_f32)
-                else:
-                    if count == 4:
-                        dots[f64v](4, &A[i, 0], &W[j, 0], n, n, sums_f64)
-                    else:
-                        dots[f64v](1, &A[i, 0], &W[j, 0], n, n, sums_f64)
-            if whole > 0:
-                if floating is float:
-                    if count == 4:
-                        sum4_f32(sums_f32, totals)
-                    else:
-                        totals[0] = sum_f32(sums_f32[0])
-                elif count == 4:
-                    sum4_f64(sums_f64, totals)
-                else:
-                    totals[0] = sum_f64(sums_f64[0])
+    if whole > 0:
+        if floating is float:
+            if four:
+                lane_sums[f32v](4, a, B, step, n, sums_f32)
+                sum4_f32(sums_f32, totals)
             else:
-                memset(totals, 0, sizeof(totals))
-            for r in range(count):
-                z = b[j + r] + totals[r]
-                for k in range(whole, n):
-                    z += A[i, k] * W[j + r, k]
-                Z[i, j + r] = z
-            j += count
+                lane_sums[f32v](1, a, B, step, n, sums_f32)
+                totals[0] = sum_f32(sums_f32[0])
+        elif four:
+            lane_sums[f64v](4, a, B, step, n, sums_f64)
+            sum4_f64(sums_f64, totals)
+        else:
+            lane_sums[f64v](1, a, B, step, n, sums_f64)
+            totals[0] = sum_f64(sums_f64[0])
+        for j in range(4 if four else 1):
+            out[j] += totals[j]
+    for j in range(4 if four else 1):
+        for k in range(whole, n):
+            out[j] += a[k] * B[j * step + k]
+
+
+cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
+                            floating[:, ::1] Z) noexcept nogil:
+    """``Z = A W^T + b``, row by row: dot products with the rows of W, four at a time."""
+    cdef Py_ssize_t i, j, r, n = W.shape[1]
+    for i in range(A.shape[0]):
+        for j in range(W.shape[0]):
+            Z[i, j] = b[j]
+        j = 0
+        while j + 4 <= W.shape[0]:
+            dots(True, &A[i, 0], &W[j, 0], n, n, &Z[i, j])
+            j += 4
+        for r in range(j, W.shape[0]):
+            dots(False, &A[i, 0], &W[r, 0], n, n, &Z[i, r])
 
 
 cdef inline void affine_last(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
                              floating[:, ::1] Z, Py_ssize_t first) noexcept nogil:
     """The same for the outputs from ``first`` on: dot products of a row of W with the rows of A, four at a time."""
-    cdef Py_ssize_t i = 0, j, r, k, n = W.shape[1], whole = n // lanes(&W[0, 0]) * lanes(&W[0, 0])
-    cdef int count
-    cdef floating z
-    cdef floating totals[4]
-    cdef f32v sums_f32[4]
-    cdef f64v sums_f64[4]
+    cdef Py_ssize_t i = 0, j, r, n = W.shape[1]
+    cdef floating z[4]
+    cdef bint four
     while i < A.shape[0]:
-        count = 4 if A.shape[0] - i >= 4 else 1
+        four = i + 4 <= A.shape[0]
         for j in range(first, W.shape[0]):
-            if floating is float:
-                if count == 4:
-                    dots[f32v](4, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f32)
-                else:
-                    dots[f32v](1, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f32)
-            else:
-                if count == 4:
-                    dots[f64v](4, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f64)
-                else:
-                    dots[f64v](1, &W[j, 0], &A[i, 0], A.shape[1], n, sums_f64)
-            if floating is float:
-                if count == 4:
-                    sum4_f32(sums_f32, totals)
-                else:
-                    totals[0] = sum_f32(sums_f32[0])
-            elif count == 4:
-                sum4_f64(sums_f64, totals)
-            else:
-                totals[0] = sum_f64(sums_f64[0])
-            for r in range(count):
-                z = b[j] + totals[r]
-                for k in range(whole, n):
-                    z += A[i + r, k] * W[j, k]
-                Z[i + r, j] = z
-        i += count
+            for r in range(4):
+                z[r] = b[j]
+            dots(four, &W[j, 0], &A[i, 0], A.shape[1], n, z)
+            for r in range(4 if four else 1):
+                Z[i + r, j] = z[r]
+        i += 4 if four else 1
 
 
 cdef inline void times_weights_few(const floating[:, ::1] delta, const floating[:, ::1] W,
