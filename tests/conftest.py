@@ -18,6 +18,9 @@ collect_ignore = ["test_embedding.py", "test_elementary.py"] if os.environ.get("
 #: How many times longer than on a usual machine things may take, as under emulation.
 SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))
 
+#: As slow as under emulation, where tests that want a size for its own sake take a smaller one.
+EMULATED = SLOWNESS >= 50
+
 #: Largest difference between implementations, relative to the largest entry.
 AGREEMENT = {"float64": 1e-12, "float32": 1e-5}
 

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import backends
+from conftest import EMULATED, backends
 from test_parity import parameters, problem
 
 import bpcore
@@ -47,12 +47,13 @@ def test_few_slots_in_one_go_have_the_bits_of_the_accumulator(backend, dtype, si
     params = parameters(net, rng)
     size, together = net._plan.slot, net._plan.together
     assert (together > 1) == (sizes[0] == 150)
-    for rows in (size, size + 3, 3 * size, together * size, together * size + 1):
+    few = (size + 3, together * size + 1)
+    for rows in few if EMULATED else (size, *few, 3 * size, together * size):
         X, Y, _ = problem(net.sizes, loss, dtype, rows, rng)
         accumulator = net.accumulator()
         accumulator.add(params, X, Y, threads=2)
         cost, grad = accumulator.finish(params, l2)
-        for threads in (1, 2, 3, None):
+        for threads in (1, 3) if EMULATED else (1, 2, 3, None):
             found_cost, found = net.cost_and_gradient(params, X, Y, l2, threads=threads)
             assert found_cost == cost
             np.testing.assert_array_equal(found, grad)
@@ -173,7 +174,7 @@ import sys
 import numpy as np
 import bpcore
 rows, path = int(sys.argv[1]), sys.argv[2]
-X = np.memmap(path, np.float32, "r", shape=(2_000_000, 64))[:rows]
+X = np.memmap(path, np.float32, "r", shape=(rows, 64))
 Y = np.zeros(rows, np.int8)
 net = bpcore.Network([64, 16, 10], loss="cross_entropy", dtype="float32")
 params = net.initialize(seed=0)
@@ -191,17 +192,18 @@ else:
 @pytest.mark.parametrize("name", bpcore.available_backends())
 def test_memory_does_not_grow_with_the_rows(name, tmp_path):
     """Peak resident memory for 2,000,000 rows of a memory map, 512 MB, against 2,000 rows of it."""
+    many = 600_000 if EMULATED else 2_000_000  # 154 MB are too much, too
     path = tmp_path / "X"
     with open(path, "wb") as file:
-        file.truncate(2_000_000 * 64 * 4)
+        file.truncate(many * 64 * 4)
     peak = {}
-    for rows in (2_000, 2_000_000):
+    for rows in (2_000, many):
         command = [sys.executable, "-c", MEMORY, str(rows), str(path)]
         env = {**os.environ, "BPCORE_BACKEND": name}
         result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=os.sep)
         assert result.returncode == 0, result.stderr
         peak[rows] = int(result.stdout) / 1024
-    assert peak[2_000_000] - peak[2_000] < 100, peak
+    assert peak[many] - peak[2_000] < 100, peak
 
 
 def test_pages_of_a_private_map_are_kept(tmp_path, monkeypatch):

@@ -262,7 +262,7 @@ def test_bad_csv_is_refused(write, text, options, message):
         ({"X": np.ones((3, 0))}, "X has shape (3, 0)"),
         ({"X": np.array(5.0)}, "X has shape (), but rows and columns"),
         ({"X": np.ones((3, 2), complex)}, "X has dtype complex128"),
-        ({"X": np.full((3, 2), "a")}, "X has dtype <U1"),
+        ({"X": np.full((3, 2), "a")}, f"X has dtype {np.dtype('U1')}"),
         ({"X": np.array([[1, 2], [3, np.nan]])}, "X[1, 1]: missing value"),
         ({"X": np.array([[1, 2], [np.inf, 3]])}, "X[1, 0]: inf is not a finite number"),
         ({"X": np.ones((2, 2)), "y": np.ones(3)}, "y has shape (3,), but X has 2 rows"),

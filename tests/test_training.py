@@ -714,6 +714,7 @@ import signal, sys, threading
 import numpy as np
 import bpcore
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
 rows, batch_size, threads = map(int, sys.argv[1:4])
 make = {"adam": bpcore.Adam, "nesterov": lambda: bpcore.GradientDescent(1e-3, 0.9, nesterov=True)}[sys.argv[4]]
 rng = np.random.default_rng(0)

@@ -9,11 +9,11 @@ set -euo pipefail
 quick=
 if [ "${1:-}" = --quick ]; then quick=1; shift; fi
 # The long tail gets one wheel of the limited API, as in pyproject.toml.
-backend=baseline limited=1
+backend=baseline limited=1 slowness=60
 case ${1:-} in
   aarch64 | arm64) arch=arm64 machine=aarch64 triplet=aarch64-linux-gnu glibc=2.17 backend=neon limited=0 ;;
   s390x) arch=s390x machine=s390x triplet=s390x-linux-gnu glibc=2.17 ;;
-  i386 | i686) arch=i386 machine=i686 triplet=i386-linux-gnu glibc=2.17 ;;
+  i386 | i686) arch=i386 machine=i686 triplet=i386-linux-gnu glibc=2.17 slowness=5 ;;
   armhf | armv7l) arch=armhf machine=armv7l triplet=arm-linux-gnueabihf glibc=2.17 ;;
   ppc64el | ppc64le) arch=ppc64el machine=ppc64le triplet=powerpc64le-linux-gnu glibc=2.19 ;;
   riscv64) arch=riscv64 machine=riscv64 triplet=riscv64-linux-gnu glibc=2.31 ;;
@@ -62,9 +62,9 @@ mount --bind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount -t tmpfs tmpfs "$root/tmp"
 inside=(chroot "$root" env -i PATH=/usr/bin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONPATH=/site
-  OPENBLAS_NUM_THREADS=1 BPCORE_BACKEND="$backend" BPCORE_TEST_SLOWNESS=60 python3)
+  OPENBLAS_NUM_THREADS=1 BPCORE_BACKEND="$backend" BPCORE_TEST_SLOWNESS="${BPCORE_TEST_SLOWNESS:-$slowness}" python3)
 "${inside[@]}" -c 'import sys, platform, numpy
 print(platform.machine(), sys.byteorder, sys.maxsize.bit_length() + 1, "bit, Python", sys.version.split()[0], "NumPy", numpy.__version__)'
 "${inside[@]}" -c 'import os, runpy, sys; os.chdir("/suite"); sys.argv[0] = "suite.py"; runpy.run_path("wheels/suite.py", run_name="__main__")' \
-  -p no:cacheprovider "${parallel[@]}" ${quick:+"${quick_tests[@]}"}
+  -p no:cacheprovider --durations=20 "${parallel[@]}" ${quick:+"${quick_tests[@]}"}
 echo "foreign.sh $arch ($suite, Python $version, $backend${quick:+, quick}): $(basename "$work"/built/*.whl) passed"

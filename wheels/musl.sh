@@ -1,22 +1,29 @@
 #!/usr/bin/env bash
-# wheels/musl.sh [VERSION]: build CPython (3.13 by default) against musl, with Debian's musl-gcc and its source packages, a
-# wheel with it from the sdist, and run the suite on every backend.
+# wheels/musl.sh [VERSION]: build musl and CPython (3.13 by default) against it from Debian's source packages, a wheel with
+# them from the sdist, and run the suite on every backend.
 set -euo pipefail
 # shellcheck source=wheels/lib.sh
 . "$(dirname "$0")/lib.sh"
 version=${1:-3.13}
 
 step "CPython $version with musl"
-packages python3-venv git make gcc musl-tools autoconf automake libtool libltdl-dev
+packages python3-venv git make gcc libc6-dev autoconf automake libtool libltdl-dev
+# Debian 12 has musl 1.2.3, which does not know the packed relocations of NumPy's libraries and crashes.
+debian_source musl libc
 debian_source zlib zlib
 debian_source libffi libffi
 debian_source "python$version" cpython
 libraries=$work/musl
 # CPython's configure asks the compiler which system it is for.
 # shellcheck disable=SC2016
-printf '#!/bin/sh\ncase $1 in --print-multiarch) echo x86_64-linux-musl ;; *) exec musl-gcc "$@" ;; esac\n' > "$work/cc"
+printf '#!/bin/sh\ncase $1 in --print-multiarch) echo x86_64-linux-musl ;; *) exec %s "$@" ;; esac\n' "$libraries/bin/musl-gcc" \
+  > "$work/cc"
 chmod +x "$work/cc"
 bash -eu > "$work/python.log" 2>&1 << END || { tail -n 30 "$work/python.log"; exit 1; }
+  cd "$work/libc"
+  CC=gcc ./configure --prefix="$libraries" --syslibdir="$libraries/lib"
+  make -s -j "$(nproc)"
+  make -s install
   export CC=$work/cc CFLAGS=-fPIC
   cd "$work/zlib"
   ./configure --static --prefix="$libraries"

@@ -86,7 +86,7 @@ printf 'LIBRARY bcryptprimitives.dll\nEXPORTS\nProcessPrng\n' > "$work/lib/prng.
 "$work/zcc" -O2 -shared -nostdlib -o "$embed/bcryptprimitives.dll" "$work/lib/prng.c" "$work/lib/prng.def" -ladvapi32
 neutral "$work/suite"
 cd "$work/suite"
-export PYTHONPATH="Z:${work//\//\\}\\site" PYTHONDONTWRITEBYTECODE=1 BPCORE_TEST_SLOWNESS=5
+export PYTHONPATH="Z:${work//\//\\}\\site" PYTHONDONTWRITEBYTECODE=1 BPCORE_TEST_SLOWNESS=${BPCORE_TEST_SLOWNESS:-5}
 # Python under wine wants pipes.
 inside() { : | wine "$embed/python.exe" "$@" 2>&1 | cat; }
 inside -c 'import sys, numpy, bpcore; print(sys.version, sys.platform, "NumPy", numpy.__version__, *bpcore.available_backends())'
