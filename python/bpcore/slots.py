@@ -14,6 +14,7 @@ additions in the same order, so the result has the same bits for any number of t
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -130,24 +131,32 @@ def in_order(
                 turn += 1
                 changed.notify_all()
 
-    def help_out() -> None:
+    def help_out(busy: _thread.LockType) -> None:
         try:
             share()
         except BaseException as error:  # it is raised by the calling thread
             end(error)
+        finally:
+            busy.release()
 
-    helpers = [threading.Thread(target=help_out, name=f"bpcore_{i}") for i in range(1, min(threads, len(units)))]
+    def wait() -> None:
+        for busy in helpers:
+            with busy:
+                pass
+
+    # threading.Thread.start would wait until the new thread runs, some 0.1 ms, before this one may begin.
+    helpers: list[_thread.LockType] = []
     try:
-        for helper in helpers:
-            helper.start()
+        for _ in range(1, min(threads, len(units))):
+            busy = _thread.allocate_lock()
+            busy.acquire()
+            _thread.start_new_thread(help_out, (busy,))
+            helpers.append(busy)
         share()
-        for helper in helpers:
-            helper.join()
+        wait()
     except BaseException as error:
         end(error)
-        for helper in helpers:
-            if helper.ident is not None:
-                helper.join()
+        wait()
         raise errors[0] from None
     if errors:
         raise errors[0]
