@@ -156,7 +156,7 @@ print("done")
 
 
 #: An older NumPy crashes, or does not load in the outer interpreter, where one inside is the first to load it.
-BEFORE = ["used", "new"] if np.lib.NumpyVersion(np.__version__) >= "2.2.0" else ["used"]
+BEFORE = ["used", "new"] if np.lib.NumpyVersion(np.__version__) >= "2.4.0" else ["used"]
 
 
 @pytest.mark.parametrize("before", BEFORE)
