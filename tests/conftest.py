@@ -12,8 +12,10 @@ import bpcore
 
 backends = importlib.import_module("bpcore.backend")  # `bpcore.backend` is the name in use
 
-#: A pure build has no functions for C, and says so (test_backend.py), nor any elementary ones of its own.
-collect_ignore = ["test_embedding.py", "test_elementary.py"] if os.environ.get("BPCORE_TEST_PURE") else []
+#: Plain Python, as the only backend or demanded by name, has no functions for C, and says so (test_backend.py), nor any
+#: elementary ones of its own.
+PLAIN = os.environ.get("BPCORE_TEST_PURE") or os.environ.get("BPCORE_BACKEND") == "python"
+collect_ignore = ["test_embedding.py", "test_elementary.py"] if PLAIN else []
 
 #: How many times longer than on a usual machine things may take, as under emulation.
 SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))
