@@ -153,8 +153,10 @@ def build():
 
     # Objects with checks have a folder of their own: in a common one, a build without them would take these for its.
     options = {"build": {"build_base": "build/debug"}} if DEBUG else {}
-    # The modules are compiled side by side; each is one large file, some 20 s of a compiler's time.
-    options["build_ext"] = {"parallel": os.cpu_count()}
+    # The modules are compiled side by side; each is one large file, some 20 s of a compiler's time. Not on Windows,
+    # where threads would share one compiler object that is set up when it is first used.
+    if sys.platform != "win32":
+        options["build_ext"] = {"parallel": os.cpu_count()}
     if LIMITED:
         options["bdist_wheel"] = {"py_limited_api": "cp311"}
     setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions}, options=options)
