@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 
 import numpy as np
@@ -23,6 +24,12 @@ SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))
 
 #: As slow as under emulation, where tests that want a size for its own sake take a smaller one.
 EMULATED = SLOWNESS >= 50
+
+#: There is no wheel of it for a Python without the GIL.
+needs_safetensors = pytest.mark.skipif(
+    importlib.util.find_spec("safetensors") is None, reason="safetensors is not installed; not every platform has it"
+)
+MODEL_SUFFIXES = (".npz", pytest.param(".safetensors", marks=needs_safetensors))
 
 #: Largest difference between implementations, relative to the largest entry.
 AGREEMENT = {"float64": 1e-12, "float32": 1e-5}
