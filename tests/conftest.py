@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 
 import numpy as np
@@ -12,16 +13,24 @@ import bpcore
 
 backends = importlib.import_module("bpcore.backend")  # `bpcore.backend` is the name in use
 
-#: Plain Python, as the only backend or demanded by name, has no functions for C, and says so (test_backend.py), nor any
-#: elementary ones of its own.
-PLAIN = os.environ.get("BPCORE_TEST_PURE") or os.environ.get("BPCORE_BACKEND") == "python"
-collect_ignore = ["test_embedding.py", "test_elementary.py"] if PLAIN else []
+#: Plain Python, as the only backend or demanded by name, has no functions for C, and says so (test_backend.py); a pure
+#: build has no elementary ones of its own, either.
+PURE = os.environ.get("BPCORE_TEST_PURE")
+collect_ignore = ["test_embedding.py"] if PURE or os.environ.get("BPCORE_BACKEND") == "python" else []
+if PURE:
+    collect_ignore.append("test_elementary.py")
 
 #: How many times longer than on a usual machine things may take, as under emulation.
 SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))
 
 #: As slow as under emulation, where tests that want a size for its own sake take a smaller one.
 EMULATED = SLOWNESS >= 50
+
+#: There is no wheel of it for a Python without the GIL.
+needs_safetensors = pytest.mark.skipif(
+    importlib.util.find_spec("safetensors") is None, reason="safetensors is not installed; not every platform has it"
+)
+MODEL_SUFFIXES = (".npz", pytest.param(".safetensors", marks=needs_safetensors))
 
 #: Largest difference between implementations, relative to the largest entry.
 AGREEMENT = {"float64": 1e-12, "float32": 1e-5}

@@ -14,14 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
+from conftest import MODEL_SUFFIXES, needs_safetensors
 
 import bpcore
 from bpcore import model_file
 from bpcore.model_file import Model, ModelFileError, check_save_path, load_model, save_model
 from bpcore.network import MATCHING_OUTPUT
-
-SUFFIXES = (".npz", ".safetensors")
 
 
 def classifier(dtype: str = "float32") -> Model:
@@ -53,7 +51,7 @@ MODELS = {
 }
 
 
-@pytest.fixture(params=SUFFIXES)
+@pytest.fixture(params=MODEL_SUFFIXES)
 def path(request, tmp_path) -> str:
     return str(tmp_path / f"model{request.param}")
 
@@ -163,7 +161,10 @@ def test_every_loss_comes_back(path, loss):
     assert load_model(path).network == net
 
 
+@needs_safetensors
 def test_the_arrays_are_open_to_other_programs(tmp_path):
+    import safetensors.numpy
+
     model = classifier()
     save_model(tmp_path / "m.npz", model)
     save_model(tmp_path / "m.safetensors", model)
@@ -278,6 +279,7 @@ def test_the_check_leaves_everything_as_it_was(tmp_path):
     assert path.read_text() == "old"
 
 
+@needs_safetensors
 def test_without_the_package_safetensors(tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     save_model(path, classifier())
@@ -323,6 +325,8 @@ def write(path: str, description: object, arrays: dict[str, np.ndarray]) -> None
     if path.endswith(".npz"):
         np.savez(path, description=np.frombuffer(text.encode(), np.uint8), **arrays)
     else:
+        import safetensors.numpy
+
         safetensors.numpy.save_file(arrays, path, {"bpcore": text})
 
 
@@ -423,6 +427,7 @@ def test_false_arrays(path, tmp_path, name, array, message):
     refused(path, message)
 
 
+@needs_safetensors
 def test_files_that_are_no_model(path, tmp_path):
     class Malicious:
         def __reduce__(self):
