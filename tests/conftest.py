@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sysconfig
 
 import numpy as np
 import pytest
@@ -26,9 +27,10 @@ SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))
 #: As slow as under emulation, where tests that want a size for its own sake take a smaller one.
 EMULATED = SLOWNESS >= 50
 
-#: There is no wheel of it for a Python without the GIL.
+#: There is no wheel of it for a Python without the GIL, and only there may it be missing.
 needs_safetensors = pytest.mark.skipif(
-    importlib.util.find_spec("safetensors") is None, reason="safetensors is not installed; not every platform has it"
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")) and importlib.util.find_spec("safetensors") is None,
+    reason="safetensors has no wheel for a Python without the GIL; not every platform has it",
 )
 MODEL_SUFFIXES = (".npz", pytest.param(".safetensors", marks=needs_safetensors))
 
