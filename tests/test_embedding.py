@@ -348,7 +348,7 @@ def test_functions_errors(dtype, rng):
     assert c("gradient_descent", 3, params, sums, None, 0.1, 0.9, 0) == NUMBER["null_pointer"]
     assert c("adam", 3, params, sums, sums, None, 0.1, 0.9, 0.9, 1e-8, 1) == NUMBER["null_pointer"]
     assert c("adam", -3, params, sums, sums, sums, 0.1, 0.9, 0.9, 1e-8, 1) == NUMBER["wrong_count"]
-    assert c("gradient_descent", 2**62, params, sums, None, 0.1, 0.0, 0) == NUMBER["wrong_count"]
+    assert c("gradient_descent", sys.maxsize // 2 + 1, params, sums, None, 0.1, 0.0, 0) == NUMBER["wrong_count"]
     messages = {CALL["error_message"](error) for name, error in NUMBER.items() if name in ERRORS}
     assert len(messages) == len(ERRORS)
     assert CALL["error_message"](99) == b"an unknown error"
@@ -380,7 +380,7 @@ def test_functions_refuse_what_cannot_be(dtype, rng):
             assert c(name, *off) == NUMBER[expected], (name, i)
         if arguments[0] is c.plan:
             assert c(name, moved, *arguments[1:]) == NUMBER["not_a_plan"]
-            for count in (-1, -(2**63), 2**62, 2**63 - 1) if name != "finish" else ():
+            for count in (-1, -sys.maxsize - 1, sys.maxsize // 2 + 1, sys.maxsize) if name != "finish" else ():
                 assert c(name, *arguments[:4], count, *arguments[5:]) == NUMBER["wrong_count"]
         for a, b in zip((a for a in arguments if isinstance(a, np.ndarray)), before):
             np.testing.assert_array_equal(a, b)

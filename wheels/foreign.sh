@@ -37,6 +37,8 @@ debian "$arch" "python3,python3-dev,python3-numpy,python3-scipy,python3-pytest,p
 root=$work/root
 headers=("$root"/usr/include/python3.[0-9]*)
 version=${headers[0]##*/python}
+mkdir -p "$root/etc/ssl/certs"
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" # pip does not begin without
 for part in blas lapack; do ln -sf "$part/lib$part.so.3" "$root/usr/lib/$triplet/lib$part.so.3"; done
 
 step "sdist, and the wheel from it"
