@@ -6,12 +6,18 @@ BPCORE_LIMITED_API=1   builds one abi3 wheel for all Pythons from 3.11 on; its s
 CC=clang-cl      on Windows: setuptools would take MSVC whatever CC says (wheels/README.md has the reasons).
 """
 
+import gzip
 import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
+from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 SOURCES = "src/bpcore"
 PURE = os.environ.get("BPCORE_PURE", "0") not in ("", "0")
@@ -52,9 +58,12 @@ def instruction_sets():
 def compiler_flags():
     """Flags for every module. None of them changes what a floating-point operation means to the rest of the process."""
     if CLANG_CL:
-        return ["/O2", "/clang:-O3", "/clang:-fno-math-errno", "/clang:-ffp-contract=fast"]
+        # It would compile for its own processor, which need not be Python's.
+        machine = {"win-arm64": "aarch64", "win32": "i686"}.get(sysconfig.get_platform(), "x86_64")
+        target = f"--target={machine}-pc-windows-msvc"
+        return ["/O2", "/Brepro", target, "/clang:-O3", "/clang:-fno-math-errno", "/clang:-ffp-contract=fast"]
     if sys.platform == "win32":
-        return ["/O2"]
+        return ["/O2", "/Brepro"]
     # No errno from sqrt, no traps for comparisons: nobody reads them, and loops with either cannot be vectorised. A
     # product and a sum become one instruction where there is one. GCC warns of writes through the owner of memoryviews
     # that have none (views.pyx).
@@ -77,10 +86,10 @@ UNROLL = ["-mllvm", "-unroll-threshold=1500"]
 
 def is_clang(command):
     """Whether the compiler is Clang, by the macros that it defines."""
-    if not command:
-        return False
+    if CLANG_CL:
+        return True  # it does not take these options
     try:
-        asked = subprocess.run([command[0], "-dM", "-E", "-x", "c", os.devnull], capture_output=True, text=True)
+        asked = subprocess.run([*command, "-dM", "-E", "-x", "c", os.devnull], capture_output=True, text=True)
     except OSError:
         return False
     return "#define __clang__ 1" in asked.stdout
@@ -90,7 +99,9 @@ def extensions():
     from Cython.Build import cythonize
 
     headers = ["python/bpcore/include/bpcore.h", f"{SOURCES}/simd.h"]
-    limited = {"define_macros": [("Py_LIMITED_API", "0x030B0000")], "py_limited_api": True} if LIMITED else {}
+    options = {"define_macros": [("Py_LIMITED_API", "0x030B0000")], "py_limited_api": True} if LIMITED else {}
+    if sys.platform == "win32":
+        options["extra_link_args"] = ["/Brepro"]  # no time of the build in the module
     modules = [
         Extension(
             f"bpcore._{name}",
@@ -98,7 +109,7 @@ def extensions():
             include_dirs=[SOURCES, "python/bpcore/include"],
             depends=headers,
             extra_compile_args=compiler_flags() + flags,
-            **limited,
+            **options,
         )
         for name, flags in instruction_sets().items()
     ]
@@ -109,7 +120,7 @@ def extensions():
             include_dirs=["python/bpcore/include"],
             depends=headers,
             extra_compile_args=compiler_flags(),
-            **limited,
+            **options,
         )
     )
     return cythonize(
@@ -121,47 +132,90 @@ def extensions():
     )
 
 
-def build():
-    if PURE:
-        setup(ext_modules=[])
-        return
-    from setuptools.command.build_ext import build_ext
+class BuildExtensions(build_ext):
+    """As setuptools', but tells of a missing compiler in one line, hears CC on Windows, and has Clang unroll."""
 
-    class BuildExtensions(build_ext):
-        """As setuptools', but tells of a missing compiler in one line, hears CC on Windows, and has Clang unroll."""
+    def build_extensions(self):
+        from distutils.errors import (
+            CompileError,
+            DistutilsPlatformError,
+        )  # setuptools' own, importable after setuptools
 
-        def build_extensions(self):
-            from distutils.errors import CompileError  # setuptools' own, importable after setuptools
-
+        try:
             if CLANG_CL:
                 import shutil
 
                 self.compiler.initialize()  # finds the linker, the headers and the libraries
                 cc = os.environ["CC"]
                 self.compiler.cc = shutil.which(cc) or sys.exit(f"bpcore: CC is {cc}, which is not there")
-            command = [self.compiler.cc] if CLANG_CL else getattr(self.compiler, "compiler_so", [])
-            if is_clang(command):
+            if is_clang(getattr(self.compiler, "compiler_so", [])):
                 for extension in self.extensions:
                     extension.extra_compile_args += UNROLL
-            try:
-                super().build_extensions()
-            except CompileError as error:
-                cause = error.__cause__ or error.__context__ or error
-                if "No such file" in str(error) or isinstance(cause, FileNotFoundError):
-                    sys.exit(NO_COMPILER)
-                raise
+            super().build_extensions()
+        except DistutilsPlatformError as error:  # Windows without Microsoft's tools
+            sys.exit(f"{NO_COMPILER} ({error})")
+        except CompileError as error:
+            cause = error.__cause__ or error.__context__ or error
+            if "No such file" in str(error) or isinstance(cause, FileNotFoundError):
+                sys.exit(NO_COMPILER)
+            raise
 
-    # Objects with checks have a folder of their own: in a common one, a build without them would take these for its.
-    options = {"build": {"build_base": "build/debug"}} if DEBUG else {}
+
+class BuildWheel(bdist_wheel):
+    """As setuptools', but the files' modes are those of everybody, not of the builder's umask: the same bytes."""
+
+    def write_wheelfile(self, *args, **kwargs):
+        super().write_wheelfile(*args, **kwargs)
+        for path in Path(self.bdist_dir).rglob("*"):
+            if path.is_file():
+                path.chmod(0o755 if path.suffix == ".so" else 0o644)
+
+
+class BuildSource(sdist):
+    """As setuptools', but with SOURCE_DATE_EPOCH set two archives of one commit are the same bytes."""
+
+    def make_archive(self, base_name, format, base_dir=None, **kwargs):
+        if format != "gztar" or "SOURCE_DATE_EPOCH" not in os.environ:
+            return super().make_archive(base_name, format, base_dir=base_dir, **kwargs)
+        epoch = int(os.environ["SOURCE_DATE_EPOCH"])
+
+        def anonymous(member):
+            member.mtime = epoch
+            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+            return member
+
+        name = f"{base_name}.tar.gz"
+        self.mkpath(os.path.dirname(name))
+        with (
+            open(name, "wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=epoch) as zipped,
+            tarfile.open(fileobj=zipped, mode="w") as archive,
+        ):
+            archive.add(base_dir, filter=anonymous)
+        return name
+
+
+def build():
+    # Modules with checks, or of the limited API, have a folder of their own: in a common one, the next build would
+    # take these for its.
+    options = {}
+    if DEBUG or LIMITED:
+        options["build"] = {"build_base": "build/debug" if DEBUG else "build/limited"}
     # The modules are compiled side by side; each is one large file, some 20 s of a compiler's time. Not on Windows,
     # where threads would share one compiler object that is set up when it is first used.
     if sys.platform != "win32":
         options["build_ext"] = {"parallel": os.cpu_count()}
-    if LIMITED:
+    if LIMITED and not PURE:
         options["bdist_wheel"] = {"py_limited_api": "cp311"}
-    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions}, options=options)
+    commands = {"build_ext": BuildExtensions, "bdist_wheel": BuildWheel, "sdist": BuildSource}
+    setup(ext_modules=[] if PURE else extensions(), cmdclass=commands, options=options)
 
 
-NO_COMPILER = "bpcore: there is no C compiler; install one, or build without: BPCORE_PURE=1 pip install ..."
+NO_COMPILER = (
+    "bpcore: there is no C compiler; install one, or take the package without compiled modules: "
+    "BPCORE_PURE=1 pip install --no-cache-dir ..."
+)
 
 build()

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# wheels/foreign.sh [--quick] ARCH: build a wheel for another architecture from the sdist, and run the suite on it in an
-# unpacked Debian of that architecture, under qemu (i386: natively). ARCH: arm64 s390x i386 armhf ppc64el riscv64, or as
-# wheels name them. --quick: parity, contract and gradients only; the suite takes half an hour under emulation. Exit
-# status 3: the mirror has no such Debian.
+# wheels/foreign.sh [--quick] ARCH [WHEEL]: build a wheel for another architecture from the sdist, or take the given one,
+# and run the suite on it in an unpacked Debian of that architecture, under qemu (i386: natively). ARCH: arm64 s390x i386
+# armhf ppc64el riscv64, or as wheels name them. --quick: parity, contract and gradients only; the suite takes half an
+# hour under emulation. Exit status 3: the mirror has no such Debian.
 set -euo pipefail
 # shellcheck source=wheels/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -41,19 +41,28 @@ mkdir -p "$root/etc/ssl/certs"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" # pip does not begin without
 for part in blas lapack; do ln -sf "$part/lib$part.so.3" "$root/usr/lib/$triplet/lib$part.so.3"; done
 
+build_wheel() {
+  zig "${triplet/#i386/x86}.$glibc"
+  mkdir -p "$work/target" "$work/headers/$triplet"
+  cp -r "${headers[0]}/." "$work/headers/"
+  cp -r "$root/usr/include/$triplet/python$version" "$work/headers/$triplet/"
+  cp "$root/usr/lib/python$version/_sysconfigdata__$triplet.py" "$work/target/"
+  (cd "$work/source" && BPCORE_LIMITED_API=$limited PYTHONPATH=$work/target \
+    _PYTHON_SYSCONFIGDATA_NAME=_sysconfigdata__$triplet _PYTHON_HOST_PLATFORM=linux-$machine CC="$work/zcc" \
+    LDSHARED="$work/zcc -shared" CFLAGS="-I$work/headers" LDFLAGS=-s \
+    python setup.py -q bdist_wheel --dist-dir "$work/built" > "$work/build.log" 2>&1) || { tail -n 30 "$work/build.log"; exit 1; }
+  grep -aE '\.(c|h):[0-9:]+ warning:' "$work/build.log" | sort -u | head || true
+  if [ "$limited" = 0 ]; then wheel tags --remove --python-tag "cp${version/./}" --abi-tag "cp${version/./}" "$work"/built/*.whl; fi
+}
+
 step "sdist, and the wheel from it"
 source_from_sdist
-zig "${triplet/#i386/x86}.$glibc"
-mkdir -p "$work/target" "$work/headers/$triplet"
-cp -r "${headers[0]}/." "$work/headers/"
-cp -r "$root/usr/include/$triplet/python$version" "$work/headers/$triplet/"
-cp "$root/usr/lib/python$version/_sysconfigdata__$triplet.py" "$work/target/"
-(cd "$work/source" && BPCORE_LIMITED_API=$limited PYTHONPATH=$work/target \
-  _PYTHON_SYSCONFIGDATA_NAME=_sysconfigdata__$triplet _PYTHON_HOST_PLATFORM=linux-$machine CC="$work/zcc" \
-  LDSHARED="$work/zcc -shared" CFLAGS="-I$work/headers" LDFLAGS=-s \
-  python setup.py -q bdist_wheel --dist-dir "$work/built" > "$work/build.log" 2>&1) || { tail -n 30 "$work/build.log"; exit 1; }
-grep -aE '\.(c|h):[0-9:]+ warning:' "$work/build.log" | sort -u | head || true
-if [ "$limited" = 0 ]; then wheel tags --remove --python-tag "cp${version/./}" --abi-tag "cp${version/./}" "$work"/built/*.whl; fi
+if [ "${2:-}" ]; then
+  mkdir "$work/built"
+  cp "$2" "$work/built/"
+else
+  build_wheel
+fi
 python -m zipfile -l "$work"/built/*.whl | grep -F .so
 if [ "${OUT:-}" ]; then cp "$work"/built/*.whl "$OUT/"; fi
 

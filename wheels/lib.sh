@@ -82,7 +82,7 @@ emulator() { # ARCH: let the kernel run programs of that architecture by qemu, a
 }
 
 debian() { # ARCH PACKAGE,...: a Debian of that architecture in $work/root, whose name goes to $suite
-  packages debootstrap
+  packages debootstrap debian-archive-keyring
   # Unpacked only: no package is configured, which under emulation would take minutes. A mirror may lack an
   # architecture of one release for a while, and debootstrap of an older system a script for a newer one.
   for suite in ${DEBIAN:-trixie forky}; do

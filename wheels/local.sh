@@ -28,7 +28,7 @@ root=$work/root
 
 step "tools"
 packages podman runc debootstrap python3-venv git
-tools cibuildwheel
+tools "$(grep '^cibuildwheel' "$top/wheels/requirements.txt")"
 source_from_sdist
 # crun, Debian's default, fails where limits are low and control groups of both versions are mounted.
 cat > "$work/containers.conf" << 'END'

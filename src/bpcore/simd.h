@@ -68,7 +68,7 @@ static inline bpcore_f32v bpcore_zero_f32(void) { float zero = 0; return bpcore_
 static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore_splat_f64(&zero); }
 
 /* Transpose a square of 4 by 4, rows so many numbers apart: eight shuffles, which no compiler finds by itself. */
-#if defined(__has_builtin)
+#if defined(BPCORE_GNU) && defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define BPCORE_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
 #endif
@@ -129,7 +129,7 @@ BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 #endif
 
 /* Have the line of the cache that p is in fetched while other work goes on. */
-#if defined(__GNUC__)
+#if defined(BPCORE_GNU)
 #define bpcore_prefetch(p) __builtin_prefetch(p, 1)
 #else
 #define bpcore_prefetch(p) ((void)(p))
