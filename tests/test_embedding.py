@@ -359,7 +359,7 @@ def test_functions_refuse_what_cannot_be(dtype, rng):
     net = bpcore.Network([5, 3], loss="cross_entropy", dtype=dtype)
     c, (params, X, Y) = Embedded(net), data(net, 4, rng)
     sums, total, cost, out = np.zeros_like(params), np.zeros(1), np.zeros(1), np.zeros((4, 3), dtype)
-    labels = np.array([0, 1, 2, 2])
+    labels = np.array([0, 1, 2, 2], np.int64)
     calls = {
         "forward": [c.plan, c.workspace, params, X, 4, out],
         "accumulate": [c.plan, c.workspace, params, X, 4, Y, None, Y[:, 0].copy(), sums, total],
