@@ -190,7 +190,7 @@ def wheel(check: Checks, path: Path) -> None:
     number, python, abi, platforms = named.groups()
     tags = platforms.split(".")
     with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
+        files = {name: archive.read(name) for name in archive.namelist() if name[-1] != "/"}
     info = f"bpcore-{number}.dist-info"
     inner = [name for name in sources() if name.startswith("python/bpcore/")]
     expected = {name.removeprefix("python/"): name for name in inner} | {f"{info}/licenses/LICENSE": "LICENSE"}

@@ -36,7 +36,8 @@
 #define BPCORE_GNU
 #endif
 
-#if defined(BPCORE_GNU)
+/* -DBPCORE_SCALAR: what MSVC compiles, for GCC and Clang to try. */
+#if defined(BPCORE_GNU) && !defined(BPCORE_SCALAR)
 
 typedef float bpcore_f32v __attribute__((vector_size(BPCORE_BYTES)));
 typedef double bpcore_f64v __attribute__((vector_size(BPCORE_BYTES)));
@@ -68,7 +69,7 @@ static inline bpcore_f32v bpcore_zero_f32(void) { float zero = 0; return bpcore_
 static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore_splat_f64(&zero); }
 
 /* Transpose a square of 4 by 4, rows so many numbers apart: eight shuffles, which no compiler finds by itself. */
-#if defined(BPCORE_GNU) && defined(__has_builtin)
+#if BPCORE_BYTES && defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define BPCORE_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
 #endif
