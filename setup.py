@@ -136,10 +136,8 @@ class BuildExtensions(build_ext):
     """As setuptools', but tells of a missing compiler in one line, hears CC on Windows, and has Clang unroll."""
 
     def build_extensions(self):
-        from distutils.errors import (
-            CompileError,
-            DistutilsPlatformError,
-        )  # setuptools' own, importable after setuptools
+        # setuptools' own distutils, importable after setuptools
+        from distutils.errors import CompileError, DistutilsPlatformError
 
         try:
             if CLANG_CL:
