@@ -229,7 +229,7 @@ def wheel(check: Checks, path: Path) -> None:
 
 
 def build(check: Checks, source: Path, place: Path) -> dict[str, Path]:
-    """The sdist of a copy of the sources, and from it a wheel and the pure wheel."""
+    """Of a copy of the sources the sdist, a wheel from that, and the pure wheel, by their names."""
     skip = shutil.ignore_patterns("build", "dist", "*.so", ".git", "*.egg-info", "__pycache__")
     shutil.copytree(source, place, ignore=skip)
     out = place / "dist"
