@@ -176,17 +176,14 @@ import os, signal, sys, threading, time
 import numpy as np
 import bpcore
 
-call, shape, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+call, shape, threads, rows = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if shape == "wide":
     net = bpcore.Network([4096, 4096, 4096, 4096], dtype="float32")
-    rows = 256
 elif shape == "kept":
     net = bpcore.Network([2048, 2048, 2048, 2048], dtype="float32")
-    rows = int(sys.argv[4])
 else:
     net = bpcore.Network([64, 256, 256, 4], "gelu", dtype="float64")
-    rows = 400_000
 X = np.ones((rows, net.sizes[0]), net.dtype)
 Y = np.zeros((rows, net.sizes[-1]), net.dtype)
 params = np.full(net.n_parameters, 1e-3, net.dtype)
@@ -227,6 +224,11 @@ assert call == "add" or not accumulator.buffer.any()
 """
 
 
+#: The rows of each shape. An emulated processor takes half an hour to trace as many as otherwise before the call of
+#: interest, and over 12 s for a single product of NumPy's with 256 rows, which nothing interrupts.
+ROWS = {"wide": 64, "kept": 128, "long": 400_000} if EMULATED else {"wide": 256, "kept": 2048, "long": 400_000}
+
+
 def interrupted_after(backend: str, call: str, shape: str, threads: int) -> float:
     """Seconds from SIGINT in the middle of a call until the KeyboardInterrupt is there.
 
@@ -235,10 +237,8 @@ def interrupted_after(backend: str, call: str, shape: str, threads: int) -> floa
     """
     best = 1e9
     for _ in range(3):
-        # An emulated processor takes half an hour to trace as many rows as otherwise before the call of interest.
-        result = run(
-            LONG, call, shape, str(threads), "128" if EMULATED else "2048", backend=backend, OPENBLAS_NUM_THREADS="1"
-        )
+        arguments = call, shape, str(threads), str(ROWS[shape])
+        result = run(LONG, *arguments, backend=backend, OPENBLAS_NUM_THREADS="1")
         assert result.returncode == 0, result.stderr
         clock, processor = map(float, result.stdout.split())
         print(f"{backend}, {call}, {shape}, {threads} threads: {clock:.3f} s, {processor:.3f} s of the processor")
