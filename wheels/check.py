@@ -1,12 +1,11 @@
 """``python wheels/check.py DIST...``: what is in sdists and wheels, how they are tagged and linked, and how large.
 
 Every file of an sdist, and of a wheel but its compiled modules, has to be one of the sources that this program stands
-in, byte for byte, and none may be missing. Needs what requirements.txt lists. ``--reproducible SOURCE`` builds that
-folder's sdist, wheel and pure wheel in another place and compares the bytes with those of the file of the same name
-in DIST, or, where there is none, with a second build (SOURCE_DATE_EPOCH is that of pyproject.toml, unless set).
-
-The compiled wheel of a Python that is not the system's fits only if it is linked as cibuildwheel does it:
-``LDFLAGS=-Wl,--strip-all LDSHARED="gcc -shared" python -m build``.
+in, byte for byte, or what setuptools makes of them, and none may be missing. Needs what requirements.txt lists.
+``--reproducible SOURCE`` builds that folder's sdist, wheel and pure wheel in another place, and compares the bytes with
+those of the file of the same name in DIST, or, where there is none, with a second build. Both builds need the same
+SOURCE_DATE_EPOCH (where it is not set, this program takes that of pyproject.toml), compiler, flags and setuptools:
+README.md has the commands.
 """
 
 from __future__ import annotations
@@ -15,34 +14,40 @@ import argparse
 import base64
 import csv
 import email
+import functools
 import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
 import zipfile
+from collections import Counter
 from io import BytesIO
 from pathlib import Path
 
 TOP = Path(__file__).parents[1]
 LIMIT = 1_500_000  # bytes of a compressed wheel
-#: What setuptools adds to an sdist, and to the folder dist-info of a wheel, to which auditwheel may add, too.
-ADDED = re.compile(r"PKG-INFO|setup\.cfg|python/bpcore\.egg-info/\w[\w.-]*")
-INFO = re.compile(r"METADATA|WHEEL|RECORD|top_level\.txt|entry_points\.txt|licenses/LICENSE|sboms/[\w.-]+")
+#: What a wheel's folder dist-info has besides.
+INFO = r"WHEEL|RECORD|sboms/\w[\w.-]*\.json"
 #: What may lie about in a folder of sources that is no checkout of git.
 GENERATED = re.compile(r"(^|/)(build|dist|\.\w+|\w+\.egg-info|__pycache__)/|\.(so|pyd|o|pyc)$|^src/.*\.c$")
 #: A compiled module: that of a backend, or capi, and what says for which Python it is.
 BINARY = re.compile(r"bpcore/(_\w+|capi)(\.[\w.-]*(?:so|pyd))")
-#: The oldest glibc that a tag may promise, where that tag does not say it itself.
+#: A platform's tag: system, and processor.
+PLATFORM = re.compile(
+    r"(?:manylinux(?:\d+|_\d+_\d+)|musllinux_\d+_\d+|linux|macosx_\d+_\d+|win|ios_\d+_\d+|android_\d+"
+    r"|pyodide_\d+_\d+|pyemscripten_\d+_\d+)_(\w+)"
+)
+#: The oldest glibc that a tag promises, where that tag does not say it itself.
 GLIBC = {"manylinux2014": (2, 17), "manylinux1": (2, 5), "manylinux2010": (2, 12)}
 #: Versions of glibc's symbols that are no numbers, and the release that brought them.
 NAMED = {"GLIBC_ABI_DT_RELR": (2, 36)}
 X86, ARM, OTHER = {"baseline", "avx2", "avx512"}, {"neon"}, {"baseline"}
-#: By the end of the platform's tag: the backends, and the processor as ELF, PE and Mach-O name it.
+#: By the processor of the platform's tag: the backends, and the processor as ELF, PE and Mach-O name it.
 MACHINES: dict[str, tuple[set[str], str | None, int | None, int | None]] = {
     "x86_64": (X86, "EM_X86_64", None, 0x01000007),
     "amd64": (X86, None, 0x8664, None),
@@ -70,11 +75,34 @@ class Checks:
             print(f"  WRONG: {what}")
 
 
+def members(check: Checks, path: Path) -> dict[str, bytes]:
+    """The files of an sdist or wheel: each of them once, and nothing but files and folders that lie within."""
+    if path.name.endswith(".tar.gz"):
+        with tarfile.open(path) as archive:
+            entries = archive.getmembers()
+            strange = {m.name for m in entries if not (m.isfile() or m.isdir()) or m.mode & 0o7000}
+            found = [(m.name, archive.extractfile(m).read()) for m in entries if m.isfile()]  # type: ignore[union-attr]
+    else:
+        with zipfile.ZipFile(path) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+            modes = {info.filename: info.external_attr >> 16 for info in infos}  # the kind is 0 where none is told
+            strange = {n for n, mode in modes.items() if stat.S_IFMT(mode) not in (0, stat.S_IFREG) or mode & 0o7000}
+            found = [(info.filename, archive.read(info)) for info in infos]
+        check(path.read_bytes()[:2] == b"PK", "has something in front of the zip")
+    strange |= {name for name, _ in found if name[0] == "/" or "\\" in name or ".." in name.split("/")}
+    check(not strange, f"has what is no file within it: {sorted(strange)}")
+    twice = [name for name, count in Counter(name for name, _ in found).items() if count > 1]
+    check(not twice, f"has more than one {', '.join(twice)}")
+    return dict(found)
+
+
 def run(check: Checks, *command: str) -> None:
     plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb"}
     result = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, env=plain)
     lines = (result.stdout + result.stderr).strip().splitlines()
     print(f"  {command[0]}: {lines[-1].strip() if lines else 'ok'}")
+    if "Traceback" in result.stderr:
+        lines = lines[-1:]
     check(result.returncode == 0, "\n".join([" ".join(command), *lines]))
 
 
@@ -87,15 +115,15 @@ def sources() -> set[str]:
     return {name for name in files if name == ".ci/run" or not GENERATED.search(name)}
 
 
-def compare(check: Checks, files: dict[str, bytes], expected: dict[str, str], also: re.Pattern[str]) -> None:
-    """Files of an archive against those of the sources, by the names that both have there."""
-    for name, source in sorted(expected.items()):
+def compare(check: Checks, files: dict[str, bytes], expected: dict[str, bytes], also: str) -> None:
+    """Files of an archive against those expected there, by their names there; ``also`` are those with others."""
+    for name, data in sorted(expected.items()):
         if name not in files:
             check(False, f"lacks {name}")
         else:
-            check(files[name] == (TOP / source).read_bytes(), f"has another {name} than {TOP}")
+            check(files[name] == data, f"has another {name} than {TOP}")
     for name in sorted(files.keys() - expected.keys()):
-        check(also.fullmatch(name), f"has {name}")
+        check(re.fullmatch(also, name), f"has {name}")
 
 
 def version() -> str:
@@ -103,23 +131,32 @@ def version() -> str:
     return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)[1]  # type: ignore[index]
 
 
-def metadata(check: Checks, data: bytes) -> None:
-    told = email.message_from_bytes(data)
-    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
-    expected = {"Name": project["name"], "Version": version(), "Requires-Python": project["requires-python"]}
-    for field, value in (expected | {"License-Expression": project["license"]}).items():
-        check(told[field] == value, f"says {field}: {told[field]}, not {value}")
-    required = [r for r in told.get_all("Requires-Dist", []) if "extra ==" not in r]
-    check(required == project["dependencies"], f"requires {required}, not {project['dependencies']}")
+@functools.cache
+def generated() -> dict[str, bytes]:
+    """What setuptools writes of these sources into the folder dist-info of every wheel."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in sources():
+            Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TOP / name, Path(folder, name))
+        out = Path(folder, "out")
+        out.mkdir()
+        code = "import sys, setuptools.build_meta as b; b.prepare_metadata_for_build_wheel(sys.argv[1])"
+        environment = os.environ | {"BPCORE_PURE": "1"}  # it says the same, and compiles nothing
+        subprocess.run([sys.executable, "-c", code, out], cwd=folder, env=environment, check=True, capture_output=True)
+        info = next(out.glob("*.dist-info"))
+        return {path.relative_to(info).as_posix(): path.read_bytes() for path in info.rglob("*") if path.is_file()}
 
 
 def sdist(check: Checks, path: Path) -> None:
-    with tarfile.open(path) as archive:
-        files = {m.name.partition("/")[2]: archive.extractfile(m).read() for m in archive if m.isfile()}  # type: ignore[union-attr]
+    top = f"bpcore-{version()}/"
+    check(path.name == f"{top[:-1]}.tar.gz", f"is named otherwise than {top[:-1]}.tar.gz")
+    found = members(check, path)
+    check(all(name.startswith(top) for name in found), f"has files outside of the folder {top}")
     # Of the hidden files the suite reads one.
-    compare(check, files, {n: n for n in sources() if n[0] != "." or n == ".ci/run"}, ADDED)
-    check("PKG-INFO" in files, "lacks PKG-INFO")
-    metadata(check, files.get("PKG-INFO", b""))
+    expected = {name: (TOP / name).read_bytes() for name in sources() if name[0] != "." or name == ".ci/run"}
+    files = {name.removeprefix(top): data for name, data in found.items()}
+    expected |= {"PKG-INFO": generated()["METADATA"], "setup.cfg": b"[egg_info]\ntag_build = \ntag_date = 0\n\n"}
+    compare(check, files, expected, r"python/bpcore\.egg-info/SOURCES\.txt")
 
 
 def elf(check: Checks, name: str, data: bytes, tags: list[str], machine: str | None) -> None:
@@ -129,15 +166,20 @@ def elf(check: Checks, name: str, data: bytes, tags: list[str], machine: str | N
     check(file["e_machine"] == machine, f"{name} is for {file['e_machine']}, not {machine}")
     check(not file.get_section_by_name(".symtab"), f"{name} is not stripped")
     check(not file.get_section_by_name(".debug_info"), f"{name} has debug information")
+    check(any(s["p_type"] == "PT_GNU_STACK" for s in file.iter_segments()), f"{name} does not say how its stack is")
     for segment in file.iter_segments():
         if segment["p_type"] == "PT_GNU_STACK":
             check(not segment["p_flags"] & 1, f"{name} has an executable stack")
         check(segment["p_type"] != "PT_LOAD" or segment["p_flags"] & 3 != 3, f"{name} has a segment to write and run")
+    if not file.get_section_by_name(".dynamic"):
+        return check(False, f"{name} has no sections")
     dynamic = list(file.get_section_by_name(".dynamic").iter_tags())
     check(not [t for t in dynamic if t.entry.d_tag in ("DT_RPATH", "DT_RUNPATH")], f"{name} has an rpath")
     check(not [t for t in dynamic if t.entry.d_tag == "DT_TEXTREL"], f"{name} has text relocations")
     needed = [t.needed for t in dynamic if t.entry.d_tag == "DT_NEEDED"]
-    allowed = r"(libc|libm|libpthread)\.so\.6|libpthread\.so\.0|ld-linux.*|ld64\.so\..*|libc\.musl-.*|libc\.so"
+    allowed = r"(libc|libm|libpthread)\.so\.6|libpthread\.so\.0|ld-linux.*|ld64\.so\..*"
+    if tags[0].startswith("musl"):
+        allowed = r"libc\.musl-.*|libc\.so"
     check(all(re.fullmatch(allowed, n) for n in needed), f"{name} needs {needed}")
     versions = file.get_section_by_name(".gnu.version_r")
     wanted = [aux.name for _, auxes in versions.iter_versions() for aux in auxes] if versions else []
@@ -151,9 +193,10 @@ def elf(check: Checks, name: str, data: bytes, tags: list[str], machine: str | N
     for tag in tags:
         promised = re.match(r"manylinux_(\d+)_(\d+)", tag)
         if promised or tag.startswith("manylinux"):
-            oldest = tuple(map(int, promised.groups())) if promised else GLIBC[tag.partition("_")[0]]
-            check(highest <= (*oldest, 99), f"{name} needs glibc {highest}, but the tag promises {oldest}")
+            oldest = tuple(map(int, promised.groups())) if promised else GLIBC.get(tag.partition("_")[0], (0, 0))
+            check(highest <= (*oldest, 99), f"{name} needs glibc {highest}, but {tag} promises {oldest}")
         check(not glibc or not tag.startswith("musl"), f"{name} needs glibc, but the tag promises musl")
+    return None
 
 
 def module(check: Checks, name: str, data: bytes, abi: str, tags: list[str]) -> None:
@@ -180,30 +223,31 @@ def module(check: Checks, name: str, data: bytes, abi: str, tags: list[str]) -> 
 
 
 def processor(tag: str) -> str:
-    return max((machine for machine in MACHINES if tag.endswith(f"_{machine}")), key=len, default="")
+    named = PLATFORM.fullmatch(tag)
+    return named[1] if named else ""
 
 
 def wheel(check: Checks, path: Path) -> None:
-    named = re.fullmatch(r"bpcore-([^-]+)-([^-]+)-([^-]+)-([^-]+)\.whl", path.name)
+    named = re.fullmatch(rf"bpcore-{re.escape(version())}-([^-]+)-([^-]+)-([^-]+)\.whl", path.name)
     if not named:
-        return check(False, "is named otherwise than bpcore-VERSION-PYTHON-ABI-PLATFORM.whl")
-    number, python, abi, platforms = named.groups()
+        return check(False, f"is named otherwise than bpcore-{version()}-PYTHON-ABI-PLATFORM.whl")
+    python, abi, platforms = named.groups()
     tags = platforms.split(".")
-    with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name) for name in archive.namelist() if name[-1] != "/"}
-    info = f"bpcore-{number}.dist-info"
+    files = members(check, path)
+    info = f"bpcore-{version()}.dist-info"
     inner = [name for name in sources() if name.startswith("python/bpcore/")]
-    expected = {name.removeprefix("python/"): name for name in inner} | {f"{info}/licenses/LICENSE": "LICENSE"}
-    compare(check, files, expected, re.compile(rf"{re.escape(info)}/({INFO.pattern})|{BINARY.pattern}"))
-    missing = [name for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt") if f"{info}/{name}" not in files]
+    expected = {name.removeprefix("python/"): (TOP / name).read_bytes() for name in inner}
+    expected |= {f"{info}/{name}": data for name, data in generated().items()}
+    compare(check, files, expected, rf"{re.escape(info)}/({INFO})|{BINARY.pattern}")
+    missing = [name for name in ("WHEEL", "RECORD") if f"{info}/{name}" not in files]
     if missing:
         return check(False, f"lacks {missing} in {info}")
-    metadata(check, files[f"{info}/METADATA"])
-    recorded = {row[0]: row[1] for row in csv.reader(files[f"{info}/RECORD"].decode().splitlines())}
+    rows = Counter(tuple(row) for row in csv.reader(files[f"{info}/RECORD"].decode().splitlines()))
     for name, data in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-        check(name.endswith("/RECORD") or recorded.get(name) == f"sha256={digest}", f"RECORD is wrong about {name}")
-    check(recorded.keys() == files.keys(), f"RECORD has {sorted(recorded.keys() - files.keys())}")
+        row = (name, "", "") if name == f"{info}/RECORD" else (name, f"sha256={digest}", str(len(data)))
+        check(rows[row] == 1, f"RECORD is wrong about {name}")
+    check(rows.total() == len(files), f"RECORD has {rows.total()} rows for {len(files)} files")
     told = email.message_from_bytes(files[f"{info}/WHEEL"])
     full = {f"{p}-{a}-{t}" for p in python.split(".") for a in abi.split(".") for t in tags}
     check(set(told.get_all("Tag", [])) == full, f"is named {sorted(full)}, but its tags are {told.get_all('Tag')}")
@@ -215,7 +259,10 @@ def wheel(check: Checks, path: Path) -> None:
     if tags == ["any"]:
         check(python == "py3" and abi == "none" and not compiled, "is no pure wheel")
     else:
-        check(all(processor(tag) for tag in tags), f"is for an unknown processor: {tags}")
+        check(python == ("cp311" if abi == "abi3" else abi.removesuffix("t")), f"is for {python}, but its ABI is {abi}")
+        systems = {(re.match("[a-z]+", tag)[0], processor(tag)) for tag in tags}  # type: ignore[index]
+        known = len(systems) == 1 and processor(tags[0]) in MACHINES
+        check(known, f"is for an unknown processor or system, or for more than one: {tags}")
         wanted = sorted({*MACHINES.get(processor(tags[0]), (OTHER,))[0], "capi"})
         check(sorted(compiled) == wanted, f"has the modules {sorted(compiled)}, but {wanted} are wanted")
     for name, data in files.items():
@@ -252,6 +299,12 @@ def build(check: Checks, source: Path, place: Path) -> dict[str, Path]:
     return {path.name: path for path in out.glob("*")} if out.exists() else {}
 
 
+def difference(check: Checks, one: Path, other: Path) -> str:
+    first, second = members(check, one), members(check, other)
+    inside = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+    return f"in {inside}" if inside else "in the times, modes or order of their files"
+
+
 def reproducible(check: Checks, source: Path, dist: list[Path]) -> None:
     given = {path.name: path for path in dist}
     with tempfile.TemporaryDirectory() as folder:
@@ -261,9 +314,8 @@ def reproducible(check: Checks, source: Path, dist: list[Path]) -> None:
             same = path.read_bytes() == again[name].read_bytes()
             kind = "the given one and a build" if name in given else "two builds"
             print(f"  {name}: {kind}, {hashlib.sha256(path.read_bytes()).hexdigest()}")
-            check(same, f"{kind} differ")
-        others = {name for name in given if name.split("-")[1].removesuffix(".tar.gz") != version()}
-        check(not others, f"{sorted(others)} are of another version than {source}")
+            if not same:
+                check(False, f"{kind} differ {difference(check, path, again[name])}")
 
 
 def main() -> int:
@@ -271,19 +323,23 @@ def main() -> int:
     parser.add_argument("dist", nargs="+", type=Path)
     parser.add_argument("--reproducible", type=Path, metavar="SOURCE")
     arguments = parser.parse_args()
-    check = Checks()
+    source = arguments.reproducible
     for path in arguments.dist:
         if not path.is_file():
-            parser.error(f"there is no file {path}")
+            parser.error(f"{path} is no file")
+    if source and not (source / "setup.py").is_file():
+        parser.error(f"there is no setup.py in {source}")
+    check = Checks()
+    for path in arguments.dist:
         print(path.name)
-        if path.name.endswith(".tar.gz"):
-            sdist(check, path)
-        else:
-            wheel(check, path)
+        try:
+            (sdist if path.name.endswith(".tar.gz") else wheel)(check, path)
+        except Exception as error:  # whatever a library raises of a broken archive
+            check(False, f"cannot be read: {type(error).__name__}: {error}")
         run(check, "twine", "check", "--strict", str(path))
-    if arguments.reproducible:
+    if source:
         print("built again")
-        reproducible(check, arguments.reproducible, arguments.dist)
+        reproducible(check, source, arguments.dist)
     print(f"check.py: {len(arguments.dist)} files, {check.failed} wrong")
     return 1 if check.failed else 0
 
