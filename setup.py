@@ -8,6 +8,7 @@ CC=clang-cl      on Windows: setuptools would take MSVC whatever CC says (wheels
 
 import gzip
 import os
+import platform
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +19,10 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
+
+# setuptools' own distutils, importable after setuptools
+from distutils.errors import CompileError, DistutilsPlatformError  # isort: skip
+from distutils.util import get_platform  # isort: skip
 
 SOURCES = "src/bpcore"
 PURE = os.environ.get("BPCORE_PURE", "0") not in ("", "0")
@@ -39,9 +44,21 @@ DIRECTIVES = {
 }
 
 
+def one_processor():
+    """Have a Python of macOS for two processors build for its own, unless ARCHFLAGS says otherwise.
+
+    Each of them has instruction sets of its own, so that no module could be for both. cibuildwheel sets the same.
+    """
+    python = sysconfig.get_platform()
+    if python.endswith("-universal2") and "ARCHFLAGS" not in os.environ:
+        machine = platform.machine()
+        system = "macosx-11.0-" if machine == "arm64" else python.removesuffix("universal2")
+        os.environ |= {"ARCHFLAGS": f"-arch {machine}", "_PYTHON_HOST_PLATFORM": f"{system}{machine}"}
+
+
 def instruction_sets():
     """The sets to build for this target, by name of the backend, with the compiler's flags for each."""
-    target = sysconfig.get_platform()  # of the interpreter that is built for, when cross-building, too
+    target = get_platform()  # when cross-building, too: by _PYTHON_HOST_PLATFORM or, on Windows, VSCMD_ARG_TGT_ARCH
     msvc = sys.platform == "win32" and not CLANG_CL
     if target.endswith(("x86_64", "amd64")):
         avx512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]
@@ -59,7 +76,7 @@ def compiler_flags():
     """Flags for every module. None of them changes what a floating-point operation means to the rest of the process."""
     if CLANG_CL:
         # It would compile for its own processor, which need not be Python's.
-        machine = {"win-arm64": "aarch64", "win32": "i686"}.get(sysconfig.get_platform(), "x86_64")
+        machine = {"win-arm64": "aarch64", "win32": "i686"}.get(get_platform(), "x86_64")
         target = f"--target={machine}-pc-windows-msvc"
         return ["/O2", "/Brepro", target, "/clang:-O3", "/clang:-fno-math-errno", "/clang:-ffp-contract=fast"]
     if sys.platform == "win32":
@@ -136,14 +153,12 @@ class BuildExtensions(build_ext):
     """As setuptools', but tells of a missing compiler in one line, hears CC on Windows, and has Clang unroll."""
 
     def build_extensions(self):
-        # setuptools' own distutils, importable after setuptools
-        from distutils.errors import CompileError, DistutilsPlatformError
-
         try:
             if CLANG_CL:
                 import shutil
 
-                self.compiler.initialize()  # finds the linker, the headers and the libraries
+                if not self.compiler.initialized:
+                    self.compiler.initialize(self.plat_name)  # finds the linker, the headers and the libraries
                 cc = os.environ["CC"]
                 self.compiler.cc = shutil.which(cc) or sys.exit(f"bpcore: CC is {cc}, which is not there")
             if is_clang(getattr(self.compiler, "compiler_so", [])):
@@ -196,6 +211,7 @@ class BuildSource(sdist):
 
 
 def build():
+    one_processor()
     # Modules with checks, or of the limited API, have a folder of their own: in a common one, the next build would
     # take these for its.
     options = {}

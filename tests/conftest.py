@@ -16,7 +16,7 @@ backends = importlib.import_module("bpcore.backend")  # `bpcore.backend` is the 
 
 #: Plain Python, as the only backend or demanded by name, has no functions for C, and says so (test_backend.py); a pure
 #: build has no elementary ones of its own, either.
-PURE = os.environ.get("BPCORE_TEST_PURE")
+PURE = os.environ.get("BPCORE_TEST_PURE", "0") == "1"
 collect_ignore = ["test_embedding.py"] if PURE or os.environ.get("BPCORE_BACKEND") == "python" else []
 if PURE:
     collect_ignore.append("test_elementary.py")

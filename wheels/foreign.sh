@@ -19,6 +19,12 @@ case ${1:-} in
   riscv64) arch=riscv64 machine=riscv64 triplet=riscv64-linux-gnu glibc=2.31 ;;
   *) sed -n '2,5s/^# //p' "$0" >&2; exit 2 ;;
 esac
+given=${2:-}
+if [ "$given" ] && ! [[ -f $given && ${given##*/} == *_$machine.whl ]]; then
+  echo "foreign.sh: $given is no wheel for $machine" >&2; exit 2
+elif [ $# -gt 2 ]; then
+  echo "foreign.sh: what is ${*:3}?" >&2; exit 2
+fi
 
 step "tools"
 packages python3-venv git || exit 3 # the mirror's fault, not the package's
@@ -57,9 +63,9 @@ build_wheel() {
 
 step "sdist, and the wheel from it"
 source_from_sdist
-if [ "${2:-}" ]; then
+if [ "$given" ]; then
   mkdir "$work/built"
-  cp "$2" "$work/built/"
+  cp "$given" "$work/built/"
 else
   build_wheel
 fi

@@ -43,10 +43,10 @@ def main() -> int:
                 print(line, end="", flush=True)
         skipped = [line for line in lines if line.startswith("SKIPPED")]
         wrong = [line for line in skipped if not any(reason in line for reason in ALLOWED)]
-        if pytest.returncode or wrong:
+        counts = next((line.strip("= \n") for line in reversed(lines) if re.search(r"\d+ passed", line)), "")
+        if pytest.returncode or wrong or not counts:
             print(f"suite.py: backend {name} failed", *wrong, sep="\n", file=sys.stderr)
             return 1
-        counts = next((line.strip("= \n") for line in reversed(lines) if re.search(r"\d+ passed", line)), "")
         print(f"suite.py: backend {name}: {counts}")
     return 0
 
