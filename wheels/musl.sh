@@ -54,8 +54,8 @@ musl() { # FOLDER REQUIREMENT...: what that Python, which has no pip, is to impo
     --platform musllinux_1_2_x86_64 "$@" 2> "$work/pip.log" || { cat "$work/pip.log"; return 1; }
 }
 musl "$work/build" 'cython>=3.1,<3.4' 'setuptools>=77' wheel
-(cd "$work/source" && PYTHONPATH=$work/build "$python" setup.py -q bdist_wheel --dist-dir "$work/built" > "$work/build.log" 2>&1) \
-  || { tail -n 30 "$work/build.log"; exit 1; }
+(cd "$work/source" && PYTHONPATH=$work/build LDFLAGS=-Wl,--strip-all \
+  "$python" setup.py -q bdist_wheel --dist-dir "$work/built" > "$work/build.log" 2>&1) || { tail -n 30 "$work/build.log"; exit 1; }
 wheel tags --remove --platform-tag musllinux_1_2_x86_64 "$work"/built/*.whl
 if [ "${OUT:-}" ]; then cp "$work"/built/*.whl "$OUT/"; fi
 

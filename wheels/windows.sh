@@ -33,11 +33,12 @@ python -m ziglang dlltool -m i386:x86-64 -d "$work/lib/python313.def" -l "$work/
 step "the wheel"
 zig x86_64-windows-gnu
 # zig puts an import library beside each extension, which is not to be shipped.
-printf '#!/bin/sh\n%s -shared -s "$@" && find build -name "*.lib" -delete\n' "$work/zcc" > "$work/link"
-chmod +x "$work/link"
-(cd "$work/source" && _PYTHON_HOST_PLATFORM=win-amd64 SETUPTOOLS_EXT_SUFFIX=.$tag-win_amd64.pyd CC="$work/zcc" \
-  LDSHARED="$work/link" CFLAGS="-I$work/headers" LDFLAGS="-L$work/lib -lpython313" \
-  python setup.py -q bdist_wheel --dist-dir "$work/built" > "$work/build.log" 2>&1) || { tail -n 30 "$work/build.log"; exit 1; }
+(cd "$work/source"
+  export _PYTHON_HOST_PLATFORM=win-amd64 SETUPTOOLS_EXT_SUFFIX=.$tag-win_amd64.pyd CC="$work/zcc" \
+    LDSHARED="$work/zcc -shared -s" CFLAGS="-I$work/headers" LDFLAGS="-L$work/lib -lpython313"
+  python setup.py -q build && find build -name "*.lib" -delete \
+    && python setup.py -q bdist_wheel --skip-build --dist-dir "$work/built") > "$work/build.log" 2>&1 \
+  || { tail -n 30 "$work/build.log"; exit 1; }
 wheel tags --remove --python-tag "$tag" --abi-tag "$tag" --platform-tag win_amd64 "$work"/built/*.whl
 python -m zipfile -l "$work"/built/*.whl | grep -F .pyd
 if [ "${OUT:-}" ]; then cp "$work"/built/*.whl "$OUT/"; fi
