@@ -26,6 +26,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -66,6 +67,8 @@ MACHINES: dict[str, tuple[set[str], str | None, int | None, int | None]] = {
 
 
 class Checks:
+    """Called with whether something is right, and what it is if not; counts what is wrong."""
+
     def __init__(self) -> None:
         self.failed = 0
 
@@ -73,6 +76,13 @@ class Checks:
         if not right:
             self.failed += 1
             print(f"  WRONG: {what}")
+
+    def reading(self, look: Callable[..., None], *arguments: object) -> None:
+        """Look at archives: whatever a library raises of a broken one is wrong."""
+        try:
+            look(self, *arguments)
+        except Exception as error:
+            self(False, f"cannot be read: {type(error).__name__}: {error}")
 
 
 def members(check: Checks, path: Path) -> dict[str, bytes]:
@@ -332,14 +342,11 @@ def main() -> int:
     check = Checks()
     for path in arguments.dist:
         print(path.name)
-        try:
-            (sdist if path.name.endswith(".tar.gz") else wheel)(check, path)
-        except Exception as error:  # whatever a library raises of a broken archive
-            check(False, f"cannot be read: {type(error).__name__}: {error}")
+        check.reading(sdist if path.name.endswith(".tar.gz") else wheel, path)
         run(check, "twine", "check", "--strict", str(path))
     if source:
         print("built again")
-        reproducible(check, source, arguments.dist)
+        check.reading(reproducible, source, arguments.dist)
     print(f"check.py: {len(arguments.dist)} files, {check.failed} wrong")
     return 1 if check.failed else 0
 

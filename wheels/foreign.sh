@@ -40,7 +40,7 @@ more=
 # Natively it is quick to build packages against the wheel, too (tests/embedding).
 if [ "$arch$quick" = i386 ]; then more=,gcc,g++,libc6-dev,python3-pip,python3-setuptools,python3-pybind11,cython3; fi
 debian "$arch" "python3,python3-dev,python3-numpy,python3-scipy,python3-pytest,python3-pytest-xdist,python3-hypothesis,python3-mpmath,python3-tqdm,python3-safetensors$more" || exit 3
-root=$work/root
+root=$work/debian
 headers=("$root"/usr/include/python3.[0-9]*)
 version=${headers[0]##*/python}
 mkdir -p "$root/etc/ssl/certs"

@@ -11,7 +11,7 @@ work=$(mktemp -d)
 registered=
 cleanup() {
   if [ "$registered" ]; then echo -1 > "/proc/sys/fs/binfmt_misc/$registered" || true; fi
-  for mounted in "$work"/root/{dev,proc,tmp}; do umount -l "$mounted" 2> /dev/null || true; done
+  for mounted in "$work"/debian/{dev,proc,tmp}; do umount -l "$mounted" 2> /dev/null || true; done
   if [ -z "${KEEP:-}" ]; then rm -rf --one-file-system "$work"; fi
 }
 trap cleanup EXIT
@@ -83,18 +83,18 @@ emulator() { # ARCH: let the kernel run programs of that architecture by qemu, a
   fi
 }
 
-debian() { # ARCH PACKAGE,...: a Debian of that architecture in $work/root, whose name goes to $suite
+debian() { # ARCH PACKAGE,...: a Debian of that architecture in $work/debian, whose name goes to $suite
   packages debootstrap debian-archive-keyring
   # Unpacked only: no package is configured, which under emulation would take minutes. A mirror may lack an
   # architecture of one release for a while, and debootstrap of an older system a script for a newer one.
   for suite in ${DEBIAN:-trixie forky}; do
-    rm -rf "$work/root"
-    if debootstrap --foreign --variant=minbase --arch="$1" --include="$2" "$suite" "$work/root" \
-      "${MIRROR:-http://deb.debian.org/debian}" sid > "$work/root.log" 2>&1; then
-      for archive in "$work"/root/var/cache/apt/archives/*.deb; do dpkg -x "$archive" "$work/root"; done
+    rm -rf "$work/debian"
+    if debootstrap --foreign --variant=minbase --arch="$1" --include="$2" "$suite" "$work/debian" \
+      "${MIRROR:-http://deb.debian.org/debian}" sid > "$work/debian.log" 2>&1; then
+      for archive in "$work"/debian/var/cache/apt/archives/*.deb; do dpkg -x "$archive" "$work/debian"; done
       return
     fi
-    tail -n 2 "$work/root.log"
+    tail -n 2 "$work/debian.log"
   done
   return 1
 }

@@ -24,7 +24,7 @@ case $arch in
 esac
 tested="$tested BPCORE_TEST_SLOWNESS=${BPCORE_TEST_SLOWNESS:-$slowness}"
 image=localhost/bpcore-manylinux-$arch
-root=$work/root
+root=$work/debian
 
 step "tools"
 packages podman runc debootstrap python3-venv git
@@ -68,7 +68,7 @@ make_image() {
   local short newest pythons
   if [ "$arch" = x86_64 ]; then
     debootstrap --variant=minbase --include=gcc,g++,libc6-dev,ca-certificates,libssl3,libffi8,libsqlite3-0,libbz2-1.0,liblzma5,zlib1g,libreadline8 \
-      bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}" > "$work/root.log" 2>&1 || { tail "$work/root.log"; return 1; }
+      bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}" > "$work/debian.log" 2>&1 || { tail "$work/debian.log"; return 1; }
     pythons=${PYTHONS:-$(pyenv root)/versions}
     mkdir -p "$root/opt/python"
     for short in 311 312 313; do

@@ -1,8 +1,8 @@
 """The whole suite on the installed package, once for each backend that this machine can run, each demanded by name.
 
 ``python wheels/suite.py [pytest's arguments]``: a wheel without a compiled backend fails, unless ``BPCORE_TEST_PURE=1``
-says that it is the pure one; so does a skipped test that ``ALLOWED`` does not name. ``BPCORE_BACKEND``
-demands one alone.
+says that it is the pure one; so does a skipped test that ``ALLOWED`` does not name, and a run that passes no test.
+``BPCORE_BACKEND`` demands one alone.
 """
 
 from __future__ import annotations
