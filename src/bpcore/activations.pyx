@@ -6,9 +6,12 @@ cdef double LEAKY_SLOPE = 0.01
 cdef double ONE_BY_SQRT_2PI = 0.39894228040143267794
 
 
-cdef inline floating sigmoid(floating z) noexcept nogil:
+cdef inline floating sigmoid(floating z, floating *complement) noexcept nogil:
+    """``1 / (1 + e^-z)``, and ``1 - sigmoid(z)``, which is sigmoid(-z), without cancellation."""
     cdef floating e = exp_(-abs_(z))  # never overflows
-    return select(z < 0, e, <floating>1) / (<floating>1 + e)
+    cdef floating r = <floating>1 / (<floating>1 + e), s = e * r
+    complement[0] = select(z < 0, r, s)
+    return select(z < 0, s, r)
 
 cdef inline floating softplus(floating z) noexcept nogil:
     return select(z <= 0, <floating>0, z) + log1p_(exp_(-abs_(z)))
@@ -17,7 +20,8 @@ cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize
                    floating *slopes) noexcept nogil:
     """``a = g(a)`` for rows of n numbers, ``step`` apart.
 
-    ``slopes``, if not NULL, gets ``g'`` of silu and gelu. What lies between the rows is computed along. In place, by
+    ``slopes``, if not NULL, gets ``g'`` of those that keep it: from ``a`` it would cancel (``1 - a`` where ``a`` is 1 but
+    for its last digits), or could not be told. What lies between the rows is computed along. In place, by
     one pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they would.
     """
     cdef Py_ssize_t i, count = rows * step
@@ -28,10 +32,16 @@ cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize
         pass
     elif activation == SIGMOID:
         for i in range(count):
-            a[i] = sigmoid(a[i])
+            s = sigmoid(a[i], &y)
+            if slopes != NULL:
+                slopes[i] = s * y
+            a[i] = s
     elif activation == TANH:
         for i in range(count):
-            a[i] = tanh_(a[i])
+            s = tanh_(a[i], &y)
+            if slopes != NULL:
+                slopes[i] = y
+            a[i] = s
     elif activation == RELU:
         for i in range(count):
             a[i] = select(a[i] <= 0, <floating>0, a[i])
@@ -41,7 +51,9 @@ cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize
     elif activation == ELU:
         for i in range(count):
             x = a[i]
-            s = expm1_(x)
+            s = expm1_(x, &y)
+            if slopes != NULL:
+                slopes[i] = select(x > 0, <floating>1, y)
             a[i] = select(x > 0, x, s)
     elif activation == SOFTPLUS:
         for i in range(count):
@@ -52,12 +64,10 @@ cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize
     elif activation == SILU:
         for i in range(count):
             x = a[i]
-            s = sigmoid(x)
-            y = x
-            x = select(x == <floating>-INFINITY, <floating>0, x) * s
+            s = sigmoid(x, &y)
             if slopes != NULL:
-                slopes[i] = s + x * sigmoid(-y)
-            a[i] = x
+                slopes[i] = s + select(isinf(x), <floating>0, x) * s * y
+            a[i] = select(x == <floating>-INFINITY, <floating>0, x) * s
     elif activation == GELU:
         for i in range(count):
             x = a[i]
@@ -168,41 +178,42 @@ cdef void through(Activation activation, const floating *a, const floating *slop
                   Py_ssize_t step, floating *d) noexcept nogil:
     """From ``dLoss/da`` to ``dLoss/dz``, in place: ``d *= g'(z)``, or the softmax's Jacobian; arrays as in activate."""
     cdef Py_ssize_t i, count = rows * step
+    cdef floating s
     if activation == SOFTMAX:
         through_softmax(matrix(a, rows, step), matrix(d, rows, step), n)
-    elif activation == SIGMOID:
-        for i in range(count):
-            d[i] *= a[i] * (<floating>1 - a[i])
-    elif activation == TANH:
-        for i in range(count):
-            d[i] *= (<floating>1 - a[i]) * (<floating>1 + a[i])
     elif activation == RELU:
         for i in range(count):
             d[i] *= select(a[i] > 0, <floating>1, <floating>0)
     elif activation == LEAKY_RELU:
         for i in range(count):
             d[i] *= select(a[i] > 0, <floating>1, <floating>LEAKY_SLOPE)
-    elif activation == ELU:
-        for i in range(count):
-            d[i] *= select(a[i] > 0, <floating>1, a[i] + <floating>1)
     elif activation == SOFTPLUS:
         for i in range(count):
-            d[i] *= -expm1_(-a[i])
+            d[i] *= -expm1_(-a[i], &s)
     elif activation == EXP:
         for i in range(count):
             d[i] *= a[i]
-    elif activation == SILU or activation == GELU:
+    elif activation != IDENTITY:
         for i in range(count):
             d[i] *= slopes[i]
 
 
 cdef void through_softmax(const floating[:, ::1] A, floating[:, ::1] delta, Py_ssize_t n) noexcept nogil:
-    """``delta = a * (dA - sum(dA * a))`` for each row, of n numbers."""
-    cdef Py_ssize_t i, j
-    cdef floating mean
+    """``delta = a * (dA - sum(dA * a))`` for each row, of n numbers.
+
+    A row's deltas add up to 0: that of the largest a, where the formula cancels, is minus the sum of the others.
+    """
+    cdef Py_ssize_t i, j, top
+    cdef floating mean, others
     for i in range(A.shape[0]):
-        mean = 0
+        mean, top = 0, 0
         for j in range(n):
             mean += delta[i, j] * A[i, j]
+            if A[i, j] > A[i, top]:
+                top = j
+        others = mean - mean  # 0, or NaN, which stays one even in a row of its own
         for j in range(n):
             delta[i, j] = A[i, j] * (delta[i, j] - mean)
+            if j != top:
+                others += delta[i, j]
+        delta[i, top] = -others

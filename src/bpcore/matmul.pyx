@@ -146,7 +146,7 @@ cdef inline int block_rows(Py_ssize_t rows, Py_ssize_t *longer) noexcept nogil:
 
 cdef inline Py_ssize_t padded(Py_ssize_t columns, const floating *number) noexcept nogil:
     """The next whole number of vectors: what a row of so many columns takes in the workspace."""
-    return (columns + lanes(number) - 1) // lanes(number) * lanes(number)
+    return round_up(columns, lanes(number))
 
 
 cdef inline void transpose_squares(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t step,
