@@ -146,9 +146,7 @@ def test_networks_whose_regions_once_were_too_small(core, dtype, sizes, name):
 
 def test_a_stride_need_not_grow_with_the_width(core):
     """Why each region takes the maximum of strides and not the stride of the maximum."""
-    layouts = [
-        core.workspace_layout((1, n), ("tanh",), "squared_error", np.dtype("float64"), "avx2") for n in (64, 66)
-    ]
+    layouts = [core.workspace_layout((1, n), ("tanh",), "squared_error", np.dtype("float64"), "avx2") for n in (64, 66)]
     assert [layout["steps"] for layout in layouts] == [[72], [68]]
 
 
@@ -165,13 +163,12 @@ def test_this_machine_uses_the_layout_that_is_checked(core, dtype):
     make = functions["plan_f64" if dtype == "float64" else "plan_f32"]
     assert make(plan.ctypes.data, plan.size, 2, sizes.ctypes.data, kinds.ctypes.data, 0) == 0
     found = functions["workspace_bytes"](plan.ctypes.data)
-    item = np.dtype(dtype).itemsize
+    network = (66, 64, 10), ("tanh", "identity"), "squared_error", np.dtype(dtype)
+    item = network[-1].itemsize
     expected = {
-        64 + item * core.workspace_layout((66, 64, 10), ("tanh", "identity"), "squared_error", np.dtype(dtype), set_, g)[
-            "workspace"
-        ]
-        for set_ in (name, "scalar")
-        for g in (0, 128 // item)
+        64 + item * core.workspace_layout(*network, instruction_set, guard)["workspace"]
+        for instruction_set in (name, "scalar")
+        for guard in (0, 128 // item)
     }
     assert found in expected
 

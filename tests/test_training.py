@@ -131,7 +131,7 @@ def test_it_is_a_plain_loop(dtype, kind, batch_size, shuffle):
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_it_is_a_plain_loop_with_weights(dtype, shuffle):
-    """To the last bit, in compiled code and, with an optimizer of one's own, outside it; some batches have no weight."""
+    """To the last bit, in compiled code and, with an optimizer of one's own, outside it; six batches have no weight."""
     net, start, X, Y = problem(dtype)
     weights = np.random.default_rng(3).uniform(0.5, 2, 43).astype(dtype).astype(float)
     weights[8:32] = 0  # six whole batches in the order as it is

@@ -164,8 +164,7 @@ def _errors(found: Floats, differences: Floats) -> Floats:
     """The relative error of each entry."""
     size = np.maximum(np.abs(found), np.abs(differences))
     size = np.maximum(size, FLOOR * np.max(np.abs(differences), initial=0.0))
-    errors = np.zeros_like(size)
-    np.divide(np.abs(found - differences), size, out=errors, where=size != 0)
+    errors: Floats = np.abs(found - differences) / np.where(size == 0, 1, size)
     return errors
 
 

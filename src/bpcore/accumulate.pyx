@@ -15,7 +15,7 @@ cdef Py_ssize_t rows_of_weight(const floating *weights, Py_ssize_t rows) noexcep
 
 cdef void copy_rows_of_weight(const plan_t *plan, const floating *X, const floating *targets, const int64_t *labels,
                               const floating *weights, Py_ssize_t rows, floating *work) noexcept nogil:
-    """Copy the rows whose weight is not 0 to the front of the workspace's inputs, targets, labels and sample weights."""
+    """Copy the rows of a weight other than 0 to the workspace: inputs, targets or labels, and sample weights."""
     cdef Py_ssize_t i, k = 0
     cdef int64_t *kept_labels = <int64_t *>(work + plan.labels.start)
     for i in range(rows):

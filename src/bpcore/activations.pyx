@@ -20,9 +20,9 @@ cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize
                    floating *slopes) noexcept nogil:
     """``a = g(a)`` for rows of n numbers, ``step`` apart.
 
-    ``slopes``, if not NULL, gets ``g'`` of those that keep it: from ``a`` it would cancel (``1 - a`` where ``a`` is 1 but
-    for its last digits), or could not be told. What lies between the rows is computed along. In place, by
-    one pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they would.
+    ``slopes``, if not NULL, gets ``g'`` of those that keep it: from ``a`` it would cancel (``1 - a`` where ``a`` is 1
+    but for its last digits), or does not follow. What lies between the rows is computed along. In place, by one
+    pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they would.
     """
     cdef Py_ssize_t i, count = rows * step
     cdef floating x, y, s

@@ -151,7 +151,8 @@ cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:,
                     break
                 for l in range(p.n_layers):
                     layer = &p.layers[l]
-                    copy_rows(work + layer.a.start, layer.step, to[l] + first * layer.n_out, layer.n_out, rows, layer.n_out)
+                    copy_rows(work + layer.a.start, layer.step, to[l] + first * layer.n_out, layer.n_out, rows,
+                              layer.n_out)
                     if layer.keeps_slope:
                         copy_rows(work + layer.slope.start, layer.step, to[p.n_layers + l] + first * layer.n_out,
                                   layer.n_out, rows, layer.n_out)

@@ -36,7 +36,7 @@ cdef inline floating poisson(floating z, floating y, floating *d) noexcept nogil
 
 
 cdef inline floating labelled_delta(int64_t label, floating *delta, Py_ssize_t n) noexcept nogil:
-    """``delta = a - (1 at the label)``, where it is a: at the label minus the sum of the others, which is returned.
+    """``delta = a - (1 at the label)``, where it is a: minus the sum of the others at the label. Returns that sum.
 
     ``a - 1`` would cancel for every row that is classified well.
     """
@@ -76,8 +76,8 @@ cdef double cross_entropy(const floating *z, Py_ssize_t rows, Py_ssize_t n, Py_s
                           const int64_t *labels, const floating *weights, floating *delta) noexcept nogil:
     """The weighted losses of a tile, summed, and ``delta``, whose rows lie as those of z.
 
-    A row's loss is ``log sum e^z - z_label``, or ``sum y (log sum e^z - z)``. With the largest z taken off, the sum is 1
-    and the exponentials of the others, and its logarithm log1p of these: it does not vanish where they are small.
+    A row's loss is ``log sum e^z - z_label``, or ``sum y (log sum e^z - z)``. With the largest z taken off, the sum is
+    1 and the exponentials of the others, and its logarithm log1p of these: it does not vanish where they are small.
     """
     cdef floating largest[LANES_F32]
     cdef floating totals[LANES_F32]
