@@ -6,76 +6,94 @@ cdef double LEAKY_SLOPE = 0.01
 cdef double ONE_BY_SQRT_2PI = 0.39894228040143267794
 
 
-cdef inline floating sigmoid(floating z, floating *complement) noexcept nogil:
-    """``1 / (1 + e^-z)``, and ``1 - sigmoid(z)``, which is sigmoid(-z), without cancellation."""
+cdef inline floating sigmoid(floating z, floating *slope) noexcept nogil:
+    """``1 / (1 + e^-z)``, and its slope, ``sigmoid(z) sigmoid(-z)``, without cancellation."""
     cdef floating e = exp_(-abs_(z))  # never overflows
     cdef floating r = <floating>1 / (<floating>1 + e), s = e * r
-    complement[0] = select(z < 0, r, s)
+    slope[0] = s * r
     return select(z < 0, s, r)
 
 cdef inline floating softplus(floating z) noexcept nogil:
     return select(z <= 0, <floating>0, z) + log1p_(exp_(-abs_(z)))
 
+cdef inline floating pointwise(Activation activation, floating z, floating *slope) noexcept nogil:
+    """``g(z)``; and ``g'(z)`` of those activations that keep it. The activation is a constant here.
+
+    From ``a = g(z)`` these slopes would cancel (``1 - a`` where ``a`` is 1 but for its last digits), or do not follow.
+    """
+    cdef floating s, x
+    if activation == SIGMOID:
+        return sigmoid(z, slope)
+    if activation == TANH:
+        return tanh_(z, slope)
+    if activation == RELU:
+        return select(z <= 0, <floating>0, z)
+    if activation == LEAKY_RELU:
+        return z * select(z > 0, <floating>1, <floating>LEAKY_SLOPE)
+    if activation == ELU:
+        s = expm1_(z, &x)
+        slope[0] = select(z > 0, <floating>1, x)
+        return select(z > 0, z, s)
+    if activation == SOFTPLUS:
+        return softplus(z)
+    if activation == EXP:
+        return exp_(z)
+    x = select(isinf(z), <floating>0, z)
+    if activation == SILU:
+        s = sigmoid(z, slope)
+        slope[0] = s + x * slope[0]
+    else:  # GELU
+        s = normal_tail(abs_(z), slope)
+        s = select(z < 0, s, <floating>1 - s)
+        slope[0] = s + x * (<floating>ONE_BY_SQRT_2PI * slope[0])
+    return select(z == <floating>-INFINITY, <floating>0, z) * s
+
+
+cdef inline void pointwise_loop(Activation activation, floating *a, Py_ssize_t count, floating *slopes) noexcept nogil:
+    """``a = g(a)``, in place, and the slopes unless that is NULL; two loops, since one with a choice in it is not
+    vectorized where there are no masked stores.
+
+    In place, by one pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they
+    would.
+    """
+    cdef Py_ssize_t i
+    cdef floating s = 0
+    if slopes == NULL:
+        for i in range(count):
+            a[i] = pointwise(activation, a[i], &s)
+    else:
+        for i in range(count):
+            a[i] = pointwise(activation, a[i], &s)
+            slopes[i] = s
+
+
 cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step,
                    floating *slopes) noexcept nogil:
     """``a = g(a)`` for rows of n numbers, ``step`` apart.
 
-    ``slopes``, if not NULL, gets ``g'`` of those that keep it: from ``a`` it would cancel (``1 - a`` where ``a`` is 1
-    but for its last digits), or does not follow. What lies between the rows is computed along. In place, by one
-    pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they would.
+    ``slopes``, if not NULL, gets ``g'`` of those activations that keep it. What lies between the rows is computed along.
     """
-    cdef Py_ssize_t i, count = rows * step
-    cdef floating x, y, s
+    cdef Py_ssize_t count = rows * step
     if activation == SOFTMAX:
         softmax(a, rows, n, step)
-    elif activation == IDENTITY:
-        pass
     elif activation == SIGMOID:
-        for i in range(count):
-            s = sigmoid(a[i], &y)
-            if slopes != NULL:
-                slopes[i] = s * y
-            a[i] = s
+        pointwise_loop(SIGMOID, a, count, slopes)
     elif activation == TANH:
-        for i in range(count):
-            s = tanh_(a[i], &y)
-            if slopes != NULL:
-                slopes[i] = y
-            a[i] = s
+        pointwise_loop(TANH, a, count, slopes)
     elif activation == RELU:
-        for i in range(count):
-            a[i] = select(a[i] <= 0, <floating>0, a[i])
+        pointwise_loop(RELU, a, count, <floating *>NULL)
     elif activation == LEAKY_RELU:
-        for i in range(count):
-            a[i] *= select(a[i] > 0, <floating>1, <floating>LEAKY_SLOPE)
+        pointwise_loop(LEAKY_RELU, a, count, <floating *>NULL)
     elif activation == ELU:
-        for i in range(count):
-            x = a[i]
-            s = expm1_(x, &y)
-            if slopes != NULL:
-                slopes[i] = select(x > 0, <floating>1, y)
-            a[i] = select(x > 0, x, s)
+        pointwise_loop(ELU, a, count, slopes)
     elif activation == SOFTPLUS:
-        for i in range(count):
-            a[i] = softplus(a[i])
+        pointwise_loop(SOFTPLUS, a, count, <floating *>NULL)
     elif activation == EXP:
-        for i in range(count):
-            a[i] = exp_(a[i])
+        pointwise_loop(EXP, a, count, <floating *>NULL)
     elif activation == SILU:
-        for i in range(count):
-            x = a[i]
-            s = sigmoid(x, &y)
-            if slopes != NULL:
-                slopes[i] = s + select(isinf(x), <floating>0, x) * s * y
-            a[i] = select(x == <floating>-INFINITY, <floating>0, x) * s
+        pointwise_loop(SILU, a, count, slopes)
     elif activation == GELU:
-        for i in range(count):
-            x = a[i]
-            s = normal_tail(abs_(x), &y)
-            s = select(x < 0, s, <floating>1 - s)
-            if slopes != NULL:
-                slopes[i] = s + select(isinf(x), <floating>0, x) * (<floating>ONE_BY_SQRT_2PI * y)
-            a[i] = select(x == <floating>-INFINITY, <floating>0, x) * s
+        pointwise_loop(GELU, a, count, slopes)
 
 
 cdef void softmax(floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step) noexcept nogil:
