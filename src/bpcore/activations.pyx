@@ -6,33 +6,34 @@ cdef double LEAKY_SLOPE = 0.01
 cdef double ONE_BY_SQRT_2PI = 0.39894228040143267794
 
 
-cdef inline floating sigmoid(floating z, floating *slope) noexcept nogil:
-    """``1 / (1 + e^-z)``, and its slope, ``sigmoid(z) sigmoid(-z)``, without cancellation."""
+cdef inline floating sigmoid(floating z, floating *complement) noexcept nogil:
+    """``1 / (1 + e^-z)``, and ``1 - sigmoid(z)``, which is sigmoid(-z), without cancellation."""
     cdef floating e = exp_(-abs_(z))  # never overflows
     cdef floating r = <floating>1 / (<floating>1 + e), s = e * r
-    slope[0] = s * r
+    complement[0] = select(z < 0, r, s)
     return select(z < 0, s, r)
 
 cdef inline floating softplus(floating z) noexcept nogil:
     return select(z <= 0, <floating>0, z) + log1p_(exp_(-abs_(z)))
 
-cdef inline floating pointwise(Activation activation, floating z, floating *slope) noexcept nogil:
-    """``g(z)``; and ``g'(z)`` of those activations that keep it. The activation is a constant here.
+cdef inline floating pointwise(Activation activation, floating z, floating *kept) noexcept nogil:
+    """``g(z)``; and what some activations keep of it for their slope. The activation is a constant here.
 
-    From ``a = g(z)`` these slopes would cancel (``1 - a`` where ``a`` is 1 but for its last digits), or do not follow.
+    From ``a = g(z)`` alone these slopes would cancel (``1 - a`` where ``a`` is 1 but for its last digits), or do not
+    follow. ``1 - a`` of sigmoid and ``1 - |a|`` of tanh are kept, and g'(z) of the others.
     """
     cdef floating s, x
     if activation == SIGMOID:
-        return sigmoid(z, slope)
+        return sigmoid(z, kept)
     if activation == TANH:
-        return tanh_(z, slope)
+        return tanh_(z, kept)
     if activation == RELU:
         return select(z <= 0, <floating>0, z)
     if activation == LEAKY_RELU:
         return z * select(z > 0, <floating>1, <floating>LEAKY_SLOPE)
     if activation == ELU:
         s = expm1_(z, &x)
-        slope[0] = select(z > 0, <floating>1, x)
+        kept[0] = select(z > 0, <floating>1, x)
         return select(z > 0, z, s)
     if activation == SOFTPLUS:
         return softplus(z)
@@ -40,18 +41,19 @@ cdef inline floating pointwise(Activation activation, floating z, floating *slop
         return exp_(z)
     x = select(isinf(z), <floating>0, z)
     if activation == SILU:
-        s = sigmoid(z, slope)
-        slope[0] = s + x * slope[0]
+        s = sigmoid(z, kept)
+        kept[0] = s + x * s * kept[0]
     else:  # GELU
-        s = normal_tail(abs_(z), slope)
+        s = normal_tail(abs_(z), kept)
         s = select(z < 0, s, <floating>1 - s)
-        slope[0] = s + x * (<floating>ONE_BY_SQRT_2PI * slope[0])
+        kept[0] = s + x * (<floating>ONE_BY_SQRT_2PI * kept[0])
     return select(z == <floating>-INFINITY, <floating>0, z) * s
 
 
 cdef inline void pointwise_loop(Activation activation, floating *a, Py_ssize_t count, floating *slopes) noexcept nogil:
-    """``a = g(a)``, in place, and the slopes unless that is NULL; two loops, since one with a choice in it is not
-    vectorized where there are no masked stores.
+    """``a = g(a)``, in place, and what is kept for slopes, unless that is NULL.
+
+    Two loops, since one with a choice in it is not vectorized where there are no masked stores.
 
     In place, by one pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they
     would.
@@ -71,7 +73,7 @@ cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize
                    floating *slopes) noexcept nogil:
     """``a = g(a)`` for rows of n numbers, ``step`` apart.
 
-    ``slopes``, if not NULL, gets ``g'`` of those activations that keep it. What lies between the rows is computed along.
+    ``slopes``, if not NULL, gets what `pointwise` keeps. What lies between the rows is computed along.
     """
     cdef Py_ssize_t count = rows * step
     if activation == SOFTMAX:
@@ -199,6 +201,12 @@ cdef void through(Activation activation, const floating *a, const floating *slop
     cdef floating s
     if activation == SOFTMAX:
         through_softmax(matrix(a, rows, step), matrix(d, rows, step), n)
+    elif activation == SIGMOID:
+        for i in range(count):
+            d[i] *= a[i] * slopes[i]
+    elif activation == TANH:
+        for i in range(count):
+            d[i] *= slopes[i] * (<floating>2 - slopes[i])
     elif activation == RELU:
         for i in range(count):
             d[i] *= select(a[i] > 0, <floating>1, <floating>0)

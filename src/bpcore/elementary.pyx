@@ -168,14 +168,14 @@ cdef inline floating log1p_(floating x) noexcept nogil:
     return x - f * (x - <floating>2 * (s * p))  # 2 f + 2 f s p, with the rounding of f in the small term only
 
 
-cdef inline floating tanh_(floating x, floating *slope) noexcept nogil:
-    """``t / (t + 2)`` for ``t = e^(2 |x|) - 1``, with the sign of x; and its slope, ``(1 - tanh) (1 + tanh)`` of |x|.
+cdef inline floating tanh_(floating x, floating *complement) noexcept nogil:
+    """``t / (t + 2)`` for ``t = e^(2 |x|) - 1``, with the sign of x; and ``1 - tanh |x|``, without cancellation.
 
-    One division serves both: ``c = 2 / (t + 2)`` is 1 - tanh |x|, without cancellation.
+    One division serves both: for ``h = 1 / (t + 2)`` the latter is 2 h.
     """
-    cdef floating c, t, q, r, head, rest, shifted, scale, high, size = abs_(x)
+    cdef floating h, t, q, r, head, rest, shifted, scale, high, size = abs_(x)
     if floating is float:
-        high = 44  # beyond it the slope is subnormal, and 0 here
+        high = 44  # beyond it the complement is subnormal, and 0 here
     else:
         high = 354
     t = <floating>2 * select(size > high, high, size)
@@ -184,12 +184,13 @@ cdef inline floating tanh_(floating x, floating *slope) noexcept nogil:
     r = head + rest
     # The first sum is exact, or nearly so; the second adds what is small beside it.
     t = (scale * head + (scale - <floating>1)) + scale * (r * r * polynomial_exp(r) + rest)
-    c = <floating>2 / (t + <floating>2)
-    q = <floating>0.5 * t * c
-    # What the roundings of t + 2 and of the quotient left, (t - q (t + 2)) / (t + 2).
-    q += ((t - <floating>2 * q) - q * t) * (<floating>0.5 * c)
-    q = select(t < 2, q, <floating>1 - c)
-    slope[0] = select(size > high, <floating>0, c * (<floating>1 + q))
+    h = <floating>1 / (t + <floating>2)
+    q = t * h
+    # What the roundings of t + 2, h and the product left, (t - q (t + 2)) / (t + 2).
+    q += ((t - <floating>2 * q) - q * t) * h
+    h += h
+    q = select(t < 2, q, <floating>1 - h)
+    complement[0] = select(size > high, <floating>0, h)
     return with_sign(q, x)
 
 

@@ -474,12 +474,20 @@ cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, 
 
 cdef inline void affine_last(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
                              floating[:, ::1] Z, Py_ssize_t first) noexcept nogil:
-    """The same for the outputs from ``first`` on: dot products of a row of W with the rows of A, four at a time."""
+    """The same for the outputs from ``first`` on, at most a vector of them, the rest of which is set to 0.
+
+    Dot products of a row of W with the rows of A, four at a time.
+    """
     cdef Py_ssize_t i = 0, j, r, n = W.shape[1]
     cdef floating z[4]
     cdef bint four
     while i < A.shape[0]:
         four = i + 4 <= A.shape[0]
+        for r in range(4 if four else 1):
+            if floating is float:
+                store_f32(&Z[i + r, first], zero_f32())
+            else:
+                store_f64(&Z[i + r, first], zero_f64())
         for j in range(first, W.shape[0]):
             for r in range(4):
                 z[r] = b[j]
