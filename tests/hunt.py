@@ -76,6 +76,7 @@ ROUTES = ("table", "gradient", "forward", "cost", "accumulator", "trace", "desce
 LAYOUTS = (
     "Fortran", "strided", "reversed", "misaligned", "offset", "page end", "read-only", "memory map", "swapped", "wider",
 )  # fmt: skip
+NUMBERS = ("usual", "exact", "large", "saturated", "zero rows", "nan rows")
 DEFAULTS = {
     "hidden": [], "loss": "squared_error", "output": None, "dtype": "float64", "seed": 0, "numbers": "usual",
     "labels": False, "weights": None, "l2": 0.0, "layouts": {}, "train": None, "independent": False, "jax": False,
@@ -174,9 +175,7 @@ def draw(seed: int, index: int) -> dict:
     dtype = str(rng.choice(["float32", "float64"]))
     work = float(np.exp(rng.uniform(np.log(1e4), np.log(MOST_WORK))))
     sizes = draw_sizes(rng, dtype, work)
-    numbers = str(
-        rng.choice(["usual", "exact", "large", "saturated", "zero rows", "nan rows"], p=[0.6, 0.2, 0.05, 0.05, 0.05, 0.05])
-    )
+    numbers = str(rng.choice(NUMBERS, p=[0.6, 0.2, 0.05, 0.05, 0.05, 0.05]))
     loss = str(rng.choice(list(MATCHING_OUTPUT)))
     output = MATCHING_OUTPUT[loss] if loss in FROM_LOGITS or rng.random() < 0.3 else str(rng.choice(OUTPUTS))
     hidden = [str(rng.choice(ACTIVATIONS)) for _ in sizes[2:]]
@@ -255,7 +254,7 @@ def draw_weights(rng, kind: str | None, rows: int, numbers: str):
 
 
 class Problem:
-    """A network with numbers: as they are (``params``, ``X``, ``Y``, ``w``), and as the case lays them out (``given``)."""
+    """A network with numbers: as they are (``params``, ``X``, ``Y``, ``w``), and as laid out (``given``)."""
 
     def __init__(self, case: dict) -> None:
         case = {**DEFAULTS, **case}
@@ -636,6 +635,9 @@ class Checker:
         if kinked and (self.net.dtype == np.float32 or p.case.numbers == "exact"):
             return  # rounding may take a step to the other side of a kink
         optimizer, rule = optimizer_of(plan["optimizer"])
+        right = self.trained(plan, rule)
+        if not right.steepest < 1:  # it may diverge
+            return
         params = Margined(p.params.shape, self.net.dtype)
         params.array[...] = p.params
         history = self.call(
@@ -644,7 +646,6 @@ class Checker:
             sample_weight=p.given["weights"], threads=1 + p.case.seed % 2,
         )  # fmt: skip
         self.true(params.intact(), "train", "it writes beside params")
-        right = self.trained(plan, rule)
         self.near(params.array, right.params, right.error, f"train, {plan['optimizer']}")
         self.near(history.cost, right.costs, right.cost_error, f"train, {plan['optimizer']}, history.cost")
 
@@ -655,7 +656,7 @@ class Checker:
         generator = np.random.default_rng(p.case.seed)
         params, state, error, size = p.params.astype(np.float64), {}, 0.0, 0.0
         costs: list[float] = []
-        cost_error = 0.0
+        cost_error = steepest = 0.0
         for _ in range(plan["epochs"]):
             order = generator.permutation(m) if plan["shuffle"] and batch < m else np.arange(m)
             total = seen = 0.0
@@ -667,12 +668,12 @@ class Checker:
                 change, steepness = rule(state, step.gradient)
                 params = params + change
                 error += steepness * (step.error.max() + p.eps * np.abs(step.gradient).max() + 4 * error)
-                size = max(size, np.abs(params).max())
+                size, steepest = max(size, np.abs(params).max()), np.maximum(steepest, np.abs(change).max())
                 error += 2 * p.eps * (size + np.abs(change).max())
                 total, seen = total + step.share * step.J, seen + step.share
                 cost_error = max(cost_error, step.J_error + 4 * error * np.abs(step.gradient).sum())
             costs.append(total / seen)
-        return SimpleNamespace(params=params, error=error, costs=costs, cost_error=cost_error)
+        return SimpleNamespace(params=params, error=error, costs=costs, cost_error=cost_error, steepest=steepest)
 
     def optimizers(self) -> None:
         """Single steps of each optimizer, several in a row, on random gradients of wide range."""
