@@ -308,7 +308,10 @@ class Reference:
                 else:
                     dX, dX_error = delta, error
         largest = max(largest, float(size.max()))
-        return SimpleNamespace(sums=sums, error=sums_error, size=size, largest=largest, dX=dX, dX_error=dX_error)
+        return SimpleNamespace(
+            sums=sums, error=sums_error, estimate=sums_error, size=size, largest=largest,
+            dX=dX, dX_error=dX_error, dX_estimate=dX_error,
+        )  # fmt: skip
 
     # ---------------------------------------------------------------------------------------------- which rows are safe
 
