@@ -61,6 +61,9 @@ def sums_of_the_twin(net, params, X, Y, weights):
 #: plan.pyx makes tiles of about so many bytes and, within these limits, rows. It bears on where cases are drawn alone.
 TILE_BYTES, TILE_ROWS, BLOCKS = 1 << 18, (126, 266), (6, 12, 14)
 
+#: The table of C functions is that of the backend which was chosen when bpcore was imported.
+STARTED_WITH = bpcore.backend
+
 # ---------------------------------------------------------------------------------------------------------- constants
 
 #: Times the estimated error. In hours of right results none was beyond a fifth of it.
@@ -69,12 +72,17 @@ FACTOR = 16
 LEAST_WORK, MOST_WORK, MOST_NUMBERS = 2e5, 4e7, 1.5e6
 WIDEST = {"float32": 4200, "float64": 2100}
 SHRINK_SECONDS = 20.0
+#: Seconds after which a case will never be done.
+HANGS = 30.0
 THREADS = (2, 3, None)
 #: Numbers behind and before an array that is written, which must stay as they are.
 MARGIN = 64
 ROUTES = ("table", "gradient", "forward", "cost", "accumulator", "trace", "descend_rows", "optimizers", "train")
+#: By which of them a fault is shown best.
+SHOWN = ("gradient", "forward", "cost", "trace", "accumulator", "train", "optimizers", "table", "descend_rows")
 LAYOUTS = (
     "Fortran", "strided", "reversed", "misaligned", "offset", "page end", "read-only", "memory map", "swapped", "wider",
+    "narrower",
 )  # fmt: skip
 NUMBERS = ("usual", "exact", "large", "saturated", "zero rows", "nan rows")
 DEFAULTS = {
@@ -178,7 +186,8 @@ def draw(seed: int, index: int) -> dict:
     rng = np.random.default_rng([seed, index])
     dtype = str(rng.choice(["float32", "float64"]))
     work = float(np.exp(rng.uniform(np.log(LEAST_WORK), np.log(MOST_WORK))))
-    sizes = draw_sizes(rng, dtype, work)
+    large = rng.random() < 0.005  # many slots of many parameters, by few calls
+    sizes = draw_sizes(rng, dtype, 4 * MOST_WORK if large else work)
     numbers = str(rng.choice(NUMBERS, p=[0.6, 0.2, 0.05, 0.05, 0.05, 0.05]))
     loss = str(rng.choice(list(MATCHING_OUTPUT)))
     output = MATCHING_OUTPUT[loss] if loss in FROM_LOGITS or rng.random() < 0.3 else str(rng.choice(OUTPUTS))
@@ -187,7 +196,7 @@ def draw(seed: int, index: int) -> dict:
         loss = str(rng.choice(["squared_error", "huber", "absolute_error"]))
         output = str(rng.choice(["identity", "relu"]))
         hidden = [str(rng.choice(["identity", "relu"])) for _ in sizes[2:]]
-    rows = draw_rows(rng, bpcore.Network(sizes, hidden, loss, output, dtype), work)
+    rows = draw_rows(rng, bpcore.Network(sizes, hidden, loss, output, dtype), 4 * MOST_WORK if large else work)
     case = {
         "sizes": sizes, "hidden": hidden, "loss": loss, "output": output, "dtype": dtype, "rows": rows,
         "seed": index, "numbers": numbers,
@@ -199,6 +208,8 @@ def draw(seed: int, index: int) -> dict:
         "train": draw_training(rng, rows) if rng.random() < 0.5 else None,
         "routes": ["table", "gradient", *(route for route in ROUTES[2:] if rng.random() < 0.5)],
     }  # fmt: skip
+    if large:
+        case.update(routes=["gradient"], independent=False, jax=False)
     return simplified(case)
 
 
@@ -270,24 +281,29 @@ class Problem:
         numbers = case["numbers"]
         if numbers == "large" and net.output == "exp":
             numbers = "usual"
-        self.params = draw_params(rng, net, numbers)
+        layouts = case["layouts"]
+        self.params = rounded(draw_params(rng, net, numbers), layouts.get("params"))
         shape = self.rows, net.sizes[0]
         self.X = (rng.integers(-1, 2, shape) if numbers == "exact" else rng.normal(size=shape)).astype(net.dtype)
+        self.X = rounded(self.X, layouts.get("X"))
         if numbers == "zero rows":
             self.X[rng.random(self.rows) < 0.5] = 0
-        self.Y = draw_targets(rng, net, self.rows, numbers, case["labels"])
+        self.Y = rounded(draw_targets(rng, net, self.rows, numbers, case["labels"]), layouts.get("Y"))
         self.dA = (rng.integers(-1, 2, (self.rows, net.sizes[-1])) if numbers == "exact" else
                    rng.normal(size=(self.rows, net.sizes[-1]))).astype(net.dtype)  # fmt: skip
         weights = draw_weights(rng, case["weights"], self.rows, numbers)
-        self.w = None if weights is None else weights.astype(net.dtype)
+        self.w = None if weights is None else rounded(weights.astype(net.dtype), layouts.get("weights"))
         self.weights = np.ones(self.rows) if weights is None else self.w.astype(np.float64)
         self.total = float(self.weights.sum())
         self.rng = rng
         self._take_safe_rows(numbers)
         self._expect(numbers)
+        self.clean = self.X
         if numbers == "nan rows" and WEIGHTS_OF_ALL_ROWS:  # what is in a row of no weight must not matter
-            self.X[self.weights == 0] = np.nan
-        self._lay_out(case["layouts"])
+            self.X = np.where(self.weights[:, np.newaxis] == 0, np.nan, self.X)
+            if self.Y.dtype.kind == "f":
+                self.Y = np.where(self.weights[:, np.newaxis] == 0, np.nan, self.Y)
+        self._lay_out(layouts)
 
     def _reference(self):
         net = self.net
@@ -346,7 +362,10 @@ class Problem:
         return largest < 0.25 / self.eps
 
     def _lay_out(self, layouts: dict) -> None:
-        plain = {"params": self.params, "X": self.X, "Y": self.Y, "weights": self.w}
+        Y = self.Y
+        if self.net.sizes[-1] == 1 and self.net.loss != "cross_entropy" and self.case.seed % 2:
+            Y = Y[:, 0]  # which one output may have
+        plain = {"params": self.params, "X": self.X, "Y": Y, "weights": self.w}
         self.given = {
             name: array if array is None or name not in layouts else laid_out(array, layouts[name])
             for name, array in plain.items()
@@ -408,11 +427,21 @@ def wider(array):
     return array.astype(np.longdouble if array.dtype.kind == "f" else np.int16)
 
 
+def narrower(array):
+    """In a dtype that has room for fewer digits; see :func:`rounded`."""
+    return array.astype({"float64": np.float32, "float32": np.float16}.get(array.dtype.name, np.int16))
+
+
+def rounded(array, layout: str | None):
+    """Numbers that the layout has room for, if it has less room."""
+    return narrower(array).astype(array.dtype) if layout == "narrower" else array
+
+
 def laid_out(array, layout: str):
     """The same numbers in another place, order or dtype."""
     make = {
         "Fortran": np.asfortranarray, "strided": strided, "reversed": reversed_copy, "page end": page_end,
-        "read-only": read_only, "memory map": memory_map, "wider": wider,
+        "read-only": read_only, "memory map": memory_map, "wider": wider, "narrower": narrower,
         "misaligned": lambda a: offset(a, 1), "offset": lambda a: offset(a, 4096 - 2 * a.itemsize),
         "swapped": lambda a: a.astype(a.dtype.newbyteorder("S")),
     }  # fmt: skip
@@ -578,7 +607,9 @@ class Checker:
         trace = self.call(self.net.trace, p.given["params"], p.given["X"])
         for l in range(1, len(self.net.sizes)):
             self.outputs_near(trace.activations[l], f"trace, activations[{l}]", l)
-        gradient, dX = self.call(trace.backward, p.dA, input_gradient=True)
+        layout = p.case.layouts.get("Y")
+        dA = laid_out(p.dA, layout) if layout not in (None, "narrower") else p.dA
+        gradient, dX = self.call(trace.backward, dA, input_gradient=True)
         self.gradient_near(gradient, "trace.backward, input_gradient=True", p.own.sums, self.rounded(p.own))
         self.near(dX, p.own.dX, p.own.dX_error.max(axis=1, keepdims=True), "trace.backward, dX")
         self.same(self.call(trace.backward, p.dA), gradient, "trace.backward, input_gradient=False")
@@ -635,7 +666,7 @@ class Checker:
     def train(self) -> None:
         p, plan = self.problem, self.problem.case.train
         kinked = bool({*self.net.hidden, self.net.output} & {*oracle.KINKED}) or self.net.loss == "absolute_error"
-        if plan is None or p.case.numbers not in ("usual", "zero rows", "exact", "nan rows") or np.isnan(p.X).any():
+        if plan is None or p.case.numbers not in ("usual", "zero rows", "exact", "nan rows"):
             return
         if kinked and (self.net.dtype == np.float32 or p.case.numbers == "exact"):
             return  # rounding may take a step to the other side of a kink
@@ -816,11 +847,13 @@ OUTPUTS_IN_C = (
 LOSSES_IN_C = ("squared_error", "binary_cross_entropy", "cross_entropy", "huber", "absolute_error", "poisson")
 
 
-@functools.cache
 def c_functions():
     """The functions of bpcore.h, or None where plain Python computes."""
-    if bpcore.backend == "python":
-        return None
+    return None if "python" in (bpcore.backend, STARTED_WITH) else table_of_functions()
+
+
+@functools.cache
+def table_of_functions():
     from bpcore import capi
 
     return capi.functions()
@@ -875,7 +908,7 @@ def weighted_batch(p: Problem, params, rows) -> SimpleNamespace | None:
     weights = p.weights[rows]
     if not weights.any():
         return None
-    batch = oracle.Reference(p.reference.sizes, p.reference.activations, p.net.loss, params, p.X[rows], p.eps)
+    batch = oracle.Reference(p.reference.sizes, p.reference.activations, p.net.loss, params, p.clean[rows], p.eps)
     targets = p.targets[rows]
     sums = batch.backward(*batch.output_delta(targets), weights)
     losses, losses_error = batch.losses(targets)
@@ -899,11 +932,11 @@ def weighted_batch(p: Problem, params, rows) -> SimpleNamespace | None:
 
 def check(**case) -> SimpleNamespace:
     """Raise an AssertionError that says what is wrong with a case; else how many calls were made."""
-    try:
-        checker = Checker(case)
-    except Unsuitable:
-        return SimpleNamespace(calls=0, worst=0.0)
     with np.errstate(all="ignore"):
+        try:
+            checker = Checker(case)
+        except Unsuitable:
+            return SimpleNamespace(calls=0, worst=0.0)
         checker.run()
     return SimpleNamespace(calls=checker.calls, worst=checker.worst)
 
@@ -916,7 +949,7 @@ def simpler(case: dict):
             yield {**case, key: DEFAULTS[key]}
     routes = full["routes"] or list(ROUTES)
     if len(routes) > 1:
-        yield from ({**case, "routes": [route]} for route in routes)
+        yield from ({**case, "routes": [route]} for route in sorted(routes, key=SHOWN.index))
     sizes, rows = full["sizes"], full["rows"]
     for l in range(1, len(sizes) - 1):
         yield {**case, "sizes": sizes[:l] + sizes[l + 1 :], "hidden": full["hidden"][: l - 1] + full["hidden"][l:]}
@@ -1002,6 +1035,7 @@ class Hunter:
         self.networks = self.calls = 0
         self.worst = 0.0
         self.begun: int | None = None
+        self.begun_at = 0.0
         self.found: dict | None = None
         self.what = ""
         self.since = time.monotonic()
@@ -1022,18 +1056,24 @@ class Hunter:
         errors: list[str] = []
         reader = threading.Thread(target=lambda: errors.append(self.process.stderr.read()))
         reader.start()
-        for line in self.process.stdout:
-            self.hear(json.loads(line))
-        code = self.process.wait()
+        with self.process:
+            for line in self.process.stdout:
+                self.hear(json.loads(line))
+            reader.join()
+        code = self.process.returncode
         timely = late.is_alive()
         late.cancel()
-        reader.join()
-        if code != 0 and self.found is None and timely:
+        if timely and code != 0 and self.found is None:
             self.crashed(code, errors[0])
+        elif timely and code != 0:  # it has corrupted its memory while it was shrinking
+            self.found = shrink(self.found, self.fails, self.seconds_to_shrink())
+        elif self.found is None and self.begun is not None and time.monotonic() - self.begun_at > HANGS:
+            self.found = draw(self.options.seed, self.begun)
+            self.what = f"it was not done after {HANGS:.0f} s"
 
     def hear(self, message: dict) -> None:
         if "begun" in message:
-            self.begun = message["begun"]
+            self.begun, self.begun_at = message["begun"], time.monotonic()
         elif "found" in message:
             self.found, self.what = message["found"], message["what"]
         else:
@@ -1056,17 +1096,26 @@ class Hunter:
             )
             self.found = case
             return
-        left = self.since + self.seconds - time.monotonic()
-        self.found = shrink(case, self.crashes, min(SHRINK_SECONDS, max(4.0, left)))
+        self.found = shrink(case, self.crashes, self.seconds_to_shrink())
+
+    def seconds_to_shrink(self) -> float:
+        return min(SHRINK_SECONDS, max(4.0, self.since + self.seconds - time.monotonic()))
+
+    def code(self, case: dict) -> int:
+        """How a process ends that checks this case alone: 0 if it is right, 1 if it is wrong, else it crashes."""
+        with self.start("--check", json.dumps(case)) as process:
+            try:
+                process.communicate(timeout=HANGS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+        return process.returncode
 
     def crashes(self, case: dict) -> bool:
-        process = self.start("--check", json.dumps(case))
-        try:
-            process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-        return process.returncode not in (0, 1)
+        return self.code(case) not in (0, 1)
+
+    def fails(self, case: dict) -> bool:
+        return self.code(case) != 0
 
     def report(self) -> None:
         seconds = time.monotonic() - self.since
