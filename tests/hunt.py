@@ -749,7 +749,7 @@ class Checker:
         Y, w = page_end(p.Y if p.Y.ndim == 2 else p.Y.astype(np.int64)), None if p.w is None else page_end(p.w)
         targets, labels = (Y.ctypes.data, 0) if Y.ndim == 2 else (0, Y.ctypes.data)
         rows = params.ctypes.data, X.ctypes.data, p.rows
-        told = targets, labels, 0 if w is None else w.ctypes.data
+        learned = targets, labels, 0 if w is None else w.ctypes.data
 
         def do(name: str, *args) -> None:
             error = self.call(c[f"{name}_f{8 * net.dtype.itemsize}"], plan, *args)
@@ -764,8 +764,8 @@ class Checker:
 
         sums, loss, only = Margined((net.n_parameters,), net.dtype), np.zeros(1), np.zeros(1)
         sums.array[...] = 0
-        do("accumulate", at, *rows, *told, sums.array.ctypes.data, loss.ctypes.data)
-        do("accumulate", at, *rows, *told, 0, only.ctypes.data)
+        do("accumulate", at, *rows, *learned, sums.array.ctypes.data, loss.ctypes.data)
+        do("accumulate", at, *rows, *learned, 0, only.ctypes.data)
         self.near(loss[0], p.loss, p.loss_error, "accumulate of the table, loss")
         self.near(only[0], p.loss, p.loss_error, "accumulate of the table without sums, loss")
         slots = -(-p.rows // slots_of(net)[0])  # each is added in the dtype
@@ -967,7 +967,7 @@ def simpler(case: dict):
 
 
 def shrink(case: dict, fails, seconds: float, note=lambda case: None) -> dict:
-    """A smaller case that fails, too, as far as the time allows; ``note`` is told each one on the way."""
+    """A smaller case that fails, too, as far as the time allows; ``note`` gets each one on the way."""
     end = time.monotonic() + seconds
     tried = set()
     found = True
@@ -1010,7 +1010,7 @@ def say(**message) -> None:
 
 
 def hunt(seed: int, first: int, step: int, cases: int | None, seconds: float) -> None:
-    """In the process of a backend: case by case, each told before it is begun, until something is found."""
+    """In the process of a backend: case by case, each named before it begins, until something is found."""
     end = time.monotonic() + seconds
     index = first
     while time.monotonic() < end and (cases is None or index < first + cases * step):
