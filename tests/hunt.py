@@ -79,6 +79,8 @@ HANGS = 30.0
 #: Seconds that must be left where a case may be slow.
 SLOW = 15.0
 THREADS = (2, 3, None)
+#: Of the optimizers that are tried.
+RATE, MOMENTUM, BETA1, BETA2, EPSILON = 0.01, 0.75, 0.9, 0.999, 1e-2
 #: Numbers behind and before an array that is written, which must stay as they are.
 MARGIN = 64
 ROUTES = ("table", "gradient", "forward", "cost", "accumulator", "trace", "descend_rows", "optimizers", "train")
@@ -374,7 +376,17 @@ class Problem:
             name: array if array is None or name not in layouts else laid_out(array, layouts[name])
             for name, array in plain.items()
         }
-        self.before = {name: None if array is None else array.tobytes() for name, array in self.given.items()}
+        self.plain = plain
+        self.before = [copy_of(arrays) for arrays in (self.given, self.plain)]
+
+    def changed(self) -> list[str]:
+        """Names of the inputs that are no longer what they were."""
+        now = [copy_of(arrays) for arrays in (self.given, self.plain)]
+        return [name for old, new in zip(self.before, now) for name in old if old[name] != new[name]]
+
+
+def copy_of(arrays: dict) -> dict:
+    return {name: None if array is None else array.tobytes() for name, array in arrays.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------ layouts
@@ -486,8 +498,8 @@ class Checker:
             self.jax()
         for route in case.routes or ROUTES:
             getattr(self, route)()
-        for name, array in self.problem.given.items():
-            self.true(array is None or array.tobytes() == self.problem.before[name], "inputs", f"{name} was changed")
+            changed = self.problem.changed()
+            self.true(not changed, route, f"it changes {', '.join(changed)}")
 
     # ----------------------------------------------------------------------------------------------------- comparisons
 
@@ -732,7 +744,8 @@ class Checker:
             optimizer, rule = optimizer_of(name)
             params = Margined((n,), self.net.dtype)
             params.array[...] = rng.normal(size=n)
-            right, state = params.array.astype(np.float64), {}
+            start = params.array.copy()
+            right, state, gradients = start.astype(np.float64), {}, []
             size = np.abs(right)
             for _ in range(3):
                 gradient = (rng.normal(size=n) * 10 ** rng.uniform(-3, 3, n)).astype(self.net.dtype)
@@ -741,8 +754,34 @@ class Checker:
                 right = right + change
                 steep = steepness * (np.abs(gradient) if name != "adam" else 1.0)
                 size = np.maximum(size, np.abs(right)) + np.abs(change) + steep
+                gradients.append(gradient)
             self.near(params.array, right, p.eps * size, f"{name}.step")
             self.true(params.intact(), f"{name}.step", "it writes beside params")
+            if (c := c_functions()) is not None:
+                found = self.stepped_by_table(c, name, start, gradients)
+                self.near(found, right, p.eps * size, f"{name} of the table")
+
+    def stepped_by_table(self, c, name: str, start, gradients):
+        """The same steps by the C functions."""
+        kind = f"_f{8 * start.itemsize}"
+        params, *state = (Margined(start.shape, start.dtype) for _ in range(3))
+        params.array[...] = start
+        for array in state:
+            array.array[...] = 0
+        at, first, second = (array.array.ctypes.data for array in (params, *state))
+        error = 0
+        for step, gradient in enumerate(map(page_end, gradients), 1):
+            place = start.size, at, gradient.ctypes.data
+            if name == "adam":
+                error |= self.call(c["adam" + kind], *place, first, second, RATE, BETA1, BETA2, EPSILON, step)
+            else:
+                momentum = 0.0 if name == "plain" else MOMENTUM
+                velocity = 0 if name == "plain" else first
+                nesterov = int(name == "nesterov")
+                error |= self.call(c["gradient_descent" + kind], *place, velocity, RATE, momentum, nesterov)
+        self.true(error == 0, f"{name} of the table", f"error {error}")
+        self.true(all(a.intact() for a in (params, *state)), f"{name} of the table", "it writes beside its arrays")
+        return params.array
 
     # -------------------------------------------------------------------------------------------------- the C functions
 
@@ -802,6 +841,8 @@ class Checker:
             self.gradient_near(sums.array, "backward of the table", p.own.sums, self.added(p.own, slots))
         self.near(dX.array, p.own.dX, p.own.dX_error.max(axis=1, keepdims=True), "backward of the table, dX")
         self.true(dX.intact() and sums.intact(), "backward of the table", "it writes beside dX or sums")
+        for name, array, plain in (("params", params, p.params), ("X", X, p.X), ("Y", Y, p.Y), ("dA", dA, p.dA)):
+            self.same(array, plain.astype(array.dtype), f"the table's functions, {name} afterwards")
         del kept
 
     def added(self, sums, slots: int):
@@ -894,26 +935,25 @@ def optimizer_of(name: str):
 
     The rule's second result is how much an error of the gradient changes the step.
     """
-    rate, momentum, beta1, beta2, epsilon = 0.01, 0.75, 0.9, 0.999, 1e-2
     if name == "adam":
 
         def adam(state, g):
             state["t"] = t = state.get("t", 0) + 1
-            state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
-            state["v"] = beta2 * state.get("v", 0.0) + (1 - beta2) * g * g
-            mean, square = state["m"] / (1 - beta1**t), state["v"] / (1 - beta2**t)
-            return -rate * mean / (np.sqrt(square) + epsilon), rate / epsilon
+            state["m"] = BETA1 * state.get("m", 0.0) + (1 - BETA1) * g
+            state["v"] = BETA2 * state.get("v", 0.0) + (1 - BETA2) * g * g
+            mean, square = state["m"] / (1 - BETA1**t), state["v"] / (1 - BETA2**t)
+            return -RATE * mean / (np.sqrt(square) + EPSILON), RATE / EPSILON
 
-        return bpcore.Adam(rate, beta1, beta2, epsilon), adam
+        return bpcore.Adam(RATE, BETA1, BETA2, EPSILON), adam
     if name == "plain":
-        return bpcore.GradientDescent(rate), lambda state, g: (-rate * g, rate)
+        return bpcore.GradientDescent(RATE), lambda state, g: (-RATE * g, RATE)
 
     def with_momentum(state, g):
-        state["v"] = momentum * state.get("v", 0.0) + g
-        step = g + momentum * state["v"] if name == "nesterov" else state["v"]
-        return -rate * step, 4 * rate  # an error goes on in the velocity
+        state["v"] = MOMENTUM * state.get("v", 0.0) + g
+        step = g + MOMENTUM * state["v"] if name == "nesterov" else state["v"]
+        return -RATE * step, 4 * RATE  # an error goes on in the velocity
 
-    return bpcore.GradientDescent(rate, momentum, name == "nesterov"), with_momentum
+    return bpcore.GradientDescent(RATE, MOMENTUM, name == "nesterov"), with_momentum
 
 
 def weighted_batch(p: Problem, params, rows) -> SimpleNamespace | None:

@@ -25,8 +25,8 @@ STEP = 1e-30
 NOTHING = 1e-45
 #: The loss is computed from the logits of this output, and its derivative is with respect to these.
 FROM_LOGITS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}
-#: Rows, at most, whose gradients are added one after another. If they are equal all sums are rounded the same way, which
-#: makes an error of half as many units in the last place.
+#: Rows, at most, whose gradients are added one after another. If they are equal all sums are rounded the same way, and
+#: the error grows with their number.
 ONE_AFTER_ANOTHER = 2048
 #: Activations with a kink at 0, where the dtype may decide which side a row falls on.
 KINKED = ("relu", "leaky_relu")
