@@ -538,7 +538,8 @@ class Checker:
 
     def agrees(self, found, expected, route: str) -> None:
         """Within what README.md promises for usual numbers; a few rows may have next to no gradient."""
-        if self.problem.case.numbers != "usual" or self.problem.rows < 8:
+        weights = self.problem.weights
+        if self.problem.case.numbers != "usual" or self.problem.total**2 < 8 * (weights @ weights):
             return
         limit = 2 * AGREEMENT[self.net.dtype.name] * float(np.max(np.abs(expected)))
         self.near(found, expected, np.full(np.shape(expected), limit / FACTOR), f"{route}, the agreement promised")
@@ -680,6 +681,8 @@ class Checker:
 
     def jax(self) -> None:
         p, r = self.problem, self.problem.reference
+        if not r.safe_rows(p.targets, 1).all():
+            return  # JAX has another derivative at a kink
         try:
             found = oracle.by_jax(r, r.params, r.X, p.targets, p.weights, p.l2)
         except ImportError:
