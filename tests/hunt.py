@@ -346,15 +346,17 @@ class Problem:
         penalty = np.zeros(net.n_parameters)
         for (P, _), (W, _) in zip(net.layers(penalty), reference.layers):
             P[...] = self.l2 * W
-        self.J = self.loss / self.total + float(sum(self.l2 / 2 * (W * W).sum() for W, _ in reference.layers))
-        self.J_error = self.loss_error / self.total + 4 * 2.0**-52 * abs(self.J)
+        squares = self.l2 / 2 * float(sum((W * W).sum() for W, _ in reference.layers))
+        self.J = self.loss / self.total + squares
+        added = net.n_parameters**0.5 * squares  # one after another, in float64
+        self.J_error = self.loss_error / self.total + 2.0**-52 * (4 * abs(self.J) + added)
         self.gradient = self.sums.sums / self.total + penalty
         self.gradient_error = self.sums.error / self.total + self.eps * (np.abs(penalty) + np.abs(self.gradient))
         self.size = self.sums.size / self.total + np.abs(penalty)
         if self.exact:
             scaled = math.frexp(self.total)[0] != 0.5 or self.l2 != 0  # else a division by a power of two
             self.loss_error = 0.0
-            self.J_error = 2.0**-50 * abs(self.J)
+            self.J_error = 2.0**-52 * (4 * abs(self.J) + added)
             self.sums.error = self.own.error = np.zeros(net.n_parameters)
             self.own.dX_error = np.zeros(self.X.shape)
             self.gradient_error = scaled * self.eps * (np.abs(penalty) + np.abs(self.gradient)) / 4
