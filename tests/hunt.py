@@ -41,10 +41,6 @@ from bpcore.network import ACTIVATIONS, FROM_LOGITS, MATCHING_OUTPUT, OUTPUTS
 
 # ------------------------------------------------------------------------------- all that is private of the package
 
-#: Where train scales the gradient of a weighted batch by its weight over the mean weight of all rows, and a row of no
-#: weight does not count whatever is in it: what :func:`weighted_batch` and the numbers "nan rows" take for granted.
-WEIGHTS_OF_ALL_ROWS = False
-
 
 def slots_of(net) -> tuple[int, int]:
     """Rows of a slot, and slots of a group."""
@@ -305,7 +301,7 @@ class Problem:
         self._take_safe_rows(numbers)
         self._expect(numbers)
         self.clean = self.X
-        if numbers == "nan rows" and WEIGHTS_OF_ALL_ROWS:  # what is in a row of no weight must not matter
+        if numbers == "nan rows":  # what is in a row of no weight must not matter
             self.X = np.where(self.weights[:, np.newaxis] == 0, np.nan, self.X)
             if self.Y.dtype.kind == "f":
                 self.Y = np.where(self.weights[:, np.newaxis] == 0, np.nan, self.Y)
@@ -729,20 +725,18 @@ class Checker:
         cost_error = steepest = 0.0
         for _ in range(plan["epochs"]):
             order = generator.permutation(m) if plan["shuffle"] and batch < m else np.arange(m)
-            total = seen = 0.0
+            total = 0.0
             for first in range(0, m, batch):
                 rows = order[first : first + batch]
                 step = weighted_batch(p, params, rows)
-                if step is None:
-                    continue
                 change, steepness = rule(state, step.gradient)
                 params = params + change
                 error += steepness * (step.error.max() + p.eps * np.abs(step.gradient).max() + 4 * error)
                 size, steepest = max(size, np.abs(params).max()), np.maximum(steepest, np.abs(change).max())
                 error += 2 * p.eps * (size + np.abs(change).max())
-                total, seen = total + step.share * step.J, seen + step.share
+                total += len(rows) * step.J
                 cost_error = max(cost_error, step.J_error + 4 * error * np.abs(step.gradient).sum())
-            costs.append(total / seen)
+            costs.append(total / m)
         return SimpleNamespace(params=params, error=error, costs=costs, cost_error=cost_error, steepest=steepest)
 
     def optimizers(self) -> None:
@@ -965,17 +959,14 @@ def optimizer_of(name: str):
     return bpcore.GradientDescent(RATE, MOMENTUM, name == "nesterov"), with_momentum
 
 
-def weighted_batch(p: Problem, params, rows) -> SimpleNamespace | None:
-    """Cost and gradient of a batch in training, by the rule for sample weights; None if the batch is passed over."""
+def weighted_batch(p: Problem, params, rows) -> SimpleNamespace:
+    """Cost and gradient of a batch in training: its sums by its number of rows times the mean weight of all rows."""
     weights = p.weights[rows]
-    if not weights.any():
-        return None
     batch = oracle.Reference(p.reference.sizes, p.reference.activations, p.net.loss, params, p.clean[rows], p.eps)
     targets = p.targets[rows]
     sums = batch.backward(*batch.output_delta(targets), weights)
     losses, losses_error = batch.losses(targets)
-    total = float(weights.sum())
-    scale = len(rows) * p.weights.mean() if WEIGHTS_OF_ALL_ROWS else total
+    scale = len(rows) * p.weights.mean()
     penalty = np.zeros_like(params)
     for (P, _), (W, _) in zip(oracle.layers(p.net.sizes, penalty), batch.layers):
         P[...] = p.l2 * W
@@ -983,9 +974,8 @@ def weighted_batch(p: Problem, params, rows) -> SimpleNamespace | None:
     return SimpleNamespace(
         gradient=sums.sums / scale + penalty,
         error=sums.error / scale + p.eps * np.abs(penalty),
-        J=float(weights @ losses) / total + p.l2 / 2 * squares,
-        J_error=float(weights @ losses_error) / total + p.eps * p.l2 * squares,
-        share=total,
+        J=float(weights @ losses) / scale + p.l2 / 2 * squares,
+        J_error=float(weights @ losses_error) / scale + p.eps * p.l2 * squares,
     )
 
 
