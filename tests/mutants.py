@@ -1,11 +1,12 @@
 """Faults planted one at a time, to see that the suite finds each: tests/README.md has the last table.
 
-``python tests/mutants.py [--only TEXT ...] [--first I] [--last J] [--folder F] [--backend B]``: the tree is copied; each
-mutant changes one place of the copy, builds one backend where that place is compiled, and runs the suite on it until a
-test fails. The files of tests that are most likely to fail come first. The table goes to standard output. The exit
-status is 1 if a mutant survives that does not say why it must.
+    python tests/mutants.py [--only TEXT ...] [--first I] [--folder F] [--quick]
 
-With ``--folder`` the copy stays, and so do its build cache and the results: a mutant that was tried is not tried again.
+The tree is copied; each mutant changes one place of the copy, builds one backend where that place is compiled, and runs
+the tests on it, file by file, until one fails: first the files that are most likely to. mutants_list.py has the faults.
+With ``--folder`` the copy stays, and so do its build and the results: a mutant that was tried is not tried again.
+
+The table goes to standard output. The exit status is 1 if a mutant survives and does not say why it must.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,12 +29,35 @@ from mutants_list import MUTANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The order of the test files: those that find most faults in the least time, then those that take long.
-QUICK = "layout parity gradients contract slots accumulator loops optimizers training buffers".split()
-SLOW = "elementary autodiff hunt gradient_check published scipy embedding embedding_python".split()
+QUICK = (
+    "parity",
+    "loops",
+    "gradients",
+    "contract",
+    "accumulator",
+    "optimizers",
+    "layout",
+    "slots",
+    "found",
+    "training",
+)
+SLOW = (
+    "buffers",
+    "elementary",
+    "hunt",
+    "autodiff",
+    "gradient_check",
+    "published",
+    "scipy",
+    "embedding_python",
+    "embedding",
+)
 #: What does not compute: no fault of the core is found there alone.
-LEFT_OUT = ("table", "cli", "bench", "readme", "model_file", "backend", "mutants")
-#: Seconds after which a test run counts as hanging.
-LIMIT = 240.0
+LEFT_OUT = ("table", "cli", "bench", "readme", "model_file", "backend")
+#: Seconds after which a file of tests counts as hanging.
+LIMIT = 400.0
+#: pytest's exit status where a file has no test for the backend.
+NO_TESTS = 5
 
 
 @dataclass(frozen=True)
@@ -72,26 +95,40 @@ def mutants() -> Iterator[Mutant]:
 
 
 def copy_tree(folder: Path, backend: str) -> Path:
-    """A copy of the tree whose setup.py builds that backend alone, and fast."""
+    """A copy of the tree whose setup.py builds that backend alone, and fast; one that is there is made to be the same.
+
+    Files that have not changed keep their time, so that they are not compiled again.
+    """
     tree = folder / "tree"
-    if not tree.exists():
-        left_out = shutil.ignore_patterns(".git", "build", "*.so", "*.pyd", "__pycache__", "*.egg-info", ".*_cache")
-        shutil.copytree(ROOT, tree, ignore=left_out)
-        wanted = 'in instruction_sets().items() if name in os.environ["BPCORE_MODULES"].split()\n'
-        replace(tree / "setup.py", (('"-O3"', '"-O1"'), ("in instruction_sets().items()\n", wanted)))
+    is_new = not tree.exists()
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
+        copy = tree / name
+        contents = (ROOT / name).read_bytes()
+        if name == "setup.py":
+            contents = fast_setup(contents.decode()).encode()
+        if not copy.exists() or copy.read_bytes() != contents:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(contents)
+    if is_new:
         build(tree, f"baseline {backend}")  # the former says what this processor can do, and is not mutated
     return tree
 
 
-def replace(path: Path, edits: tuple[tuple[str, str], ...]) -> str:
-    """Put the edits into a file, each of which must fit in one place; returns what it held before."""
-    before = text = path.read_text()
+def fast_setup(text: str) -> str:
+    """setup.py without optimisation that takes long, for the modules that the environment names."""
+    wanted = 'in instruction_sets().items() if name in os.environ["BPCORE_MODULES"].split()\n'
+    return replaced("setup.py", text, (('"-O3"', '"-O1"'), ("in instruction_sets().items()\n", wanted)))
+
+
+def replaced(name: str, text: str, edits: tuple[tuple[str, str], ...]) -> str:
+    """The text with its edits, each of which must fit in one place."""
     for old, new in edits:
         if text.count(old) != 1:
-            raise SystemExit(f"mutants.py: {path.name} holds this {text.count(old)} times, not once: {old!r}")
+            raise SystemExit(f"mutants.py: {name} holds this {text.count(old)} times, not once: {old!r}")
         text = text.replace(old, new)
-    path.write_text(text)
-    return before
+    return text
 
 
 def build(tree: Path, modules: str) -> None:
@@ -114,24 +151,27 @@ def test_files(tree: Path, first: tuple[str, ...], quick: bool) -> list[str]:
 
 
 def run_suite(tree: Path, backend: str, first: tuple[str, ...], options: argparse.Namespace) -> str:
-    """The first test that fails; "" if none does."""
+    """The first test that fails; "" if none does. File by file: what kills is mostly in the first."""
+    for file in test_files(tree, first, options.quick):
+        if killer := run_file(tree, backend, file, options.limit):
+            return killer
+    return ""
+
+
+def run_file(tree: Path, backend: str, file: str, limit: float) -> str:
+    """The first test of a file that fails; "" if none does."""
     log = tree.parent / "pytest.log"
-    command = [sys.executable, "-m", "pytest", "-x", "-v", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", "-x", "-v", "-p", "no:cacheprovider", "-p", "no:xdist", file]
     settings = {"BPCORE_BACKEND": backend, "BPCORE_TEST_ALONE": "1", "PYTHONPATH": str(tree / "python")}
     settings |= {"OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with (
         open(log, "w") as output,
         subprocess.Popen(
-            [*command, *test_files(tree, first, options.quick)],
-            cwd=tree,
-            env=os.environ | settings,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, cwd=tree, env=os.environ | settings, stdout=output, stderr=output, start_new_session=True
         ) as pytest,
     ):
         try:
-            pytest.wait(options.limit)
+            pytest.wait(limit)
             hangs = False
         except subprocess.TimeoutExpired:
             os.killpg(pytest.pid, signal.SIGKILL)
@@ -139,7 +179,7 @@ def run_suite(tree: Path, backend: str, first: tuple[str, ...], options: argpars
     text = log.read_text(errors="replace")
     if hangs:
         return f"hangs: {last_test(text)}"
-    if pytest.returncode == 0:
+    if pytest.returncode in (0, NO_TESTS):
         return ""
     failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S+)", text, re.M)
     return failed[1] if failed else f"crash: {last_test(text)}"
@@ -154,7 +194,8 @@ def last_test(text: str) -> str:
 def try_out(mutant: Mutant, tree: Path, options: argparse.Namespace) -> str:
     """Plant a fault in the copy, run the suite, and take the fault out again."""
     path = tree / mutant.path
-    before = replace(path, mutant.edits)
+    before = path.read_text()
+    path.write_text(replaced(mutant.file, before, mutant.edits))
     try:
         if mutant.in_python:
             return run_suite(tree, "python", mutant.tests, options)
@@ -175,10 +216,10 @@ def verdict(mutant: Mutant, killer: str) -> str:
 
 def table(results: dict[str, str]) -> str:
     lines = ["| Mutant | File | Killed by |", "| --- | --- | --- |"]
-    tried = [mutant for mutant in mutants() if mutant.key in results]
-    lines += [f"| {m.name} | `{m.file}` | {verdict(m, results[m.key])} |" for m in tried]
+    tried = [mutant for mutant in mutants() if mutant.key in results or mutant.why]
+    lines += [f"| {m.name} | `{m.file}` | {verdict(m, results.get(m.key, ''))} |" for m in tried]
     files = Counter(m.file for m in tried)
-    killed = Counter(m.file for m in tried if results[m.key])
+    killed = Counter(m.file for m in tried if results.get(m.key))
     lines += ["", "| File | Mutants | Killed |", "| --- | --- | --- |"]
     lines += [f"| `{file}` | {count} | {killed[file]} |" for file, count in files.items()]
     lines.append(f"| all | {files.total()} | {killed.total()} |")
@@ -200,7 +241,7 @@ def run_all(options: argparse.Namespace, folder: Path) -> dict[str, str]:
     kept = folder / "results.json"
     results = json.loads(kept.read_text()) if kept.exists() else {}
     for mutant in chosen(options):
-        if mutant.key in results and not options.only:
+        if (mutant.key in results and not options.again) or (mutant.why and not options.equivalent):
             continue
         start = time.monotonic()
         results[mutant.key] = try_out(mutant, tree, options)
@@ -212,12 +253,14 @@ def run_all(options: argparse.Namespace, folder: Path) -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="those whose `file: name` holds it, also again")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="those whose `file: name` holds it")
+    parser.add_argument("--again", action="store_true", help="try also those that have a result in the folder")
+    parser.add_argument("--equivalent", action="store_true", help="try also those that no test can find")
     parser.add_argument("--first", type=int, default=0, metavar="I", help="begin with this one, from 0")
     parser.add_argument("--last", type=int, default=None, metavar="J", help="end before this one")
     parser.add_argument("--folder", type=Path, help="keep the copy, its build and the results here")
     parser.add_argument("--backend", default="avx2", help="what is built for the compiled files")
-    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds until a run counts as hanging")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds until a file of tests counts as hanging")
     parser.add_argument("--quick", action="store_true", help="only the test files that take seconds, for a first look")
     parser.add_argument("--list", action="store_true", help="check that every fault fits in one place, and list them")
     options = parser.parse_args()

@@ -99,6 +99,21 @@ def test_small_work_stays_on_the_calling_thread(backend, rng):
     assert slots.n_threads(net, 256, 3) == 1  # there is a single slot
 
 
+def test_a_call_that_is_over_before_it_begins_ends_at_once(backend, dtype):
+    """What another thread says is looked at within a call: it ends, and does not go on to its last row."""
+    net = bpcore.Network([256, 256, 256], "relu", dtype=dtype)
+    X, params, sums = np.ones((3000, 256), dtype), np.zeros(net.n_parameters, dtype), np.empty(net.n_parameters, dtype)
+    core, plan, over = net._core, net._plan, bytearray(b"\1")
+    for call in (
+        lambda: core.accumulate(plan, params, X, X, None, sums, over),
+        lambda: core.loss(plan, params, X, X, None, over),
+        lambda: core.forward(plan, params, X, np.empty_like(X), over),
+    ):
+        with pytest.raises(InterruptedError, match="another thread has ended the call"):
+            call()
+    assert core.loss(plan, params, X[:9], X[:9], None, bytearray(1)) == 9 * 128
+
+
 def units(n):
     return [slots.Unit(i, i + 1, i, i + 1) for i in range(n)]
 
