@@ -4,7 +4,7 @@
 
 The tree is copied; each mutant changes one place of the copy, builds one backend where that place is compiled, and runs
 the tests on it, file by file, until one fails: first the files that are most likely to. mutants_list.py has the faults.
-With ``--folder`` the copy stays, and so do its build and the results: a mutant that was tried is not tried again.
+With ``--folder`` the copy stays, and so do its build and the results: a mutant that was killed is not tried again.
 
 The table goes to standard output. The exit status is 1 if a mutant survives and does not say why it must.
 """
@@ -28,29 +28,10 @@ from pathlib import Path
 from mutants_list import MUTANTS
 
 ROOT = Path(__file__).resolve().parent.parent
-#: The order of the test files: those that find most faults in the least time, then those that take long.
-QUICK = (
-    "parity",
-    "loops",
-    "gradients",
-    "contract",
-    "accumulator",
-    "optimizers",
-    "layout",
-    "slots",
-    "found",
-    "training",
-)
-SLOW = (
-    "buffers",
-    "elementary",
-    "hunt",
-    "autodiff",
-    "gradient_check",
-    "published",
-    "scipy",
-    "embedding_python",
-    "embedding",
+#: The order of the test files: those that find most faults in the least time come first.
+ORDER = (
+    *("loops", "gradients", "parity", "contract", "accumulator", "optimizers", "slots", "found", "layout", "training"),
+    *("buffers", "elementary", "hunt", "gradient_check", "published", "scipy", "embedding_python", "embedding"),
 )
 #: What does not compute: no fault of the core is found there alone.
 LEFT_OUT = ("table", "cli", "bench", "readme", "model_file", "backend")
@@ -67,7 +48,7 @@ class Mutant:
     name: str
     file: str
     edits: tuple[tuple[str, str], ...]
-    tests: tuple[str, ...]  # names of test files that are tried first
+    tests: tuple[str, ...]  # what is tried first: names of test files, or file::test
     why: str  # why no test can find it, if so
 
     @property
@@ -144,10 +125,13 @@ def build(tree: Path, modules: str) -> None:
 
 
 def test_files(tree: Path, first: tuple[str, ...], quick: bool) -> list[str]:
-    """The files of tests that compute, those named first; all of them, or those that take seconds alone."""
-    there = [path.stem.removeprefix("test_") for path in sorted((tree / "tests").glob("test_*.py"))]
-    names = (*first, *QUICK) if quick else (*first, *QUICK, *SLOW, *there)
-    return [f"tests/test_{name}.py" for name in dict.fromkeys(names) if name in there and name not in LEFT_OUT]
+    """The files of tests that compute (or ``file::test``), those named first, or alone."""
+    there = {path.stem.removeprefix("test_"): path for path in sorted((tree / "tests").glob("test_*.py"))}
+    for name in LEFT_OUT:
+        del there[name]
+    names = first if quick else (*first, *ORDER, *there)
+    files = [name.partition("::") for name in dict.fromkeys(names)]
+    return [f"tests/test_{file}.py{colons}{test}" for file, colons, test in files if file in there]
 
 
 def run_suite(tree: Path, backend: str, first: tuple[str, ...], options: argparse.Namespace) -> str:
@@ -241,7 +225,7 @@ def run_all(options: argparse.Namespace, folder: Path) -> dict[str, str]:
     kept = folder / "results.json"
     results = json.loads(kept.read_text()) if kept.exists() else {}
     for mutant in chosen(options):
-        if (mutant.key in results and not options.again) or (mutant.why and not options.equivalent):
+        if (results.get(mutant.key) and not options.again) or (mutant.why and not options.equivalent):
             continue
         start = time.monotonic()
         results[mutant.key] = try_out(mutant, tree, options)
@@ -254,14 +238,16 @@ def run_all(options: argparse.Namespace, folder: Path) -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="those whose `file: name` holds it")
-    parser.add_argument("--again", action="store_true", help="try also those that have a result in the folder")
+    parser.add_argument("--again", action="store_true", help="try also those that were killed")
     parser.add_argument("--equivalent", action="store_true", help="try also those that no test can find")
     parser.add_argument("--first", type=int, default=0, metavar="I", help="begin with this one, from 0")
     parser.add_argument("--last", type=int, default=None, metavar="J", help="end before this one")
     parser.add_argument("--folder", type=Path, help="keep the copy, its build and the results here")
     parser.add_argument("--backend", default="avx2", help="what is built for the compiled files")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds until a file of tests counts as hanging")
-    parser.add_argument("--quick", action="store_true", help="only the test files that take seconds, for a first look")
+    parser.add_argument(
+        "--quick", action="store_true", help="only the test files that mutants_list.py names: a first look"
+    )
     parser.add_argument("--list", action="store_true", help="check that every fault fits in one place, and list them")
     options = parser.parse_args()
     if options.list:

@@ -157,6 +157,25 @@ def test_an_error_in_a_slot_is_raised_and_no_thread_is_left(threads, place):
     assert threading.active_count() == before
 
 
+def test_a_thread_in_the_middle_of_its_unit_hears_of_the_error_of_another():
+    """The first unit fails when the second has begun; that one goes on until it hears of it."""
+    begun, heard = threading.Event(), []
+
+    def work(unit, told):
+        if unit.begin == 0:
+            assert begun.wait(20)
+            raise ZeroDivisionError
+        begun.set()
+        end = time.monotonic() + 20
+        while not told[0] and time.monotonic() < end:
+            time.sleep(0.001)
+        heard.append(told[0])
+
+    with pytest.raises(ZeroDivisionError):
+        slots.in_order(work, lambda unit, result: None, units(2), 2)
+    assert heard == [1]
+
+
 def test_many_threads_on_one_network_and_one_params(backend, dtype, rng):
     """16 threads, each with its own rows, get what they get one after the other."""
     net = bpcore.Network([4, 20, 20, 3], "gelu", "cross_entropy", dtype=dtype)
