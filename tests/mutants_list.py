@@ -667,6 +667,18 @@ ACCUMULATOR = [
     ("out may overlap the buffer", ("net.dtype, params, self.buffer)", "net.dtype, params)")),
 ]
 
+#: The others of the file build packages.
+TABLE_TESTS = " ".join(
+    f"embedding::test_functions_{name}"
+    for name in (
+        "accumulate_more_than_a_tile_or_a_slot",
+        "backward",
+        "descend_row_by_row",
+        "errors",
+        "forward_and_accumulate",
+    )
+)
+
 MUTANTS = [
     ("network.py", "loops contract parity", NETWORK),
     ("slots.py", "slots loops", SLOTS),
@@ -687,5 +699,5 @@ MUTANTS = [
     ("steps.pyx", "training", STEPS),
     ("optimizers.pyx", "optimizers", OPTIMIZERS),
     ("signals.pyx", "slots embedding_python", SIGNALS),
-    ("table.pyx", "embedding", TABLE),
+    ("table.pyx", TABLE_TESTS, TABLE),
 ]
