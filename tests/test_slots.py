@@ -176,6 +176,25 @@ def test_a_thread_in_the_middle_of_its_unit_hears_of_the_error_of_another():
     assert heard == [1]
 
 
+@pytest.mark.parametrize("place", ["work", "add"])
+def test_an_error_of_another_thread_is_raised_by_the_caller(place):
+    """The calling thread makes no error itself, and waits in its unit until another has begun one."""
+    caller, begun = threading.get_ident(), threading.Event()
+
+    def fail(where):
+        if threading.get_ident() != caller:
+            begun.set()
+            if where == place:
+                raise ZeroDivisionError
+
+    def work(unit, told):
+        fail("work")
+        assert begun.wait(20)
+
+    with pytest.raises(ZeroDivisionError):
+        slots.in_order(work, lambda unit, result: fail("add"), units(50), 2)
+
+
 def test_many_threads_on_one_network_and_one_params(backend, dtype, rng):
     """16 threads, each with its own rows, get what they get one after the other."""
     net = bpcore.Network([4, 20, 20, 3], "gelu", "cross_entropy", dtype=dtype)
