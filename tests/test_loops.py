@@ -1,7 +1,8 @@
-"""Where the pointers of the loops go: many rows at once are what the rows are one by one, and nothing else is touched.
+"""What the loops make of infinity and NaN, what they read, and where their pointers go.
 
 A tile, a slot and a group of slots each have their own pointers into X, Y and the weights, and each adds to sums that
-something else has begun. So every test here has rows for several of them, no two of which are alike.
+something else has begun. So the last tests have rows for several of them, no two of which are alike: many rows at once
+are what the rows are one by one.
 """
 
 from __future__ import annotations
