@@ -207,6 +207,8 @@ def table(results: dict[str, str]) -> str:
     lines += ["", "| File | Mutants | Killed |", "| --- | --- | --- |"]
     lines += [f"| `{file}` | {count} | {killed[file]} |" for file, count in files.items()]
     lines.append(f"| all | {files.total()} | {killed.total()} |")
+    if untried := sum(1 for _ in mutants()) - len(tried):
+        lines += ["", f"{untried} of the list were not tried."]
     return "\n".join(lines)
 
 
@@ -221,12 +223,15 @@ def chosen(options: argparse.Namespace) -> list[Mutant]:
 
 def run_all(options: argparse.Namespace, folder: Path) -> dict[str, str]:
     """The killer of each mutant by its key, "" for those that survive."""
-    tree = copy_tree(folder, options.backend)
     kept = folder / "results.json"
     results = json.loads(kept.read_text()) if kept.exists() else {}
-    for mutant in chosen(options):
-        if (results.get(mutant.key) and not options.again) or (mutant.why and not options.equivalent):
-            continue
+    left = [
+        mutant
+        for mutant in chosen(options)
+        if (options.again or not results.get(mutant.key)) and (options.equivalent or not mutant.why)
+    ]
+    tree = copy_tree(folder, options.backend) if left else folder
+    for mutant in left:
         start = time.monotonic()
         results[mutant.key] = try_out(mutant, tree, options)
         kept.write_text(json.dumps(results, indent=1))

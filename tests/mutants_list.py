@@ -684,7 +684,7 @@ MUTANTS = [
     ("slots.py", "slots loops", SLOTS),
     ("training.py", "training", TRAINING),
     ("accumulator.py", "accumulator contract", ACCUMULATOR),
-    ("fallback.py", "gradients loops optimizers accumulator training found", FALLBACK),
+    ("fallback.py", "gradients loops optimizers accumulator training found slots", FALLBACK),
     ("layout.pyx", "layout::test_random_networks_against_what_the_loops_write loops layout", LAYOUT),
     ("plan.pyx", "loops slots parity", PLAN),
     ("forward.pyx", "loops parity", FORWARD),
