@@ -97,8 +97,8 @@ def forget_the_bias(monkeypatch):
 
 
 def a_slope_a_little_off(monkeypatch):
-    g, slope = fallback.ACTIVATIONS["tanh"]
-    monkeypatch.setitem(fallback.ACTIVATIONS, "tanh", (g, lambda a: slope(a) * (1 + 1e-4)))
+    g, slope = fallback.ACTIVATIONS_WITH_SLOPE["tanh"]
+    monkeypatch.setitem(fallback.ACTIVATIONS_WITH_SLOPE, "tanh", (g, lambda z: slope(z) * (1 + 1e-4)))
 
 
 def a_penalty_on_the_bias(monkeypatch):
