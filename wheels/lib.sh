@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore OPENBLAS_NUM_
 step() { printf '\n=== %s (%s s)\n' "$*" "$SECONDS"; }
 parallel=()
 if [ "$(nproc)" -gt 1 ]; then parallel=(-n "$(nproc)"); fi
-quick_tests=(tests/test_parity.py tests/test_contract.py tests/test_gradients.py)
+quick_tests=(tests/test_parity.py tests/test_contract.py tests/test_gradients.py tests/test_found.py)
 
 packages() { # NAME...: install from Debian what is missing
   local missing=() name
