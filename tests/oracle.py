@@ -295,7 +295,7 @@ class Reference:
         delta, error = w * delta, w * error
         sums, sums_error, dX, dX_error = np.empty_like(self.params), np.empty_like(self.params), None, None
         size, largest = np.empty_like(self.params), 0.0
-        summed = (4 + min(len(delta), ONE_AFTER_ANOTHER) / 64) * self.eps
+        summed = (4 + min(len(delta), ONE_AFTER_ANOTHER) / 24) * self.eps
         parts = zip(layers(self.sizes, sums), layers(self.sizes, sums_error), layers(self.sizes, size))
         for l, ((S, s), (E, e), (A, c)) in reversed(list(enumerate(parts))):
             W = self.layers[l][0]
