@@ -1,7 +1,8 @@
 """What pyproject.toml cannot say: which extensions to build, computed from the machine and the environment.
 
 BPCORE_PURE=1    builds no extension: the wheel is py3-none-any, and the pure-Python backend computes.
-BPCORE_DEBUG=1   builds with Cython's checks (bounds, negative indices, uninitialised views, overflow) and assertions.
+BPCORE_DEBUG=1   builds with Cython's checks (bounds, negative indices, uninitialised views, overflow), assertions, and
+                 guards behind the regions of a workspace, which are checked after every tile.
 BPCORE_LIMITED_API=1   builds one abi3 wheel for all Pythons from 3.11 on; its small calls are slower.
 CC=clang-cl      on Windows: setuptools would take MSVC whatever CC says (wheels/README.md has the reasons).
 """
@@ -115,8 +116,10 @@ def is_clang(command):
 def extensions():
     from Cython.Build import cythonize
 
-    headers = ["python/bpcore/include/bpcore.h", f"{SOURCES}/simd.h"]
+    headers = ["python/bpcore/include/bpcore.h", f"{SOURCES}/simd.h", f"{SOURCES}/guards.h"]
     options = {"define_macros": [("Py_LIMITED_API", "0x030B0000")], "py_limited_api": True} if LIMITED else {}
+    if DEBUG:
+        options["define_macros"] = [*options.get("define_macros", []), ("BPCORE_GUARDS", "1")]
     if sys.platform == "win32":
         options["extra_link_args"] = ["/Brepro"]  # no time of the build in the module
     modules = [

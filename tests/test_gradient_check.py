@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -121,9 +124,82 @@ def test_zero_where_there_is_no_gradient():
     assert bpcore.check_gradient(linear, np.zeros(3), np.zeros((4, 2)), np.zeros(4)) < 1e-5
 
 
-def test_the_result_is_a_float(dtype):
+def test_the_result_is_a_float_that_says_what_it_was_taken_over(dtype):
     net, params, X, Y = problem(dtype=dtype)
-    assert type(bpcore.check_gradient(net, params, X, Y)) is float
+    error = bpcore.check_gradient(net, params, X, Y)
+    assert isinstance(error, float)
+    assert type(float(error)) is float
+    assert (error.checked, error.nonzero, len(error.kinks)) == (net.n_parameters, net.n_parameters, 0)
+    assert repr(error) == f"{float(error)!r} ({net.n_parameters} entries compared, {net.n_parameters} not zero)"
+    for same in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+        assert (same, same.checked, same.nonzero) == (error, error.checked, error.nonzero)
+    some = bpcore.check_gradient(net, params, X, Y, indices=[0, -1])
+    assert some.checked == 2
+    assert bpcore.check_gradient(net, params, X, Y, indices=[]).checked == 0
+
+
+def test_a_gradient_of_zeros_is_told_from_one_that_was_checked():
+    """Hidden biases of -1e3: everything is dead, and agrees."""
+    net = bpcore.Network([3, 8, 1], "relu")
+    params = net.initialize(0)
+    net.layers(params)[0].bias[...] = -1e3
+    error = bpcore.check_gradient(net, params, np.ones((4, 3)), np.zeros(4))
+    assert (float(error), error.checked, error.nonzero) == (0.0, 41, 0)
+
+
+@pytest.mark.parametrize("hidden", ["relu", "leaky_relu"])
+def test_entries_on_a_kink_are_listed_and_the_others_compared(rng, dtype, hidden):
+    """A row of zeros at fresh biases, which are 0: each hidden bias has its kink there, and nothing else has."""
+    X, Y = rng.normal(size=(20, 4)), rng.integers(0, 3, 20)
+    X[3] = 0
+    net = bpcore.Network([4, 8, 3], hidden, "cross_entropy", dtype=dtype)
+    params = net.initialize(seed=0)
+    error = bpcore.check_gradient(net, params, X, Y)
+    assert error < (1e-7 if dtype == "float64" else 1e-3)
+    np.testing.assert_array_equal(error.kinks, np.arange(32, 40))
+    assert error.checked == error.nonzero == net.n_parameters - 8
+    assert "8 more on a kink" in repr(error)
+    weights = np.ones(20)
+    weights[3] = 0
+    assert len(bpcore.check_gradient(net, params, X, Y, sample_weight=weights).kinks) == 0
+
+
+def test_a_kink_beside_the_parameters_is_stepped_off():
+    """A unit that changes sides within the first step, but not within smaller ones."""
+    net = bpcore.Network([1, 1, 1], "relu")
+    for bias in (3e-6, -3e-6):
+        params = np.array([1.0, bias, 2.0, 0.5])
+        error = bpcore.check_gradient(net, params, [[0.0], [1.0]], [0.0, 3.0])
+        assert error < 1e-6
+        assert error.checked == 4
+
+
+@pytest.mark.parametrize("offset", [0.0, 3e-6, -3e-6, 1e-9])
+def test_residuals_of_absolute_error_near_zero(offset):
+    """At 0 the difference is that of the gradient, 0; beside it a smaller step shows the slope."""
+    net = bpcore.Network([1, 2], None, "absolute_error")
+    params = np.array([1.0, 1.0, offset, 0.5])
+    error = bpcore.check_gradient(net, params, [[1.0], [2.0]], [[1.0, 3.0], [0.0, 1.0]])
+    assert error < 1e-6
+    np.testing.assert_array_equal(error.kinks, [0, 2] if offset == 1e-9 else [])
+
+
+def test_a_wrong_gradient_beside_a_kink_is_still_found(monkeypatch):
+    net, params = bpcore.Network([4, 8, 1], "relu"), None
+    params = net.initialize(0)
+    X = np.zeros((3, 4))
+    X[1:] = [[1, 2, 3, 4], [2, -1, 0, 1]]
+    right = bpcore.Network.cost_and_gradient
+
+    def wrong(self, *args, **kwargs):
+        J, grad = right(self, *args, **kwargs)
+        grad[-1] *= 1.5
+        return J, grad
+
+    monkeypatch.setattr(bpcore.Network, "cost_and_gradient", wrong)
+    error = bpcore.check_gradient(net, params, X, [1.0, 2.0, 3.0])
+    assert error > 0.3
+    assert len(error.kinks) > 0
 
 
 def test_nothing_is_changed(dtype):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .arrays import Array, Floats
 
@@ -16,7 +17,25 @@ class Plan:
     @property
     def together(self) -> int: ...
 
+INSTRUCTION_SETS: dict[str, tuple[int, int]]
+
 def cpu_features() -> list[str]: ...
+def workspace_layout(
+    sizes: tuple[int, ...],
+    activations: tuple[str, ...],
+    loss: str,
+    dtype: np.dtype[Any],
+    instruction_set: str,
+    guard: int = 0,
+) -> dict[str, Any]: ...
+def check_layouts(
+    first: npt.NDArray[np.int64],
+    second: npt.NDArray[np.int64],
+    third: npt.NDArray[np.int64],
+    dtype: np.dtype[Any],
+    instruction_set: str,
+    guard: int = 0,
+) -> int: ...
 def forward(plan: Plan, params: Floats, X: Floats, out: Floats, told: bytearray | None = None) -> None: ...
 def trace(plan: Plan, params: Floats, X: Floats, activations: list[Floats], slopes: list[Floats | None]) -> None: ...
 def backward(
@@ -52,6 +71,8 @@ def steps(
     params: Floats,
     X: Floats,
     Y: Array,
+    sample_weight: Floats | None,
+    mean_weight: float,
     order: Array | None,
     first: int,
     batch_size: int,

@@ -31,6 +31,10 @@ CPU_DEVICES = (1, 3, 11, 13)
 #: Bytes from which on a memory map's pages are given back once they were read.
 RELEASE_AT_LEAST = 1 << 26
 
+#: Sample weights that are added up in one go.
+WEIGHTS_SUMMED_AT_ONCE = 1 << 16
+FLOAT64 = np.dtype(np.float64)
+
 
 def real_array(name: str, value: object) -> Array:
     """``value`` as an array of real numbers, not copied if it is one already or gives its memory as one.
@@ -224,7 +228,9 @@ def sample_weights(value: object, n_rows: int, dtype: np.dtype[Any]) -> tuple[Ar
     if weights.shape != (n_rows,):
         raise ValueError(f"sample_weight has shape {weights.shape}, but X has {n_rows} rows")
     with np.errstate(over="ignore"):
-        total = float(np.sum(weights, dtype=np.float64))
+        # In blocks of one layout: NumPy adds those of another in another order, and the last bits would tell.
+        blocks = range(0, n_rows, WEIGHTS_SUMMED_AT_ONCE)
+        total = sum(float(np.sum(rows(weights, i, i + WEIGHTS_SUMMED_AT_ONCE, FLOAT64))) for i in blocks) + 0.0
     if n_rows and (not np.isfinite(total) or weights.min() < 0):
         wrong = ~np.isfinite(weights) | (weights < 0)
         if wrong.any():

@@ -100,6 +100,8 @@ class Backend(Protocol):
         params: Floats,
         X: Floats,
         Y: Array,
+        sample_weight: Floats | None,
+        mean_weight: float,
         order: Array | None,
         first: int,
         batch_size: int,

@@ -114,23 +114,24 @@ def gelu(z: Floats) -> Floats:
     return np.where(z == -np.inf, 0, z) * normal_cdf(z)
 
 
-#: g(z), and g'(z) told from a = g(z).
+#: g(z), and g'(z) from a = g(z).
 ACTIVATIONS: dict[str, tuple[Function, Function]] = {
     "identity": (lambda z: z, lambda a: np.ones_like(a)),
-    "sigmoid": (sigmoid, lambda a: a * (1 - a)),
-    "tanh": (np.tanh, lambda a: (1 - a) * (1 + a)),
     "relu": (lambda z: np.maximum(z, 0), lambda a: a > 0),
     "leaky_relu": (
         lambda z: np.where(z > 0, z, LEAKY_SLOPE * z),
         lambda a: np.where(a > 0, 1, LEAKY_SLOPE),
     ),
-    "elu": (lambda z: np.where(z > 0, z, np.expm1(z)), lambda a: np.where(a > 0, 1, a + 1)),
     "softplus": (softplus, lambda a: -np.expm1(-a)),
     "exp": (np.exp, lambda a: a),
 }
-#: g(z), and g'(z) from z, where a does not tell it: these slopes are kept from the forward pass.
+#: g(z), and g'(z) from z, where a does not determine it, or only by a difference that cancels (1 - a where a is nearly
+#: 1): these slopes are kept from the forward pass.
 ACTIVATIONS_WITH_SLOPE: dict[str, tuple[Function, Function]] = {
-    "silu": (silu, lambda z: sigmoid(z) + silu(z) * sigmoid(-z)),
+    "sigmoid": (sigmoid, lambda z: sigmoid(z) * sigmoid(-z)),
+    "tanh": (np.tanh, lambda z: np.cosh(z) ** -2),
+    "elu": (lambda z: np.where(z > 0, z, np.expm1(z)), lambda z: np.exp(np.minimum(z, 0))),
+    "silu": (silu, lambda z: sigmoid(z) + np.where(np.isinf(z), 0, z) * sigmoid(z) * sigmoid(-z)),
     "gelu": (gelu, lambda z: normal_cdf(z) + np.where(np.isinf(z), 0, z) * normal_pdf(z)),
 }
 
@@ -149,9 +150,16 @@ def activate(name: str, z: Floats) -> tuple[Floats, Floats | None]:
 
 
 def through(name: str, a: Floats, slope: Floats | None, dA: Floats) -> Floats:
-    """dLoss/dz from dLoss/da: ``dA * g'(z)``, and for the softmax the product with its Jacobian."""
+    """dLoss/dz from dLoss/da: ``dA * g'(z)``, and for the softmax the product with its Jacobian.
+
+    The latter adds up to 0 in each row: at the largest a, where it would cancel, it is minus the sum of the others.
+    """
     if name == "softmax":
-        return a * (dA - np.sum(dA * a, axis=1, keepdims=True))
+        delta: Floats = a * (dA - np.sum(dA * a, axis=1, keepdims=True))
+        row, top = np.arange(len(a)), np.argmax(a, axis=1)
+        delta[row, top] *= 0  # a NaN stays one
+        delta[row, top] = -np.sum(delta, axis=1)
+        return delta
     if slope is None:
         slope = ACTIVATIONS[name][1](a).astype(dA.dtype, copy=False)
     return dA * slope
@@ -174,20 +182,33 @@ def absolute_error(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def binary_cross_entropy(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """-y log a - (1 - y) log(1 - a), from z: log(1 + e^z) - y z, written so that nothing overflows or cancels."""
-    cost = np.log1p(np.exp(-np.abs(z))) + np.where(z > 0, (1 - y) * z, -y * z)
-    return np.sum(cost, axis=1), a - y
+    """-y log a - (1 - y) log(1 - a), from z: log(1 + e^z) - y z, and its slope a - y, so that neither cancels."""
+    wrong = np.where(z > 0, 1 - y, y)
+    cost = np.log1p(np.exp(-np.abs(z))) + np.where(wrong == 0, 0, wrong * np.abs(z))
+    return np.sum(cost, axis=1), (1 - y) * sigmoid(z) - y * sigmoid(-z)
 
 
 def cross_entropy(z: Floats, a: Floats, y: Array) -> tuple[Floats, Floats]:
-    """-y log a, from z: y (log sum e^z - z). A label stands for a row with a single 1."""
+    """-y log a, from z: y (log sum e^z - z). A label stands for a row with a single 1.
+
+    Its slope is ``a sum(y) - y``, which is ``a (the other y) - y (the other a)``, and computed so for the label or the
+    largest a, where the first form would cancel.
+    """
+    row, top = np.arange(len(z)), np.argmax(z, axis=1)
     z = z - z.max(axis=1, keepdims=True)
-    log_sum = np.log(np.sum(np.exp(z), axis=1, keepdims=True))
+    e = np.exp(z)
+    e[row, top] *= 0
+    log_sum = np.log1p(np.sum(e, axis=1, keepdims=True))
+    delta = a.copy()
     if y.ndim == 1:
-        row, delta = np.arange(len(y)), a.copy()
-        delta[row, y] -= 1
+        delta[row, y] *= 0  # a NaN stays one
+        delta[row, y] = -np.sum(delta, axis=1)
         return log_sum[:, 0] - z[row, y], delta
-    return np.sum(y * (log_sum - z), axis=1), a * np.sum(y, axis=1, keepdims=True) - y
+    other_a, other_y = a.copy(), y.copy()
+    other_a[row, top] = other_y[row, top] = 0
+    delta = a * np.sum(y, axis=1, keepdims=True) - y
+    delta[row, top] = a[row, top] * np.sum(other_y, axis=1) - y[row, top] * np.sum(other_a, axis=1)
+    return np.sum(np.where(y == 0, 0, y * (log_sum - z)), axis=1), delta
 
 
 def poisson(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -252,6 +273,14 @@ def heed(told: bytearray | None) -> None:
     """Raise if another thread says that all is over."""
     if told is not None and told[0]:
         raise InterruptedError("another thread has ended the call")
+
+
+def rows_of_weight(X: Floats, Y: Array, sample_weight: Floats | None) -> tuple[Floats, Array, Floats | None]:
+    """The rows whose weight is not 0: the others are left out, whatever they hold."""
+    if sample_weight is None or np.all(sample_weight):
+        return X, Y, sample_weight
+    kept = sample_weight != 0
+    return X[kept], Y[kept], sample_weight[kept]
 
 
 @quietly
@@ -329,10 +358,10 @@ def accumulate(
         losses_of_slot = 0.0
         for tile in plan.tiles(start, stop):
             heed(told)
-            z, a, slopes = forward_tile(plan, params, X[tile])
-            losses, delta = loss_and_delta(plan, z, a[-1], slopes[-1], Y[tile])
-            if sample_weight is not None:
-                w = sample_weight[tile]
+            x, y, w = rows_of_weight(X[tile], Y[tile], None if sample_weight is None else sample_weight[tile])
+            z, a, slopes = forward_tile(plan, params, x)
+            losses, delta = loss_and_delta(plan, z, a[-1], slopes[-1], y)
+            if w is not None:
                 losses, delta = w * losses, w[:, np.newaxis] * delta
             backward_tile(plan, params, a, slopes, delta, sums)
             losses_of_slot += float(np.sum(losses, dtype=np.float64))
@@ -353,10 +382,11 @@ def loss(
     total = 0.0
     for tile in plan.tiles(0, len(X)):
         heed(told)
-        z, a, _ = forward_tile(plan, params, X[tile])
-        losses, _ = LOSSES[plan.loss][0](z, a[-1], Y[tile])
-        if sample_weight is not None:
-            losses = sample_weight[tile] * losses
+        x, y, w = rows_of_weight(X[tile], Y[tile], None if sample_weight is None else sample_weight[tile])
+        z, a, _ = forward_tile(plan, params, x)
+        losses, _ = LOSSES[plan.loss][0](z, a[-1], y)
+        if w is not None:
+            losses = w * losses
         total += float(np.sum(losses, dtype=np.float64))
     return total
 
@@ -398,6 +428,8 @@ def steps(
     params: Floats,
     X: Floats,
     Y: Array,
+    sample_weight: Floats | None,
+    mean_weight: float,
     order: npt.NDArray[np.int64] | None,
     first: int,
     batch_size: int,
@@ -412,6 +444,7 @@ def steps(
 ) -> tuple[int, float, float]:
     """Steps of gradient descent, one for each batch of rows from ``first`` on, until rows, ``limit`` or time are up.
 
+    Each batch's sums are divided by its rows times ``mean_weight``, the mean over the rows of all batches.
     ``finite`` gets the parameters before each step whose cost is finite, and which are so themselves; at a cost that is
     not, no step is taken. Returns the first row that is left, the last cost, and the sum of the costs over the rows.
     """
@@ -421,11 +454,11 @@ def steps(
         if first >= len(X):
             break
         rows: Any = slice(first, first + batch_size) if order is None else order[first : first + batch_size]
-        x, y = X[rows], Y[rows]
+        x, y, w = X[rows], Y[rows], None if sample_weight is None else sample_weight[rows]
         n_slots = -(-len(x) // plan.slot)
-        losses = accumulate(plan, params, x, y, None, grad, None, (len(x), n_slots, 0, n_slots))
-        finish(plan, params, grad, len(x), l2, grad)
-        J = cost(plan, params, losses, len(x), l2)
+        losses = accumulate(plan, params, x, y, w, grad, None, (len(x), n_slots, 0, n_slots))
+        finish(plan, params, grad, len(x) * mean_weight, l2, grad)
+        J = cost(plan, params, losses, len(x) * mean_weight, l2)
         if not math.isfinite(J):
             break
         if np.isfinite(params).all():

@@ -41,8 +41,8 @@ FROM_LOGITS = ("binary_cross_entropy", "cross_entropy", "poisson")
 #: He initialization suits these, Glorot the others.
 RECTIFIERS = ("relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
 
-#: Their derivative cannot be told from the activation alone, so it is kept from the forward pass.
-WITH_SLOPE = ("silu", "gelu")
+#: Their derivative does not follow exactly from the activation, so it is kept from the forward pass.
+WITH_SLOPE = ("sigmoid", "tanh", "elu", "silu", "gelu")
 
 
 #: Iterable, but no sequences of sizes or names.
@@ -154,8 +154,9 @@ class Network:
         offsets = [0]
         for n_in, n_out in zip(sizes, sizes[1:]):
             offsets += [offsets[-1] + n_out * n_in, offsets[-1] + n_out * n_in + n_out]
-        if offsets[-1] > np.iinfo(np.intp).max // 16:
-            raise ValueError(f"sizes {sizes} need {offsets[-1]} parameters, more than memory can hold")
+        # The packed parameters and the rows of a tile must be addressable; memory ends long before.
+        if 2 * offsets[-1] + 2048 * sum(sizes) > np.iinfo(np.intp).max // 16:
+            raise ValueError(f"sizes must fit into memory, got {list(sizes)} with {offsets[-1]} parameters")
         put = object.__setattr__
         put(self, "sizes", sizes)
         put(self, "hidden", hidden)

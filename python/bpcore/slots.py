@@ -150,7 +150,10 @@ def in_order(
         for _ in range(1, min(threads, len(units))):
             busy = _thread.allocate_lock()
             busy.acquire()
-            _thread.start_new_thread(help_out, (busy,))
+            try:
+                _thread.start_new_thread(help_out, (busy,))
+            except RuntimeError:  # the system gives no more: those that are there do all of it, with the same bits
+                break
             helpers.append(busy)
         share()
         wait()

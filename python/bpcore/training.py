@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from . import arrays
+from . import arrays, slots
 from .arrays import Array, Floats
 from .network import Network
 from .optimizers import Adam, GradientDescent, Optimizer
@@ -28,7 +28,7 @@ class History:
     Attributes
     ----------
     cost : list of float
-        For each whole epoch, the mean cost of its batches, each taken before its step, penalty included.
+        For each whole epoch, the cost of its rows, each batch taken before its step, penalty included.
     validation_cost : list of float
         For each epoch, the cost of the validation data after it, without penalty; empty without such data.
     learning_rate : list of float
@@ -83,8 +83,10 @@ def train(
         Of the network's dtype, C-contiguous and writable; changed in place. Whatever gives its memory as an array by
         the buffer protocol, ``__array__`` or DLPack will do, such as a PyTorch tensor on the CPU without grad.
     X, Y, l2, sample_weight, threads
-        As in :meth:`Network.cost_and_gradient`. The gradient of a batch is the weighted mean over its rows; a batch
-        of no weight is passed over.
+        As in :meth:`Network.cost_and_gradient`. The weighted sums of a batch are divided by its number of rows times
+        the mean weight of *all* rows, not by the batch's own weights: so the mean of the steps over an epoch follows
+        the weighted cost of the whole data, whatever the batch size. A batch of no weight makes a step by the penalty
+        and the optimizer's state alone.
     optimizer : GradientDescent, Adam or the like, default ``Adam()``
         It goes on from the steps it has taken. Its ``learning_rate`` may be a schedule: a function of the step.
     epochs : int, default 100
@@ -130,6 +132,8 @@ def train(
     weights, total = arrays.sample_weights(sample_weight, len(X), net.dtype)
     if not total > 0:
         raise ValueError("the sum of sample_weight is 0" if len(X) else "X has no rows")
+    if weights is not None:
+        weights = arrays.native(weights, net.dtype)
     for name, array in (("X", X), ("Y", Y), ("sample_weight", weights)):
         if array is not None and arrays.overlap(params, array):
             raise ValueError(f"params shares memory with {name}")
@@ -152,7 +156,7 @@ def train(
         raise type(error)(f"seed is {seed!r}: {error}") from None
     bar = _bar(epochs) if progress else None
 
-    run = _Run(net, params, optimizer, l2, threads)
+    run = _Run(net, params, optimizer, l2, total / len(X), threads)
     history = History()
     best_cost, best_params = np.inf, params.copy()
     start = time.perf_counter()
@@ -204,10 +208,11 @@ class _Run:
         params: Floats,
         optimizer: Optimizer,
         l2: float,
+        mean_weight: float,
         threads: int | None,
     ) -> None:
         self.net, self.params, self.optimizer = net, params, optimizer
-        self.l2, self.threads = l2, threads
+        self.l2, self.mean_weight, self.threads = l2, mean_weight, threads
         self.grad = np.empty_like(params)
         self.finite = params.copy()
         self.before = params.copy()
@@ -222,31 +227,37 @@ class _Run:
         order: npt.NDArray[np.intp] | None,
         batch_size: int,
     ) -> float:
-        """One step for each batch; the mean of their costs, weighted as their rows are."""
-        if weights is None and self._in_core(X, Y, batch_size):
-            return self._epoch_in_core(epoch, X, Y, order, batch_size)
-        costs = seen = 0.0
+        """One step for each batch; the mean of their costs, by their rows."""
+        if self._in_core(X, Y, batch_size):
+            return self._epoch_in_core(epoch, X, Y, weights, order, batch_size)
+        costs = 0.0
         for step, first in enumerate(range(0, len(X), batch_size), 1):
             last = min(first + batch_size, len(X))
             rows: Any = slice(first, last) if order is None else order[first:last]
             w = None if weights is None else weights[rows]
-            weight = last - first if w is None else float(np.sum(w, dtype=np.float64))
-            if weight == 0:
-                continue
-            cost, grad = self.net.cost_and_gradient(self.params, X[rows], Y[rows], self.l2, w, self.grad, self.threads)
+            cost = self._cost_and_gradient(X[rows], Y[rows], w)
             if not np.isfinite(cost):
                 self._diverged(f"the cost is {cost} at epoch {epoch}, step {step}")
             self.before[...] = self.params
             if np.isfinite(self.before).all():  # an activation may hide from the cost that they are not
                 self.finite[...] = self.before
             self.stepping = True
-            self.optimizer.step(self.params, grad)
+            self.optimizer.step(self.params, self.grad)
             self.stepping = False
-            costs += weight * cost
-            seen += weight
+            costs += (last - first) * cost
         if not np.isfinite(self.params).all():
             self._diverged(f"the parameters are not finite after epoch {epoch}")
-        return costs / seen
+        return costs / len(X)
+
+    def _cost_and_gradient(self, X: Array, Y: Array, weights: Array | None) -> float:
+        """The cost of a batch, its gradient in ``self.grad``; both are means by the mean weight of all rows."""
+        net, params, grad = self.net, self.params, self.grad
+        if weights is None:
+            return net.cost_and_gradient(params, X, Y, self.l2, None, grad, self.threads)[0]
+        losses, sums = slots.add_up(net, params, X, Y, weights, self.threads, grad)
+        total = len(X) * self.mean_weight
+        net._core.finish(net._plan, params, sums, total, self.l2, grad)
+        return net._core.cost(net._plan, params, losses, total, self.l2)
 
     def _in_core(self, X: Array, Y: Array, batch_size: int) -> bool:
         """Whether the backend can take the steps itself: our own optimizers, rows as it wants them, small batches."""
@@ -260,7 +271,13 @@ class _Run:
         )
 
     def _epoch_in_core(
-        self, epoch: int, X: Array, Y: Array, order: npt.NDArray[np.intp] | None, batch_size: int
+        self,
+        epoch: int,
+        X: Array,
+        Y: Array,
+        weights: Array | None,
+        order: npt.NDArray[np.intp] | None,
+        batch_size: int,
     ) -> float:
         """The same, with the loop in the backend, which comes back for signals and for each rate of a schedule."""
         optimizer: Any = self.optimizer
@@ -274,6 +291,8 @@ class _Run:
                 self.params,
                 X,
                 Y,
+                weights,
+                self.mean_weight,
                 order,
                 first,
                 batch_size,

@@ -5,20 +5,83 @@ ctypedef fused sum_t:
     double
 
 
+cdef Py_ssize_t rows_of_weight(const floating *weights, Py_ssize_t rows) noexcept nogil:
+    """How many of the rows have a weight other than 0."""
+    cdef Py_ssize_t i, count = 0
+    for i in range(rows):
+        count += weights[i] != 0
+    return count
+
+
+cdef void copy_rows_of_weight(const plan_t *plan, const floating *X, const floating *targets, const int64_t *labels,
+                              const floating *weights, Py_ssize_t rows, floating *work) noexcept nogil:
+    """Copy the rows of a weight other than 0 to the workspace: inputs, targets or labels, and sample weights."""
+    cdef Py_ssize_t i, k = 0
+    cdef int64_t *kept_labels = <int64_t *>(work + plan.labels.start)
+    for i in range(rows):
+        if weights[i] != 0:
+            memcpy(work + plan.inputs.start + k * plan.input_step, X + i * plan.n_inputs,
+                   plan.n_inputs * sizeof(floating))
+            if targets != NULL:
+                memcpy(work + plan.targets.start + k * plan.n_outputs, targets + i * plan.n_outputs,
+                       plan.n_outputs * sizeof(floating))
+            else:
+                kept_labels[k] = labels[i]
+            (work + plan.sample_weights.start)[k] = weights[i]
+            k += 1
+
+
+cdef double accumulate_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t rows,
+                            const floating *targets, const int64_t *labels, const floating *weights, floating *sums,
+                            bint fresh, floating *work, bint few, watch_t *watch) noexcept nogil:
+    """The same as `accumulate_rows` for a tile, whose parameters are packed unless its slot has ``few`` rows."""
+    cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
+    cdef bint raw = plan.matching != IDENTITY  # the loss takes z(L), and the activation is computed along with it
+    cdef const floating *x = X
+    cdef Py_ssize_t x_step = plan.n_inputs, count = rows
+    cdef double total
+    if weights != NULL:
+        count = rows_of_weight(weights, rows)
+    if count < rows:
+        copy_rows_of_weight(plan, X, targets, labels, weights, rows, work)
+        x, x_step = work + plan.inputs.start, plan.input_step
+        weights = work + plan.sample_weights.start
+        if targets != NULL:
+            targets = work + plan.targets.start
+        else:
+            labels = <const int64_t *>(work + plan.labels.start)
+        if count == 0:
+            return 0
+    else:
+        x = tile_inputs(plan, X, rows, few, work, &x_step)
+    forward_tile(plan, params, x, x_step, count, few, work, raw, sums != NULL, watch)
+    if stopped(watch, 0):  # the parts of what follows that are not products would go on
+        return 0
+    total = loss_and_delta[floating](plan, matrix(work + last.a.start, count, last.step), plan.n_outputs, targets,
+                                     labels, weights, matrix(work + plan.delta.start, count, last.step))
+    if sums != NULL:
+        if last.activation != plan.matching:
+            through(last.activation, <const floating *>(work + last.a.start),
+                    <const floating *>(work + last.slope.start), count, plan.n_outputs, last.step,
+                    work + plan.delta.start)
+        backward_tile(plan, params, x, x_step, count, few, work, sums, fresh, <floating *>NULL, watch)
+    check_guards(plan, work)
+    return total
+
+
 cdef double accumulate_rows(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t m,
                             const floating *targets, const int64_t *labels, const floating *weights,
                             floating *sums, bint fresh, floating *work, bint packed, watch_t *watch) noexcept nogil:
     """The weighted losses of the rows of a slot, summed; their gradients are added to ``sums``, unless that is NULL.
 
-    ``fresh``: whether they are the first, and what is in ``sums`` does not count. ``packed``: whether an earlier call
-    has left these parameters packed in ``work``. ``watch``: how a call from Python sees that it is to stop, and what it
-    returns is of no use then; NULL without Python.
+    Rows of weight 0 are left out, whatever they hold. ``fresh``: whether these rows are the first, and what is in
+    ``sums`` does not count. ``packed``: whether an earlier call has left these parameters packed in ``work``.
+    ``watch``: how a call from Python sees that it is to stop, and what it returns is of no use then; NULL without
+    Python.
     """
     cdef Py_ssize_t size, first, rows, n = plan.n_outputs
-    cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
     cdef double total = 0
     cdef bint few = m < FEW
-    cdef bint raw = plan.matching != IDENTITY  # the loss takes z(L), and the activation is computed along with it
     if not few and not packed:
         pack_forward(plan, params, work, watch)
         if sums != NULL:
@@ -28,19 +91,15 @@ cdef double accumulate_rows(const plan_t *plan, const floating *params, const fl
     while first + size < m:
         first += size
         rows = min(size, m - first)
-        forward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, raw, sums != NULL, watch)
-        if stopped(watch, 0):  # the parts of what follows that are not products would go on
+        if weights != NULL and sums != NULL and fresh and rows_of_weight(weights + first, rows) == 0:
+            memset(sums, 0, plan.n_parameters * sizeof(floating))
+        total += accumulate_tile(
+            plan, params, X + first * plan.n_inputs, rows, targets + first * n if targets != NULL else NULL,
+            labels + first if labels != NULL else NULL, weights + first if weights != NULL else NULL, sums, fresh,
+            work, few, watch)
+        if stopped(watch, 0):
             return total
-        total += loss_and_delta[floating](
-            plan, matrix(work + last.a, rows, last.step), n, targets + first * n if targets != NULL else NULL,
-            labels + first if labels != NULL else NULL, weights + first if weights != NULL else NULL,
-            matrix(work + plan.delta, rows, last.step))
-        if sums != NULL:
-            if last.activation != plan.matching:
-                through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope),
-                        rows, n, last.step, work + plan.delta)
-            backward_tile(plan, params, X + first * plan.n_inputs, rows, few, work, sums, fresh and first == 0,
-                          <floating *>NULL, watch)
+        fresh = False
     return total
 
 

@@ -6,66 +6,96 @@ cdef double LEAKY_SLOPE = 0.01
 cdef double ONE_BY_SQRT_2PI = 0.39894228040143267794
 
 
-cdef inline floating sigmoid(floating z) noexcept nogil:
+cdef inline floating sigmoid(floating z, floating *complement) noexcept nogil:
+    """``1 / (1 + e^-z)``, and ``1 - sigmoid(z)``, which is sigmoid(-z), without cancellation."""
     cdef floating e = exp_(-abs_(z))  # never overflows
-    return select(z < 0, e, <floating>1) / (<floating>1 + e)
+    cdef floating r = <floating>1 / (<floating>1 + e), s = e * r
+    complement[0] = select(z < 0, r, s)
+    return select(z < 0, s, r)
 
 cdef inline floating softplus(floating z) noexcept nogil:
     return select(z <= 0, <floating>0, z) + log1p_(exp_(-abs_(z)))
+
+cdef inline floating pointwise(Activation activation, floating z, floating *kept) noexcept nogil:
+    """``g(z)``; and what some activations keep of it for their slope. The activation is a constant here.
+
+    From ``a = g(z)`` alone these slopes would cancel (``1 - a`` where ``a`` is 1 but for its last digits), or do not
+    follow. ``1 - a`` of sigmoid and ``1 - |a|`` of tanh are kept, and g'(z) of the others.
+    """
+    cdef floating s, x
+    if activation == SIGMOID:
+        return sigmoid(z, kept)
+    if activation == TANH:
+        return tanh_(z, kept)
+    if activation == RELU:
+        return select(z <= 0, <floating>0, z)
+    if activation == LEAKY_RELU:
+        return z * select(z > 0, <floating>1, <floating>LEAKY_SLOPE)
+    if activation == ELU:
+        s = expm1_(z, &x)
+        kept[0] = select(z > 0, <floating>1, x)
+        return select(z > 0, z, s)
+    if activation == SOFTPLUS:
+        return softplus(z)
+    if activation == EXP:
+        return exp_(z)
+    x = select(isinf(z), <floating>0, z)
+    if activation == SILU:
+        s = sigmoid(z, kept)
+        kept[0] = s + x * s * kept[0]
+    else:  # GELU
+        s = normal_tail(abs_(z), kept)
+        s = select(z < 0, s, <floating>1 - s)
+        kept[0] = s + x * (<floating>ONE_BY_SQRT_2PI * kept[0])
+    return select(z == <floating>-INFINITY, <floating>0, z) * s
+
+
+cdef inline void pointwise_loop(Activation activation, floating *a, Py_ssize_t count, floating *slopes) noexcept nogil:
+    """``a = g(a)``, in place, and what is kept for slopes, unless that is NULL.
+
+    Two loops, since one with a choice in it is not vectorized where there are no masked stores.
+
+    In place, by one pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they
+    would.
+    """
+    cdef Py_ssize_t i
+    cdef floating s = 0
+    if slopes == NULL:
+        for i in range(count):
+            a[i] = pointwise(activation, a[i], &s)
+    else:
+        for i in range(count):
+            a[i] = pointwise(activation, a[i], &s)
+            slopes[i] = s
+
 
 cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step,
                    floating *slopes) noexcept nogil:
     """``a = g(a)`` for rows of n numbers, ``step`` apart.
 
-    ``slopes``, if not NULL, gets ``g'`` of silu and gelu. What lies between the rows is computed along. In place, by
-    one pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they would.
+    ``slopes``, if not NULL, gets what `pointwise` keeps. What lies between the rows is computed along.
     """
-    cdef Py_ssize_t i, count = rows * step
-    cdef floating x, y, s
+    cdef Py_ssize_t count = rows * step
     if activation == SOFTMAX:
         softmax(a, rows, n, step)
-    elif activation == IDENTITY:
-        pass
     elif activation == SIGMOID:
-        for i in range(count):
-            a[i] = sigmoid(a[i])
+        pointwise_loop(SIGMOID, a, count, slopes)
     elif activation == TANH:
-        for i in range(count):
-            a[i] = tanh_(a[i])
+        pointwise_loop(TANH, a, count, slopes)
     elif activation == RELU:
-        for i in range(count):
-            a[i] = select(a[i] <= 0, <floating>0, a[i])
+        pointwise_loop(RELU, a, count, <floating *>NULL)
     elif activation == LEAKY_RELU:
-        for i in range(count):
-            a[i] *= select(a[i] > 0, <floating>1, <floating>LEAKY_SLOPE)
+        pointwise_loop(LEAKY_RELU, a, count, <floating *>NULL)
     elif activation == ELU:
-        for i in range(count):
-            x = a[i]
-            s = expm1_(x)
-            a[i] = select(x > 0, x, s)
+        pointwise_loop(ELU, a, count, slopes)
     elif activation == SOFTPLUS:
-        for i in range(count):
-            a[i] = softplus(a[i])
+        pointwise_loop(SOFTPLUS, a, count, <floating *>NULL)
     elif activation == EXP:
-        for i in range(count):
-            a[i] = exp_(a[i])
+        pointwise_loop(EXP, a, count, <floating *>NULL)
     elif activation == SILU:
-        for i in range(count):
-            x = a[i]
-            s = sigmoid(x)
-            y = x
-            x = select(x == <floating>-INFINITY, <floating>0, x) * s
-            if slopes != NULL:
-                slopes[i] = s + x * sigmoid(-y)
-            a[i] = x
+        pointwise_loop(SILU, a, count, slopes)
     elif activation == GELU:
-        for i in range(count):
-            x = a[i]
-            s = normal_tail(abs_(x), &y)
-            s = select(x < 0, s, <floating>1 - s)
-            if slopes != NULL:
-                slopes[i] = s + select(isinf(x), <floating>0, x) * (<floating>ONE_BY_SQRT_2PI * y)
-            a[i] = select(x == <floating>-INFINITY, <floating>0, x) * s
+        pointwise_loop(GELU, a, count, slopes)
 
 
 cdef void softmax(floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step) noexcept nogil:
@@ -168,41 +198,48 @@ cdef void through(Activation activation, const floating *a, const floating *slop
                   Py_ssize_t step, floating *d) noexcept nogil:
     """From ``dLoss/da`` to ``dLoss/dz``, in place: ``d *= g'(z)``, or the softmax's Jacobian; arrays as in activate."""
     cdef Py_ssize_t i, count = rows * step
+    cdef floating s
     if activation == SOFTMAX:
         through_softmax(matrix(a, rows, step), matrix(d, rows, step), n)
     elif activation == SIGMOID:
         for i in range(count):
-            d[i] *= a[i] * (<floating>1 - a[i])
+            d[i] *= a[i] * slopes[i]
     elif activation == TANH:
         for i in range(count):
-            d[i] *= (<floating>1 - a[i]) * (<floating>1 + a[i])
+            d[i] *= slopes[i] * (<floating>2 - slopes[i])
     elif activation == RELU:
         for i in range(count):
             d[i] *= select(a[i] > 0, <floating>1, <floating>0)
     elif activation == LEAKY_RELU:
         for i in range(count):
             d[i] *= select(a[i] > 0, <floating>1, <floating>LEAKY_SLOPE)
-    elif activation == ELU:
-        for i in range(count):
-            d[i] *= select(a[i] > 0, <floating>1, a[i] + <floating>1)
     elif activation == SOFTPLUS:
         for i in range(count):
-            d[i] *= -expm1_(-a[i])
+            d[i] *= -expm1_(-a[i], &s)
     elif activation == EXP:
         for i in range(count):
             d[i] *= a[i]
-    elif activation == SILU or activation == GELU:
+    elif activation != IDENTITY:
         for i in range(count):
             d[i] *= slopes[i]
 
 
 cdef void through_softmax(const floating[:, ::1] A, floating[:, ::1] delta, Py_ssize_t n) noexcept nogil:
-    """``delta = a * (dA - sum(dA * a))`` for each row, of n numbers."""
-    cdef Py_ssize_t i, j
-    cdef floating mean
+    """``delta = a * (dA - sum(dA * a))`` for each row, of n numbers.
+
+    A row's deltas add up to 0: that of the largest a, where the formula cancels, is minus the sum of the others.
+    """
+    cdef Py_ssize_t i, j, top
+    cdef floating mean, others
     for i in range(A.shape[0]):
-        mean = 0
+        mean, top = 0, 0
         for j in range(n):
             mean += delta[i, j] * A[i, j]
+            if A[i, j] > A[i, top]:
+                top = j
+        others = mean - mean  # 0, or NaN, which stays one even in a row of its own
         for j in range(n):
             delta[i, j] = A[i, j] * (delta[i, j] - mean)
+            if j != top:
+                others += delta[i, j]
+        delta[i, top] = -others

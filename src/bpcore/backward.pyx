@@ -8,47 +8,48 @@ cdef void pack_backward(const plan_t *plan, const floating *params, floating *wo
     for l in range(0 if inputs else 1, plan.n_layers):
         layer = &plan.layers[l]
         pack[floating](params + layer.weights, layer.n_out, layer.n_in, layer.n_in, 1, NULL,
-                       work + layer.backward, watch)
+                       work + layer.backward.start, watch)
 
 
-cdef void backward_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t rows, bint few,
-                        floating *work, floating *sums, bint fresh, floating *input_gradient,
-                        watch_t *watch) noexcept nogil:
+cdef void backward_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t x_step,
+                        Py_ssize_t rows, bint few, floating *work, floating *sums, bint fresh,
+                        floating *input_gradient, watch_t *watch) noexcept nogil:
     """From delta(L), in the workspace like all else of a tile, add the gradients of its rows to ``sums``.
 
-    ``fresh``: whether what is in ``sums`` does not count, and is overwritten.
+    ``x_step``: numbers from one row of X to the next. ``fresh``: whether what is in ``sums`` does not count, and is
+    overwritten.
     ``input_gradient``, if not NULL, gets ``delta(2) W(1)``: the inputs have no delta unless it is asked for. Where
     ``watch`` says so, it returns before it is done.
     """
     cdef Py_ssize_t l, step
     cdef const layer_t *layer
     cdef const floating *given
-    cdef floating *delta = work + plan.delta
-    cdef floating *spare = work + plan.spare
+    cdef floating *delta = work + plan.delta.start
+    cdef floating *spare = work + plan.scratch.start
     cdef floating[:, ::1] D, A, before
     for l in range(plan.n_layers - 1, -1, -1):
         layer = &plan.layers[l]
         if stopped(watch, layer.n_in * layer.n_out):
             return
         D = matrix(delta, rows, layer.step)
-        given = work + plan.layers[l - 1].a if l > 0 else X
-        step = plan.layers[l - 1].step if l > 0 else plan.n_inputs
+        given = work + plan.layers[l - 1].a.start if l > 0 else X
+        step = plan.layers[l - 1].step if l > 0 else x_step
         A = matrix(given, rows, step)
         add_columns(D, bias_of(layer, sums), fresh)
         if few:
             add_outer_few(D, A, weights_of(layer, sums), fresh)
         else:
-            add_outer(D, A, weights_of(layer, sums), work + plan.panels, fresh, watch)
+            add_outer(D, A, weights_of(layer, sums), work + plan.panels.start, fresh, watch)
         if l > 0 or input_gradient != NULL:
-            step = plan.layers[l - 1].step if l > 0 else padded(layer.n_in, params)
+            step = plan.layers[l - 1].step if l > 0 else plan.input_step
             before = matrix(spare, rows, step)
             if few:
                 times_weights_few(D, weights_of(layer, params), before)
             else:
-                times_weights(D, layer.n_out, work + layer.backward, before, layer.n_in, watch)
+                times_weights(D, layer.n_out, work + layer.backward.start, before, layer.n_in, watch)
             if l > 0:
-                through(plan.layers[l - 1].activation, given, work + plan.layers[l - 1].slope, rows, layer.n_in, step,
-                        spare)
+                through(plan.layers[l - 1].activation, given, work + plan.layers[l - 1].slope.start, rows, layer.n_in,
+                        step, spare)
             else:
                 copy_rows(spare, step, input_gradient, layer.n_in, rows, layer.n_in)
             delta, spare = spare, delta
@@ -107,16 +108,17 @@ cdef object backward_typed(Plan plan, const floating[::1] params, list activatio
                 rows = min(size, m - first)
                 for l in range(p.n_layers):
                     layer = &p.layers[l]
-                    copy_rows(given[l] + first * layer.n_out, layer.n_out, work + layer.a, layer.step, rows,
+                    copy_rows(given[l] + first * layer.n_out, layer.n_out, work + layer.a.start, layer.step, rows,
                               layer.n_out)
                     if layer.keeps_slope:
-                        copy_rows(given[p.n_layers + l] + first * layer.n_out, layer.n_out, work + layer.slope,
+                        copy_rows(given[p.n_layers + l] + first * layer.n_out, layer.n_out, work + layer.slope.start,
                                   layer.step, rows, layer.n_out)
-                copy_rows(&output_gradient[first, 0], p.n_outputs, work + p.delta, last.step, rows, p.n_outputs)
-                through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope),
-                        rows, last.n_out, last.step, work + p.delta)
-                backward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, &sums[0], first == 0,
+                copy_rows(&output_gradient[first, 0], p.n_outputs, work + p.delta.start, last.step, rows, p.n_outputs)
+                through(last.activation, <const floating *>(work + last.a.start),
+                        <const floating *>(work + last.slope.start), rows, last.n_out, last.step, work + p.delta.start)
+                backward_tile(p, &params[0], &X[first, 0], p.n_inputs, rows, m < FEW, work, &sums[0], first == 0,
                               into + first * p.n_inputs if into != NULL else NULL, &watch)
+                check_guards(p, work)
                 if stopped(&watch, 0):
                     break
             plan.give(memory)

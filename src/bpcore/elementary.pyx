@@ -114,19 +114,22 @@ cdef inline floating exp_(floating x) noexcept nogil:
     return (<floating>1 + (r + r * r * c)) * scale * half
 
 
-cdef inline floating expm1_(floating x) noexcept nogil:
-    """``e^x - 1`` for x <= 0, or small."""
+cdef inline floating expm1_(floating x, floating *exponential) noexcept nogil:
+    """``e^x - 1``, and ``e^x``, for x <= 0, or small."""
     cdef floating low, c, r, rest, shifted, half, scale
     if floating is float:
-        low = -32
+        low = -104
     else:
-        low = -64
+        low = -746
     c = select(x < low, low, x)
     r = reduced(c, &shifted, &rest)
     r += rest
-    scale = power_of_two(shifted, &half) * half
+    scale = power_of_two(shifted, &half)
     c = polynomial_exp(r)
-    c = scale * (r + r * r * c) + (scale - <floating>1)
+    c = r + r * r * c
+    exponential[0] = (<floating>1 + c) * scale * half
+    scale = scale * half
+    c = scale * c + (scale - <floating>1)
     return select(x == 0, x, c)  # keeps -0
 
 
@@ -165,24 +168,29 @@ cdef inline floating log1p_(floating x) noexcept nogil:
     return x - f * (x - <floating>2 * (s * p))  # 2 f + 2 f s p, with the rounding of f in the small term only
 
 
-cdef inline floating tanh_(floating x) noexcept nogil:
-    """``t / (t + 2)`` for ``t = e^(2 |x|) - 1``, with the sign of x."""
-    cdef floating t, q, r, head, rest, shifted, scale, high
+cdef inline floating tanh_(floating x, floating *complement) noexcept nogil:
+    """``t / (t + 2)`` for ``t = e^(2 |x|) - 1``, with the sign of x; and ``1 - tanh |x|``, without cancellation.
+
+    One division serves both: for ``h = 1 / (t + 2)`` the latter is 2 h.
+    """
+    cdef floating h, t, q, r, head, rest, shifted, scale, high, size = abs_(x)
     if floating is float:
-        high = 10
+        high = 44  # beyond it the complement is subnormal, and 0 here
     else:
-        high = 20
-    t = abs_(x)
-    t = <floating>2 * select(t > high, high, t)
+        high = 354
+    t = <floating>2 * select(size > high, high, size)
     head = reduced(t, &shifted, &rest)
     scale = small_power_of_two(shifted)
     r = head + rest
     # The first sum is exact, or nearly so; the second adds what is small beside it.
     t = (scale * head + (scale - <floating>1)) + scale * (r * r * polynomial_exp(r) + rest)
-    q = t / (t + <floating>2)
-    # What the roundings of t + 2 and of the quotient left, (t - q (t + 2)) / (t + 2), where 1 - q is 2 / (t + 2); for
-    # larger t it is too small to matter.
-    q += ((t - <floating>2 * q) - q * t) * select(t < 2, <floating>0.5 * (<floating>1 - q), <floating>0)
+    h = <floating>1 / (t + <floating>2)
+    q = t * h
+    # What the roundings of t + 2, h and the product left, (t - q (t + 2)) / (t + 2).
+    q += ((t - <floating>2 * q) - q * t) * h
+    h += h
+    q = select(t < 2, q, <floating>1 - h)
+    complement[0] = select(size > high, <floating>0, h)
     return with_sign(q, x)
 
 
@@ -247,7 +255,7 @@ cdef inline floating normal_tail(floating z, floating *bell) noexcept nogil:
 
 cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out):
     cdef Py_ssize_t i, n = x.shape[0]
-    cdef floating bell
+    cdef floating rest
     if out.shape[0] != n:
         raise ValueError("out does not fit")
     if name == "exp":
@@ -255,7 +263,7 @@ cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out)
             out[i] = exp_(x[i])
     elif name == "expm1":
         for i in range(n):
-            out[i] = expm1_(x[i])
+            out[i] = expm1_(x[i], &rest)
     elif name == "log":
         for i in range(n):
             out[i] = log_(x[i])
@@ -264,10 +272,10 @@ cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out)
             out[i] = log1p_(x[i])
     elif name == "tanh":
         for i in range(n):
-            out[i] = tanh_(x[i])
+            out[i] = tanh_(x[i], &rest)
     elif name == "tail":
         for i in range(n):
-            out[i] = normal_tail(x[i], &bell)
+            out[i] = normal_tail(x[i], &rest)
     else:
         raise ValueError(f"name is {name!r}, but exp, expm1, log, log1p, tanh or tail is wanted")
 

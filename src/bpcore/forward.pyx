@@ -1,11 +1,5 @@
 # Forward propagation: a(1) = x, z(l+1) = W(l) a(l) + b(l), a(l+1) = g(z(l+1)).
 
-cdef enum:
-    # Bytes: at such a distance from one another, the rows of X that a block reads fall into one or two sets of the
-    # first-level cache, and push each other out. A copy of the tile, whose rows are spread, costs less than that.
-    CROWDED = 4096
-
-
 cdef void pack_forward(const plan_t *plan, const floating *params, floating *work, watch_t *watch) noexcept nogil:
     """Pack every layer's ``W^T``, starting from its bias, for all tiles of a call."""
     cdef Py_ssize_t l
@@ -13,46 +7,56 @@ cdef void pack_forward(const plan_t *plan, const floating *params, floating *wor
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         pack[floating](params + layer.weights, layer.n_in, layer.n_out - layer.dots, 1, layer.n_in, params + layer.bias,
-                       work + layer.forward, watch)
+                       work + layer.forward.start, watch)
 
 
-cdef void forward_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t rows, bint few,
-                       floating *work, bint raw, bint slopes, watch_t *watch) noexcept nogil:
+cdef inline const floating *tile_inputs(const plan_t *plan, const floating *X, Py_ssize_t rows, bint few,
+                                        floating *work, Py_ssize_t *step) noexcept nogil:
+    """The rows of X as the products take them, ``step`` numbers apart: copied where they alias in the cache."""
+    step[0] = plan.n_inputs
+    if few or not plan.aliases:
+        return X
+    step[0] = plan.input_step
+    copy_rows(X, plan.n_inputs, work + plan.inputs.start, plan.input_step, rows, plan.n_inputs)
+    return work + plan.inputs.start
+
+
+cdef void forward_tile(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t x_step,
+                       Py_ssize_t rows, bint few, floating *work, bint raw, bint slopes,
+                       watch_t *watch) noexcept nogil:
     """Fill the workspace with the activations of every layer for ``rows`` rows of X, at most a tile.
 
-    ``few``: whether the parameters are not packed. ``raw``: whether z(L) is wanted in the place of a(L). ``slopes``:
-    whether g'(z) is to be kept, too. Where ``watch`` says so, it returns before it is done.
+    ``x_step``: numbers from one row of X to the next. ``few``: whether the parameters are not packed. ``raw``: whether
+    z(L) is wanted in the place of a(L). ``slopes``: whether g'(z) is to be kept, too. Where ``watch`` says so, it
+    returns before it is done.
     """
-    cdef Py_ssize_t l, step = plan.n_inputs
+    cdef Py_ssize_t l, step = x_step
     cdef const layer_t *layer
     cdef const floating *given = X
     cdef floating[:, ::1] A, Z
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
-        A, Z = matrix(given, rows, step), matrix(work + layer.a, rows, layer.step)
+        A, Z = matrix(given, rows, step), matrix(work + layer.a.start, rows, layer.step)
         if stopped(watch, layer.n_in * layer.n_out):
             return
         if few:
             affine_few(A, weights_of(layer, params), bias_of(layer, params), Z)
         else:
-            if l == 0 and step * sizeof(floating) % CROWDED == 0:
-                step = spread(plan.n_inputs, X)
-                copy_rows(X, plan.n_inputs, work + plan.panels, step, rows, plan.n_inputs)
-                A = matrix(<const floating *>(work + plan.panels), rows, step)
-            affine(A, layer.n_in, work + layer.forward, Z, layer.n_out - layer.dots, watch)
+            affine(A, layer.n_in, work + layer.forward.start, Z, layer.n_out - layer.dots, watch)
             if layer.dots > 0:
                 affine_last(A, weights_of(layer, params), bias_of(layer, params), Z, layer.n_out - layer.dots)
         if raw and l == plan.n_layers - 1:
             return
-        activate(layer.activation, work + layer.a, rows, layer.n_out, layer.step,
-                 work + layer.slope if slopes and layer.keeps_slope else NULL)
-        given, step = work + layer.a, layer.step
+        activate(layer.activation, work + layer.a.start, rows, layer.n_out, layer.step,
+                 work + layer.slope.start if slopes and layer.keeps_slope else NULL)
+        given, step = work + layer.a.start, layer.step
 
 
 cdef void forward_rows(const plan_t *plan, const floating *params, const floating *X, Py_ssize_t m, floating *out,
                        floating *work, watch_t *watch) noexcept nogil:
     """Tile by tile, the activations of the output layer."""
-    cdef Py_ssize_t size, first, rows
+    cdef Py_ssize_t size, first, rows, x_step = 0
+    cdef const floating *x
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
     if m >= FEW:
         pack_forward(plan, params, work, watch)
@@ -61,10 +65,12 @@ cdef void forward_rows(const plan_t *plan, const floating *params, const floatin
     while first + size < m:
         first += size
         rows = min(size, m - first)
-        forward_tile(plan, params, X + first * plan.n_inputs, rows, m < FEW, work, False, False, watch)
+        x = tile_inputs(plan, X + first * plan.n_inputs, rows, m < FEW, work, &x_step)
+        forward_tile(plan, params, x, x_step, rows, m < FEW, work, False, False, watch)
+        check_guards(plan, work)
         if stopped(watch, 0):
             return
-        copy_rows(work + last.a, last.step, out + first * last.n_out, last.n_out, rows, last.n_out)
+        copy_rows(work + last.a.start, last.step, out + first * last.n_out, last.n_out, rows, last.n_out)
 
 
 cdef inline void copy_rows(const floating *given, Py_ssize_t given_step, floating *out, Py_ssize_t out_step,
@@ -102,8 +108,9 @@ def forward(Plan plan not None, params, X, out, told=None):
 cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:, ::1] X, list activations,
                         list slopes):
     cdef const plan_t *p = &plan.plan
-    cdef Py_ssize_t size, first, rows, l, m = X.shape[0]
+    cdef Py_ssize_t size, first, rows, l, x_step = 0, m = X.shape[0]
     cdef const layer_t *layer
+    cdef const floating *x
     cdef floating[:, ::1] view
     cdef floating **to
     cdef char *memory
@@ -137,14 +144,17 @@ cdef object trace_typed(Plan plan, const floating[::1] params, const floating[:,
             while first + size < m:
                 first += size
                 rows = min(size, m - first)
-                forward_tile(p, &params[0], &X[first, 0], rows, m < FEW, work, False, True, &watch)
+                x = tile_inputs(p, &X[first, 0], rows, m < FEW, work, &x_step)
+                forward_tile(p, &params[0], x, x_step, rows, m < FEW, work, False, True, &watch)
+                check_guards(p, work)
                 if stopped(&watch, 0):
                     break
                 for l in range(p.n_layers):
                     layer = &p.layers[l]
-                    copy_rows(work + layer.a, layer.step, to[l] + first * layer.n_out, layer.n_out, rows, layer.n_out)
+                    copy_rows(work + layer.a.start, layer.step, to[l] + first * layer.n_out, layer.n_out, rows,
+                              layer.n_out)
                     if layer.keeps_slope:
-                        copy_rows(work + layer.slope, layer.step, to[p.n_layers + l] + first * layer.n_out,
+                        copy_rows(work + layer.slope.start, layer.step, to[p.n_layers + l] + first * layer.n_out,
                                   layer.n_out, rows, layer.n_out)
             plan.give(memory)
         heed(&watch)

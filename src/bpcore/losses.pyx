@@ -21,10 +21,13 @@ cdef inline floating absolute_error(floating a, floating y, floating *d) noexcep
     return abs_(r)
 
 cdef inline floating binary_cross_entropy(floating z, floating y, floating *d) noexcept nogil:
-    """``log(1 + e^z) - y z``, written so that nothing overflows or cancels; one exponential for it and the sigmoid."""
-    cdef floating e = exp_(-abs_(z))
-    d[0] = select(z < 0, e, <floating>1) / (<floating>1 + e) - y
-    return log1p_(e) + select(z > 0, (<floating>1 - y) * z, -y * z)
+    """``log(1 + e^z) - y z`` and ``sigmoid(z) - y = (1 - y) sigmoid(z) - y sigmoid(-z)``.
+
+    Written so that nothing overflows or cancels, for y = 1 as for y = 0; one exponential for all of it.
+    """
+    cdef floating e = exp_(-abs_(z)), c = select(z > 0, <floating>1 - y, y)
+    d[0] = (select(z < 0, e, <floating>1) * (<floating>1 - y) - y * select(z < 0, <floating>1, e)) / (<floating>1 + e)
+    return log1p_(e) + select(c == 0, <floating>0, c * abs_(z))  # an infinite z that is right costs nothing
 
 cdef inline floating poisson(floating z, floating y, floating *d) noexcept nogil:
     cdef floating a = exp_(z)
@@ -32,49 +35,82 @@ cdef inline floating poisson(floating z, floating y, floating *d) noexcept nogil
     return a - y * z
 
 
-cdef inline floating labelled(const floating *z, int64_t label, floating *delta, Py_ssize_t n, floating largest,
-                              floating log_total) noexcept nogil:
-    """A row's ``log sum e^z - z_label``; ``delta = a - (1 at the label)``, where it is a."""
+cdef inline floating labelled_delta(int64_t label, floating *delta, Py_ssize_t n) noexcept nogil:
+    """``delta = a - (1 at the label)``, where it is a: minus the sum of the others at the label. Returns that sum.
+
+    ``a - 1`` would cancel for every row that is classified well.
+    """
+    cdef Py_ssize_t j
+    cdef floating others
     if label < 0 or label >= n:  # changed by another thread since it was checked: no crash, NaN
         delta[0] = INFINITY - INFINITY
         return delta[0]
-    delta[label] -= 1
-    return log_total - (z[label] - largest)
+    others = delta[label] - delta[label]  # 0, or NaN, which stays one even in a row of its own
+    delta[label] = 0
+    for j in range(n):
+        others += delta[j]
+    delta[label] = -others
+    return others
 
 
-cdef inline floating distributed(const floating *z, const floating *y, floating *delta, Py_ssize_t n, floating largest,
-                                 floating log_total) noexcept nogil:
-    """A row's ``sum y (log sum e^z - z)``; ``delta = a sum(y) - y``, where it is a."""
+cdef inline floating distributed_delta(const floating *y, floating *delta, Py_ssize_t n) noexcept nogil:
+    """``delta = a sum(y) - y``, where it is a; the sum of all a but one above 1/2, or 1 if there is none.
+
+    For that one it is ``a (the other y) - y (the other a)``, which does not cancel.
+    """
     cdef Py_ssize_t j
-    cdef floating weight = 0, loss = 0
+    cdef floating weight = 0, others = 0, other_weight = 0, half = 0.5
+    cdef bint found = False
     for j in range(n):
         weight += y[j]
-        loss += y[j] * (log_total - (z[j] - largest))
+        others += select(delta[j] > half, <floating>0, delta[j])
+        other_weight += select(delta[j] > half, <floating>0, y[j])
+        found |= delta[j] > half
     for j in range(n):
-        delta[j] = delta[j] * weight - y[j]
-    return loss
+        delta[j] = (delta[j] * select(delta[j] > half, other_weight, weight)
+                    - y[j] * select(delta[j] > half, others, <floating>1))
+    return others if found else <floating>1
 
 
 cdef double cross_entropy(const floating *z, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step, const floating *targets,
                           const int64_t *labels, const floating *weights, floating *delta) noexcept nogil:
-    """The weighted losses of a tile, summed, and ``delta``, whose rows lie as those of z."""
+    """The weighted losses of a tile, summed, and ``delta``, whose rows lie as those of z.
+
+    A row's loss is ``log sum e^z - z_label``, or ``sum y (log sum e^z - z)``. With the largest z taken off, the sum is
+    1 and the exponentials of the others, and its logarithm log1p of these: it does not vanish where they are small.
+    """
     cdef floating largest[LANES_F32]
     cdef floating totals[LANES_F32]
+    cdef floating others[LANES_F32]
     cdef double total = 0
-    cdef floating loss
+    cdef floating loss, x
     cdef Py_ssize_t i, j, k, first = 0
     for k in range(lanes(z)):
-        totals[k] = 1
+        totals[k] = others[k] = 1
     while first < rows:
         softmax_rows(z + first * step, delta + first * step, min(rows - first, lanes(z)), n, step, largest, totals)
-        for k in range(lanes(z)):
-            totals[k] = log_(totals[k])
         for k in range(min(rows - first, lanes(z))):
             i = first + k
-            if labels != NULL:
-                loss = labelled(z + i * step, labels[i], delta + i * step, n, largest[k], totals[k])
+            if labels == NULL:
+                others[k] = distributed_delta(targets + i * n, delta + i * step, n)
             else:
-                loss = distributed(z + i * step, targets + i * n, delta + i * step, n, largest[k], totals[k])
+                others[k] = labelled_delta(labels[i], delta + i * step, n)
+                if others[k] > <floating>0.5:  # the label need not be the largest
+                    others[k] = 1
+        for k in range(lanes(z)):
+            x = others[k] * totals[k]
+            totals[k] = select(others[k] <= <floating>0.5, log1p_(x), log_(totals[k]))
+        for k in range(min(rows - first, lanes(z))):
+            i = first + k
+            loss = 0
+            if labels == NULL:
+                for j in range(n):
+                    if targets[i * n + j] != 0:  # of an infinite logit, too
+                        loss += targets[i * n + j] * (totals[k] - (z[i * step + j] - largest[k]))
+            elif 0 <= labels[i] < n:
+                loss = totals[k] - (z[i * step + labels[i]] - largest[k])
+            else:
+                loss = INFINITY - INFINITY
             if weights != NULL:
                 for j in range(n):
                     delta[i * step + j] *= weights[i]

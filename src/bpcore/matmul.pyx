@@ -146,7 +146,7 @@ cdef inline int block_rows(Py_ssize_t rows, Py_ssize_t *longer) noexcept nogil:
 
 cdef inline Py_ssize_t padded(Py_ssize_t columns, const floating *number) noexcept nogil:
     """The next whole number of vectors: what a row of so many columns takes in the workspace."""
-    return (columns + lanes(number) - 1) // lanes(number) * lanes(number)
+    return round_up(columns, lanes(number))
 
 
 cdef inline void transpose_squares(const floating *B, Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t step,
@@ -453,11 +453,17 @@ cdef inline void dots(bint four, const floating *a, const floating *B, Py_ssize_
 
 cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
                             floating[:, ::1] Z) noexcept nogil:
-    """``Z = A W^T + b``, row by row: dot products with the rows of W, four at a time."""
+    """``Z = A W^T + b``, row by row: dot products with the rows of W, four at a time.
+
+    Behind them a row of Z is set to 0, as in the next product: activations and losses run over whole vectors, and what
+    happens to lie there may be subnormal, which costs the processor some hundred cycles each.
+    """
     cdef Py_ssize_t i, j, r, n = W.shape[1]
     for i in range(A.shape[0]):
         for j in range(W.shape[0]):
             Z[i, j] = b[j]
+        for j in range(W.shape[0], Z.shape[1]):
+            Z[i, j] = 0
         j = 0
         while j + 4 <= W.shape[0]:
             dots(True, &A[i, 0], &W[j, 0], n, n, &Z[i, j])
@@ -468,12 +474,20 @@ cdef inline void affine_few(const floating[:, ::1] A, const floating[:, ::1] W, 
 
 cdef inline void affine_last(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
                              floating[:, ::1] Z, Py_ssize_t first) noexcept nogil:
-    """The same for the outputs from ``first`` on: dot products of a row of W with the rows of A, four at a time."""
+    """The same for the outputs from ``first`` on, at most a vector of them, the rest of which is set to 0.
+
+    Dot products of a row of W with the rows of A, four at a time.
+    """
     cdef Py_ssize_t i = 0, j, r, n = W.shape[1]
     cdef floating z[4]
     cdef bint four
     while i < A.shape[0]:
         four = i + 4 <= A.shape[0]
+        for r in range(4 if four else 1):
+            if floating is float:
+                store_f32(&Z[i + r, first], zero_f32())
+            else:
+                store_f64(&Z[i + r, first], zero_f64())
         for j in range(first, W.shape[0]):
             for r in range(4):
                 z[r] = b[j]
@@ -489,7 +503,7 @@ cdef inline void times_weights_few(const floating[:, ::1] delta, const floating[
     cdef Py_ssize_t i, j, k, n_out = W.shape[0], n_in = W.shape[1]
     cdef floating d0, d1, d2, d3
     for i in range(delta.shape[0]):
-        for k in range(n_in):
+        for k in range(D.shape[1]):
             D[i, k] = 0
         j = 0
         while j + 4 <= n_out:

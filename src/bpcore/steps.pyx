@@ -38,15 +38,17 @@ cdef void gather(const floating *rows, Py_ssize_t n, const int64_t *order, Py_ss
         memcpy(out + i * n, rows + order[i] * n, n * sizeof(floating))
 
 
-cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] X, Y, order, Py_ssize_t first,
-                        Py_ssize_t batch_size, double l2, rule_t *rule, state, double rate, floating[::1] finite,
-                        Py_ssize_t limit, double seconds):
+cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] X, Y, sample_weight,
+                        double mean_weight, order, Py_ssize_t first, Py_ssize_t batch_size, double l2, rule_t *rule,
+                        state, double rate, floating[::1] finite, Py_ssize_t limit, double seconds):
     cdef const plan_t *p = &plan.plan
     cdef Py_ssize_t m = X.shape[0], n = p.n_parameters, n_outputs = p.n_outputs, i, count, done = 0, slots
     cdef const floating[:, ::1] targets
     cdef const int64_t[::1] labels, ordered
+    cdef const floating[::1] weights
     cdef floating[::1] state_view
     cdef const floating *y = NULL
+    cdef const floating *w = NULL
     cdef const int64_t *label = NULL
     cdef const int64_t *o = NULL
     cdef floating *moments[2]
@@ -63,6 +65,11 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
         if targets.shape[0] != m or targets.shape[1] != n_outputs:
             raise ValueError("Y does not fit")
         y = &targets[0, 0]
+    if sample_weight is not None:
+        weights = sample_weight
+        if weights.shape[0] != m:
+            raise ValueError("sample_weight does not fit")
+        w = &weights[0]
     if order is not None:
         ordered = order
         if ordered.shape[0] != m:
@@ -81,14 +88,16 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
         moments[i] = &state_view[0]
     batch_size = min(batch_size, m)
     # One block for the gradient and, where rows are gathered, for a batch.
-    cdef char *block = <char *>malloc((n + batch_size * (p.n_inputs + n_outputs)) * sizeof(floating) + 64)
+    cdef char *block = <char *>malloc((n + batch_size * (p.n_inputs + n_outputs + 1)) * sizeof(floating) + 64)
     cdef int64_t *batch_label = <int64_t *>malloc(batch_size * sizeof(int64_t))
     # At the same place of a line of the cache as the parameters, as `adam` likes it.
     cdef floating *grad = <floating *>(block + (((<size_t>&params[0] & 63) + 64 - (<size_t>block & 63)) & 63))
     cdef floating *batch_x = grad + n
     cdef floating *batch_y = batch_x + batch_size * p.n_inputs
+    cdef floating *batch_w = batch_y + batch_size * n_outputs
     cdef const floating *px
     cdef const floating *py = NULL
+    cdef const floating *pw = NULL
     cdef const int64_t *pl = NULL
     cdef double cost = 0, costs = 0, start
     cdef char *memory
@@ -111,19 +120,24 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
                     else:
                         gather(y, n_outputs, o + first, count, batch_y)
                         py = batch_y
+                    if w != NULL:
+                        gather(w, 1, o + first, count, batch_w)
+                        pw = batch_w
                 else:
                     px = &X[first, 0]
                     if label != NULL:
                         pl = label + first
                     else:
                         py = y + first * n_outputs
+                    if w != NULL:
+                        pw = w + first
                 slots = count_slots(p, count)
                 cost = accumulate_slots(p, <const floating *>&params[0], px, count, slots, 0, slots, py, pl,
-                                        <const floating *>NULL, grad, <floating *>aligned(memory), False, &watch)
+                                        pw, grad, <floating *>aligned(memory), False, &watch)
                 if stopped(&watch, 0):
                     break
-                finish_rows(p, <const floating *>&params[0], <const floating *>grad, <double>count, l2, grad)
-                cost = mean_cost(p, <const floating *>&params[0], cost, <double>count, l2)
+                finish_rows(p, <const floating *>&params[0], <const floating *>grad, count * mean_weight, l2, grad)
+                cost = mean_cost(p, <const floating *>&params[0], cost, count * mean_weight, l2)
                 if not -INFINITY < cost < INFINITY:
                     break
                 if all_finite(<const floating *>&params[0], n):
@@ -147,9 +161,13 @@ cdef object steps_typed(Plan plan, floating[::1] params, const floating[:, ::1] 
     return first, cost, costs
 
 
-def steps(Plan plan not None, params, X, Y, order, Py_ssize_t first, Py_ssize_t batch_size, double l2, rule, state,
-          optimizer, double rate, finite, Py_ssize_t limit, double seconds):
-    """Steps of gradient descent, one for each batch of rows from ``first`` on, until rows, ``limit`` or time are up."""
+def steps(Plan plan not None, params, X, Y, sample_weight, double mean_weight, order, Py_ssize_t first,
+          Py_ssize_t batch_size, double l2, rule, state, optimizer, double rate, finite, Py_ssize_t limit,
+          double seconds):
+    """Steps of gradient descent, one for each batch of rows from ``first`` on, until rows, ``limit`` or time are up.
+
+    Each batch's sums are divided by its rows times ``mean_weight``, the mean over the rows of all batches.
+    """
     cdef rule_t r
     memset(&r, 0, sizeof(r))
     r.step = optimizer.steps
@@ -160,9 +178,9 @@ def steps(Plan plan not None, params, X, Y, order, Py_ssize_t first, Py_ssize_t 
         r.momentum, r.nesterov = rule
     try:
         if plan.single:
-            return steps_typed[float](plan, params, X, Y, order, first, batch_size, l2, &r, state, rate, finite, limit,
-                                      seconds)
-        return steps_typed[double](plan, params, X, Y, order, first, batch_size, l2, &r, state, rate, finite, limit,
-                                   seconds)
+            return steps_typed[float](plan, params, X, Y, sample_weight, mean_weight, order, first, batch_size, l2, &r,
+                                      state, rate, finite, limit, seconds)
+        return steps_typed[double](plan, params, X, Y, sample_weight, mean_weight, order, first, batch_size, l2, &r,
+                                   state, rate, finite, limit, seconds)
     finally:
         optimizer.steps = r.step  # here, where no signal can come between the parameters and their count

@@ -23,6 +23,7 @@ cdef extern from "bpcore.h" nogil:
         WRONG_WEIGHT "BPCORE_WRONG_WEIGHT"
         WRONG_NUMBER "BPCORE_WRONG_NUMBER"
         MISALIGNED "BPCORE_MISALIGNED"
+        INTERNAL_ERROR "BPCORE_INTERNAL_ERROR"
 
 include "api.pyx"
 
@@ -70,6 +71,8 @@ cdef const char *error_message(int error) noexcept nogil:
         return "l2, a learning rate, a momentum, a beta, epsilon or the step is out of range"
     if error == MISALIGNED:
         return "an array or the plan does not begin where one of its type can"
+    if error == INTERNAL_ERROR:
+        return "the layout of the workspace does not hold what is written in it: a bug in bpcore"
     return "an unknown error"
 
 
@@ -82,6 +85,7 @@ cdef size_t plan_bytes(Py_ssize_t n_layers) noexcept nogil:
 cdef inline int make_plan(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes,
                           const int *activations, int loss, const floating *number) noexcept nogil:
     cdef described_t *described = <described_t *>memory
+    cdef target_t target = own_target(number)
     cdef int error
     if memory == NULL or sizes == NULL or activations == NULL:
         return NULL_POINTER
@@ -92,8 +96,12 @@ cdef inline int make_plan(void *memory, size_t size, Py_ssize_t n_layers, const 
     error = check_architecture(n_layers, sizes, activations, loss)
     if error != OK:
         return error
+    if not fits_in_memory(n_layers, sizes, &target):
+        return TOO_LARGE
+    described.mark = 0
+    if not plan_init(&described.plan, <layer_t *>(described + 1), n_layers, sizes, activations, loss, &target):
+        return INTERNAL_ERROR
     described.mark = mark(number)
-    lay_out(&described.plan, <layer_t *>(described + 1), n_layers, sizes, activations, loss, number)
     return OK
 
 
@@ -176,6 +184,7 @@ cdef inline bint crooked(size_t addresses, const floating *number) noexcept nogi
 cdef int table_forward(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
                        Py_ssize_t m, floating *out) noexcept nogil:
     cdef const plan_t *p = described_plan(plan, params)
+    cdef floating *work
     if p == NULL:
         return NOT_A_PLAN
     if too_many_rows(p, m, params):
@@ -185,7 +194,10 @@ cdef int table_forward(const bpcore_plan *plan, void *workspace, const floating 
     if crooked(<size_t>params | <size_t>X | <size_t>out, params):
         return MISALIGNED
     if m > 0:
-        forward_rows(p, params, X, m, out, <floating *>aligned(<char *>workspace), NULL)
+        work = <floating *>aligned(<char *>workspace)
+        close_guards(p, work)
+        forward_rows(p, params, X, m, out, work, NULL)
+        open_guards(p, work)
     return OK
 
 
@@ -221,19 +233,22 @@ cdef int table_accumulate(const bpcore_plan *plan, void *workspace, const floati
                           const floating *sample_weight, floating *sums, double *loss) noexcept nogil:
     cdef const plan_t *p = described_plan(plan, params)
     cdef Py_ssize_t i, slots, first
+    cdef floating *work
     cdef int error = check_rows(p, workspace, params, X, m, targets, labels, sample_weight, loss)
     if error != OK or m == 0:
         return error
     if crooked(<size_t>sums, params):
         return MISALIGNED
+    work = <floating *>aligned(<char *>workspace)
+    close_guards(p, work)
     slots = count_slots(p, m)
     for i in range(slots):
         first = slot_start(m, slots, i)
         loss[0] += accumulate_rows(
             p, params, X + first * p.n_inputs, slot_start(m, slots, i + 1) - first,
             targets + first * p.n_outputs if targets != NULL else NULL, labels + first if labels != NULL else NULL,
-            sample_weight + first if sample_weight != NULL else NULL, sums, False,
-            <floating *>aligned(<char *>workspace), i > 0, NULL)
+            sample_weight + first if sample_weight != NULL else NULL, sums, False, work, i > 0, NULL)
+    open_guards(p, work)
     return OK
 
 
@@ -261,8 +276,9 @@ cdef int table_backward(const bpcore_plan *plan, void *workspace, const floating
                         floating *input_gradient) noexcept nogil:
     cdef const plan_t *p = described_plan(plan, params)
     cdef const layer_t *last
+    cdef const floating *x
     cdef floating *work
-    cdef Py_ssize_t size, first, rows
+    cdef Py_ssize_t size, first, rows, x_step = 0
     cdef bint few = m < FEW
     if p == NULL:
         return NOT_A_PLAN
@@ -273,6 +289,7 @@ cdef int table_backward(const bpcore_plan *plan, void *workspace, const floating
     if crooked(<size_t>params | <size_t>X | <size_t>output_gradient | <size_t>sums | <size_t>input_gradient, params):
         return MISALIGNED
     work = <floating *>aligned(<char *>workspace)
+    close_guards(p, work)
     last = &p.layers[p.n_layers - 1]
     if not few:
         pack_forward(p, params, work, NULL)
@@ -281,13 +298,17 @@ cdef int table_backward(const bpcore_plan *plan, void *workspace, const floating
     first = 0
     while first < m:
         rows = min(size, m - first)
-        forward_tile(p, params, X + first * p.n_inputs, rows, few, work, False, True, NULL)
-        copy_rows(output_gradient + first * p.n_outputs, p.n_outputs, work + p.delta, last.step, rows, p.n_outputs)
-        through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope), rows,
-                last.n_out, last.step, work + p.delta)
-        backward_tile(p, params, X + first * p.n_inputs, rows, few, work, sums, False,
+        x = tile_inputs(p, X + first * p.n_inputs, rows, few, work, &x_step)
+        forward_tile(p, params, x, x_step, rows, few, work, False, True, NULL)
+        copy_rows(output_gradient + first * p.n_outputs, p.n_outputs, work + p.delta.start, last.step, rows,
+                  p.n_outputs)
+        through(last.activation, <const floating *>(work + last.a.start), <const floating *>(work + last.slope.start),
+                rows, last.n_out, last.step, work + p.delta.start)
+        backward_tile(p, params, x, x_step, rows, few, work, sums, False,
                       input_gradient + first * p.n_inputs if input_gradient != NULL else NULL, NULL)
+        check_guards(p, work)
         first += size
+    open_guards(p, work)
     return OK
 
 
@@ -330,8 +351,8 @@ cdef void descend_row(const plan_t *plan, floating *params, const floating *x, f
     cdef Py_ssize_t l, j, k, step
     cdef const layer_t *layer
     cdef const floating *given
-    cdef floating *delta = work + plan.delta
-    cdef floating *spare = work + plan.spare
+    cdef floating *delta = work + plan.delta.start
+    cdef floating *spare = work + plan.scratch.start
     cdef floating *W
     cdef floating d, g
     cdef floating[:, ::1] D, before
@@ -339,11 +360,11 @@ cdef void descend_row(const plan_t *plan, floating *params, const floating *x, f
         layer = &plan.layers[l]
         given = x
         if l > 0:  # delta(l) is of the weights as they were
-            given, step = work + plan.layers[l - 1].a, plan.layers[l - 1].step
+            given, step = work + plan.layers[l - 1].a.start, plan.layers[l - 1].step
             D, before = matrix(<const floating *>delta, 1, layer.step), matrix(<const floating *>spare, 1, step)
             times_weights_few(D, weights_of(layer, <const floating *>params), before)
-            through(plan.layers[l - 1].activation, given, <const floating *>(work + plan.layers[l - 1].slope), 1,
-                    layer.n_in, step, spare)
+            through(plan.layers[l - 1].activation, given, <const floating *>(work + plan.layers[l - 1].slope.start),
+                    1, layer.n_in, step, spare)
         W = params + layer.weights
         for j in range(layer.n_out):
             d = delta[j]
@@ -370,18 +391,24 @@ cdef int table_descend_rows(const bpcore_plan *plan, void *workspace, floating *
     if not isfinite(learning_rate):
         return WRONG_NUMBER
     work = <floating *>aligned(<char *>workspace)
+    close_guards(p, work)
     last = &p.layers[p.n_layers - 1]
-    A = matrix(<const floating *>(work + last.a), 1, last.step)
-    D = matrix(<const floating *>(work + p.delta), 1, last.step)
+    A = matrix(<const floating *>(work + last.a.start), 1, last.step)
+    D = matrix(<const floating *>(work + p.delta.start), 1, last.step)
     for i in range(m):
-        forward_tile(p, <const floating *>params, X + i * p.n_inputs, 1, True, work, p.matching != IDENTITY, True, NULL)
+        if sample_weight != NULL and sample_weight[i] == 0:  # left out, whatever the row holds
+            continue
+        forward_tile(p, <const floating *>params, X + i * p.n_inputs, p.n_inputs, 1, True, work,
+                     p.matching != IDENTITY, True, NULL)
         loss[0] += loss_and_delta[floating](
             p, A, p.n_outputs, targets + i * p.n_outputs if targets != NULL else NULL,
             labels + i if labels != NULL else NULL, sample_weight + i if sample_weight != NULL else NULL, D)
         if last.activation != p.matching:
-            through(last.activation, <const floating *>(work + last.a), <const floating *>(work + last.slope), 1,
-                    p.n_outputs, last.step, work + p.delta)
+            through(last.activation, <const floating *>(work + last.a.start),
+                    <const floating *>(work + last.slope.start), 1, p.n_outputs, last.step, work + p.delta.start)
         descend_row(p, params, X + i * p.n_inputs, work, <floating>learning_rate)
+        check_guards(p, work)
+    open_guards(p, work)
     return OK
 
 

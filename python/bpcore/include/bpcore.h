@@ -67,7 +67,8 @@ enum bpcore_error {
     BPCORE_WRONG_TARGET = 9,
     BPCORE_WRONG_WEIGHT = 10,
     BPCORE_WRONG_NUMBER = 11,
-    BPCORE_MISALIGNED = 12
+    BPCORE_MISALIGNED = 12,
+    BPCORE_INTERNAL_ERROR = 13 /* a bug in bpcore */
 };
 
 typedef struct bpcore_api {
@@ -96,8 +97,8 @@ typedef struct bpcore_api {
                        double *out);
     /* Add the gradients of m rows to `sums` (NULL: only the losses) and their losses to `loss`: so that blocks of rows
        can be streamed, split and merged. Sums of a great many rows in float lose digits: add those of some thousand
-       rows each up in double, as bpcore does by itself above the table. Either `targets` or, for cross_entropy, `labels` (m classes, from 0) is not
-       NULL; `sample_weight` (m) may be. */
+       rows each up in double, as bpcore does by itself above the table. Either `targets` or, for cross_entropy, `labels`
+       (m classes, from 0) is not NULL; `sample_weight` (m) may be. Rows of weight 0 are left out, whatever they hold. */
     int (*accumulate_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
                           const float *targets, const int64_t *labels, const float *sample_weight, float *sums,
                           double *loss);

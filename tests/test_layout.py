@@ -1,0 +1,179 @@
+"""The layout of a workspace: every region holds what the loops write in it, for every shape and instruction set.
+
+The needs are stated here a second time, from the loops and not from the code that lays out. It is arithmetic: the sets
+that this machine cannot run are tried, too.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from conftest import BACKENDS, EMULATED, backends
+
+import bpcore
+from bpcore.network import ACTIVATIONS
+
+#: The layout is arithmetic, and the same function in every module: the first one answers for all sets.
+COMPILED = [name for name in BACKENDS if name != "python"][:1]
+SETS = ["baseline", "avx2", "avx512", "neon", "scalar"]
+#: Widths up to here: a little beyond the first multiples of 4096 bytes in float64 and float32.
+WIDEST = 600 if EMULATED else 4200
+
+
+@pytest.fixture(params=COMPILED)
+def core(request):
+    return backends.load(request.param)
+
+
+def around(multiples, item, widest=WIDEST):
+    """The widths at, one below and one above every multiple of that many bytes."""
+    unit = max(multiples // item, 1)
+    near = {width + off for width in range(0, widest + 1, unit) for off in (-1, 0, 1)}
+    return np.array(sorted(width for width in near if 0 < width <= widest), np.int64)
+
+
+def lanes_of(core, name, item):
+    return max(core.INSTRUCTION_SETS[name][0] // item, 1)
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("guard", [0, 32])
+def test_all_pairs_of_widths(core, dtype, name, guard):
+    """Around every multiple of a vector, and so of 64, 512 and 4096 bytes."""
+    item = np.dtype(dtype).itemsize
+    widths = around(lanes_of(core, name, item) * item, item)
+    none = np.empty(0, np.int64)
+    assert core.check_layouts(widths, widths, none, np.dtype(dtype), name, guard) == len(widths) ** 2
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_triples_of_widths(core, dtype, name):
+    """All around multiples of 512 and 4096 bytes, and any one of a vector or 64 bytes between, before or behind two.
+
+    A region's size depends on two neighbouring layers, or is a maximum over all; so triples tell of maxima alone.
+    """
+    item = np.dtype(dtype).itemsize
+    coarse, page = around(512, item), around(4096, item)
+    fine = np.unique(np.concatenate([around(64, item), around(lanes_of(core, name, item) * item, item)]))
+    count = core.check_layouts(coarse, coarse, coarse, np.dtype(dtype), name)
+    assert count == len(coarse) ** 3
+    for three in [(fine, page, coarse), (page, fine, coarse), (coarse, page, fine)]:
+        assert core.check_layouts(*three, np.dtype(dtype), name) == np.prod([len(widths) for widths in three])
+
+
+def needs(core, sizes, activations, item, name, layout):
+    """What each region must hold, in numbers: from what the loops of forward, backward and accumulate write."""
+    width = lanes_of(core, name, item)
+    tile, steps, stride = layout["tile"], layout["steps"], layout["input_step"]
+
+    def vectors(columns):
+        return -(-columns // width) * width
+
+    kept = ("sigmoid", "tanh", "elu", "silu", "gelu")
+    wanted = {}
+    for l, (n_in, n_out) in enumerate(zip(sizes, sizes[1:])):
+        assert steps[l] >= vectors(n_out)
+        assert steps[l] % width == 0
+        assert steps[l] * item % 512 != 0, "the columns of delta would share a few cache sets"
+        wanted["a", l] = tile * steps[l]
+        wanted["slope", l] = tile * steps[l] if activations[l] in kept else 0
+        wanted["forward", l] = vectors(n_out) * (1 + n_in)  # a row of biases ahead of the panel
+        wanted["backward", l] = vectors(n_in) * (1 + n_out)
+    assert stride >= vectors(sizes[0])
+    rows = max([stride, *steps])  # backward walks through all layers in these two, at each one's own stride
+    wanted["delta", -1] = wanted["scratch", -1] = tile * rows
+    wanted["panels", -1] = (1 + tile) * max(vectors(n_in) for n_in in sizes[:-1])
+    wanted["inputs", -1] = tile * stride
+    wanted["targets", -1] = tile * sizes[-1]
+    wanted["labels", -1] = tile * 8 // item
+    wanted["sample_weights", -1] = tile
+    return wanted
+
+
+def check(core, sizes, activations, dtype, name, guard=0):
+    item = np.dtype(dtype).itemsize
+    layout = core.workspace_layout(tuple(sizes), tuple(activations), "squared_error", np.dtype(dtype), name, guard)
+    wanted = needs(core, sizes, activations, item, name, layout)
+    assert layout["holds"]
+    assert layout["tile"] % core.INSTRUCTION_SETS[name][1] == 0
+    end = 0
+    for region, layer, start, size in layout["regions"]:
+        assert size >= wanted.pop((region, layer)), (region, layer, sizes)
+        assert start >= end, f"{region} overlaps the region before it"
+        assert start * item % 64 == 0
+        end = start + size + guard
+    assert layout["workspace"] >= end
+    assert not wanted
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_random_networks_against_what_the_loops_write(core, dtype, name):
+    """A new seed each time: it is shown by the failing sizes themselves."""
+    draw = random.Random()
+    item = np.dtype(dtype).itemsize
+    for _ in range(600):
+        sizes = []
+        for _ in range(draw.randint(2, 6)):
+            unit = draw.choice([1, lanes_of(core, name, item), 64 // item, 512 // item, 4096 // item])
+            most = max(1, draw.choice([64, 600, WIDEST]) // unit)
+            near = sizes[-1] if sizes and draw.random() < 0.4 else unit * draw.randint(1, most)
+            sizes.append(max(1, near + draw.choice([-2, -1, 0, 0, 1, 2])))
+        check(core, sizes, draw.choices(ACTIVATIONS, k=len(sizes) - 1), dtype, name, draw.choice([0, 16, 32]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sizes"),
+    [
+        ("float64", [66, 64, 10]),
+        ("float64", [65, 64, 1]),
+        ("float64", [65, 62, 1]),
+        ("float64", [66, 64, 64, 10]),
+        ("float64", [65, 64]),
+        ("float64", [512, 513]),
+        ("float32", [130, 128, 10]),
+        ("float32", [129, 128, 1]),
+        ("float32", [8, 258, 256, 16, 1]),
+        ("float32", [1024, 1025]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", SETS)
+def test_networks_whose_regions_once_were_too_small(core, dtype, sizes, name):
+    check(core, sizes, ["tanh"] * (len(sizes) - 1), dtype, name)
+
+
+def test_a_stride_need_not_grow_with_the_width(core):
+    """Why each region takes the maximum of strides and not the stride of the maximum."""
+    layouts = [core.workspace_layout((1, n), ("tanh",), "squared_error", np.dtype("float64"), "avx2") for n in (64, 66)]
+    assert [layout["steps"] for layout in layouts] == [[72], [68]]
+
+
+def test_this_machine_uses_the_layout_that_is_checked(core, dtype):
+    """The workspace that C callers are asked for is that of the layout, with the guards of a debug build or without."""
+    from bpcore import capi
+
+    if core is not capi.core:
+        return  # the table is that of one backend
+    name = bpcore.backend if core.INSTRUCTION_SETS.get(bpcore.backend) else "baseline"
+    functions = capi.functions()
+    sizes, kinds = np.array([66, 64, 10], np.intp), np.array([2, 0], np.intc)
+    plan = np.zeros(functions["plan_bytes"](2), np.uint8)
+    make = functions["plan_f64" if dtype == "float64" else "plan_f32"]
+    assert make(plan.ctypes.data, plan.size, 2, sizes.ctypes.data, kinds.ctypes.data, 0) == 0
+    found = functions["workspace_bytes"](plan.ctypes.data)
+    network = (66, 64, 10), ("tanh", "identity"), "squared_error", np.dtype(dtype)
+    item = network[-1].itemsize
+    expected = {
+        64 + item * core.workspace_layout(*network, instruction_set, guard)["workspace"]
+        for instruction_set in (name, "scalar")
+        for guard in (0, 128 // item)
+    }
+    assert found in expected
+
+
+@pytest.mark.parametrize("sizes", [[1 << 57, 1], [1, 1 << 57], [3, 1 << 30, 1 << 30, 2]], ids=str)
+def test_sizes_beyond_what_can_be_addressed_are_refused(backend, sizes):
+    with pytest.raises(ValueError, match="sizes"):
+        bpcore.Network(sizes)
