@@ -94,6 +94,17 @@ def test_buffer_is_the_whole_state(dtype, rng):
     assert_agree(reduced.finish(params, 0.2)[1], grad, dtype, 2)
 
 
+@pytest.mark.parametrize("start", [0, 3])
+def test_finish_does_not_write_into_the_sums(start, rng):
+    net = bpcore.Network([2, 3, 1], "tanh")
+    params, accumulator = net.initialize(0), net.accumulator()
+    accumulator.add(params, rng.normal(size=(5, 2)), rng.normal(size=(5, 1)))
+    before = accumulator.buffer.copy()
+    with pytest.raises(ValueError, match="out shares memory with an input"):
+        accumulator.finish(params, out=accumulator.buffer[start : start + net.n_parameters])
+    np.testing.assert_array_equal(accumulator.buffer, before)
+
+
 def test_finish_leaves_the_sums_and_more_can_be_added(rng):
     net = bpcore.Network([3, 2])
     params = parameters(net, rng)

@@ -217,8 +217,10 @@ def test_binary_targets(data):
     net = Network([4, 1], loss="binary_cross_entropy")
     params = net.initialize(0)
     for bad in (1.5, -0.1):
-        with pytest.raises(ValueError, match="binary_cross_entropy takes 0 to 1"):
-            net.cost(params, data["X"], np.full(10, bad))
+        for call in (net.cost, net.cost_and_gradient):  # the latter takes whole arrays another way
+            for Y in (np.full(10, bad), np.r_[np.zeros(9), bad][:, None], np.r_[bad, np.zeros(9)][:, None]):
+                with pytest.raises(ValueError, match="binary_cross_entropy takes 0 to 1"):
+                    call(params, data["X"], Y)
     flat = net.cost_and_gradient(params, data["X"], np.full(10, 0.3))
     column = net.cost_and_gradient(params, data["X"], np.full((10, 1), 0.3))
     assert flat[0] == column[0]
@@ -283,6 +285,26 @@ def test_out_may_not_overlap_inputs(rng):
         net.cost_and_gradient(params, X, X, sample_weight=memory[60:70], out=memory[69:81])
     np.testing.assert_array_equal(memory, before)
     net.forward(params, X, out=memory[50:80].reshape(10, 3))  # beside them is fine
+
+
+@pytest.mark.parametrize("off", [-2, 0, 2])
+@pytest.mark.parametrize("name", ["params", "X", "Y"])
+@pytest.mark.parametrize("method", ["forward", "cost_and_gradient"])
+def test_out_may_not_overlap_a_single_input(method, name, off, rng):
+    """Each input lies in memory of its own, but for the one: none answers for another."""
+    net = Network([3, 3])
+    given = {"params": rng.uniform(size=12), "X": rng.uniform(size=(4, 3)), "Y": rng.uniform(size=(4, 3))}
+    if method == "forward":
+        del given["Y"]
+        if name == "Y":
+            name = "X"
+    memory = rng.uniform(size=16)  # all of these have 12 numbers
+    given[name] = memory[2:14].reshape(given[name].shape)
+    out = memory[2 + off : 14 + off].reshape((4, 3) if method == "forward" else (12,))
+    before = memory.copy()
+    with pytest.raises(ValueError, match="out shares memory with an input"):
+        getattr(net, method)(**given, out=out)
+    np.testing.assert_array_equal(memory, before)
 
 
 def test_trace(net, data):

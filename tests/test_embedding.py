@@ -258,6 +258,30 @@ def test_functions_forward_and_accumulate(dtype, loss, rows, rng):
         np.testing.assert_allclose(only, total, rtol=tolerance)
 
 
+@pytest.mark.parametrize("loss", ["huber", "cross_entropy"])
+@pytest.mark.parametrize("sizes", [(5, 33, 20, 3), (150, 500, 150)], ids=["tiles", "slots"])
+def test_functions_accumulate_more_than_a_tile_or_a_slot(dtype, loss, sizes, rng):
+    """All rows in one call, no two of one weight, are what they are one by one."""
+    net, rows = bpcore.Network(sizes, "tanh", loss, dtype=dtype), 300
+    c, (params, X, Y) = Embedded(net), data(net, rows, rng)
+    weight = rng.choice([0, 0.5, 1, 3], rows).astype(dtype)
+    for labels in [None, rng.integers(0, sizes[-1], rows)] if loss == "cross_entropy" else [None]:
+        given = (Y, None) if labels is None else (None, labels)
+        found, one = [(np.zeros_like(params), np.zeros(1)) for _ in range(2)]
+        assert c("accumulate", c.plan, c.workspace, params, X, rows, *given, weight, *found) == 0
+        expected, losses = np.zeros(net.n_parameters), 0.0
+        for i in np.flatnonzero(weight):
+            for array in one:
+                array[...] = 0
+            row = [None if array is None else array[i : i + 1] for array in given]
+            assert c("accumulate", c.plan, c.workspace, params, X[i : i + 1], 1, *row, None, *one) == 0
+            expected += float(weight[i]) * one[0]
+            losses += float(weight[i]) * one[1][0]
+        tolerance = 1e-4 if dtype == "float32" else 1e-11
+        np.testing.assert_allclose(found[0], expected, rtol=0, atol=tolerance * np.abs(expected).max())
+        assert found[1][0] == pytest.approx(losses, rel=tolerance)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 6, 300])
 @pytest.mark.parametrize("output", ["identity", "softmax", "silu"])
 def test_functions_backward(dtype, output, rows, rng):
@@ -337,6 +361,7 @@ def test_functions_errors(dtype, rng):
     assert accumulate(None, None) == accumulate(Y, labels) == NUMBER["wrong_target"]
     assert accumulate(Y, None, np.array([1, 1, -1, 1], dtype)) == NUMBER["wrong_weight"]
     assert accumulate(Y, None, np.array([1, 1, np.nan, 1], dtype)) == NUMBER["wrong_weight"]
+    assert accumulate(Y, None, np.array([1, 1, np.inf, 1], dtype)) == NUMBER["wrong_weight"]
     assert not sums.any()
     assert total == 0
     assert accumulate(None, labels) == ok
@@ -428,6 +453,14 @@ def test_functions_descend_row_by_row(dtype, loss, output, rng):
         assert c("accumulate", c.plan, c.workspace, other, X, 1, *given, weight, sums, total) == 0
         assert c("gradient_descent", other.size, other, sums, None, 0.01, 0.0, 0) == 0
         np.testing.assert_array_equal(again, other)
+        expected, found = params.copy(), params.copy()
+        for i in range(40):  # each row has its own weight
+            row = [None if array is None else array[i : i + 1] for array in given]
+            sums[...] = 0
+            assert c("accumulate", c.plan, c.workspace, expected, X[i:], 1, *row, weight[i:], sums, total) == 0
+            descent.step(expected, sums)
+        assert c("descend_rows", c.plan, c.workspace, found, X, 40, *given, weight, 0.01, total) == 0
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 6, 300, 1000])

@@ -99,6 +99,21 @@ def test_small_work_stays_on_the_calling_thread(backend, rng):
     assert slots.n_threads(net, 256, 3) == 1  # there is a single slot
 
 
+def test_a_call_that_is_over_before_it_begins_ends_at_once(backend, dtype):
+    """What another thread says is looked at within a call: it ends, and does not go on to its last row."""
+    net = bpcore.Network([256, 256, 256], "relu", dtype=dtype)
+    X, params, sums = np.ones((3000, 256), dtype), np.zeros(net.n_parameters, dtype), np.empty(net.n_parameters, dtype)
+    core, plan, over = net._core, net._plan, bytearray(b"\1")
+    for call in (
+        lambda: core.accumulate(plan, params, X, X, None, sums, over),
+        lambda: core.loss(plan, params, X, X, None, over),
+        lambda: core.forward(plan, params, X, np.empty_like(X), over),
+    ):
+        with pytest.raises(InterruptedError, match="another thread has ended the call"):
+            call()
+    assert core.loss(plan, params, X[:9], X[:9], None, bytearray(1)) == 9 * 128
+
+
 def units(n):
     return [slots.Unit(i, i + 1, i, i + 1) for i in range(n)]
 
@@ -140,6 +155,44 @@ def test_an_error_in_a_slot_is_raised_and_no_thread_is_left(threads, place):
     with pytest.raises(ZeroDivisionError):
         slots.in_order(work, add, units(100), threads)
     assert threading.active_count() == before
+
+
+def test_a_thread_in_the_middle_of_its_unit_hears_of_the_error_of_another():
+    """The first unit fails when the second has begun; that one goes on until it hears of it."""
+    begun, heard = threading.Event(), []
+
+    def work(unit, told):
+        if unit.begin == 0:
+            assert begun.wait(20)
+            raise ZeroDivisionError
+        begun.set()
+        end = time.monotonic() + 20
+        while not told[0] and time.monotonic() < end:
+            time.sleep(0.001)
+        heard.append(told[0])
+
+    with pytest.raises(ZeroDivisionError):
+        slots.in_order(work, lambda unit, result: None, units(2), 2)
+    assert heard == [1]
+
+
+@pytest.mark.parametrize("place", ["work", "add"])
+def test_an_error_of_another_thread_is_raised_by_the_caller(place):
+    """The calling thread makes no error itself, and waits in its unit until another has begun one."""
+    caller, begun = threading.get_ident(), threading.Event()
+
+    def fail(where):
+        if threading.get_ident() != caller:
+            begun.set()
+            if where == place:
+                raise ZeroDivisionError
+
+    def work(unit, told):
+        fail("work")
+        assert begun.wait(20)
+
+    with pytest.raises(ZeroDivisionError):
+        slots.in_order(work, lambda unit, result: fail("add"), units(50), 2)
 
 
 def test_many_threads_on_one_network_and_one_params(backend, dtype, rng):

@@ -854,6 +854,25 @@ def test_divergence_in_the_very_last_step():
     assert params.tobytes() == before
 
 
+@pytest.mark.parametrize("units", [1, 8, 20])
+@pytest.mark.parametrize("which", [0, -1])
+def test_divergence_in_the_loop_of_the_core_that_no_cost_shows(dtype, units, which):
+    """One weight becomes infinite in the first step of an epoch; the cost of the second is finite, by a tanh.
+
+    Rows and targets are +-1, and all but one weight of the output is 0: the other gradients are 0, and only the input
+    weight of that unit moves, from 0 to infinity.
+    """
+    net = bpcore.Network([1, units, 1], "tanh", dtype=dtype)
+    start = np.zeros(net.n_parameters, dtype)
+    net.layers(start)[1].weights[0, which] = 1e4
+    X = np.resize(np.array([1, -1], dtype), (4, 1))
+    params = start.copy()
+    rate = 1e305 if dtype == "float64" else 1e35
+    with pytest.raises(FloatingPointError, match="the parameters are not finite after epoch 1"):
+        bpcore.train(net, params, X, X, optimizer=bpcore.GradientDescent(rate), epochs=3, batch_size=2, shuffle=False)
+    assert params.tobytes() == start.tobytes()
+
+
 @pytest.mark.parametrize("hidden", ["relu", "tanh", "gelu", "leaky_relu", "softplus"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("which", ["X", "Y"])
