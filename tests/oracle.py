@@ -281,8 +281,10 @@ class Reference:
         slope = self.slopes[l - 1]
         if g in KINKED:
             return d * slope, (error + 2 * eps * np.abs(d)) * slope
-        bend = np.abs(slope) if g == "exp" else 1.0  # no second derivative of the others is larger
-        slope_error = bend * self.z_error[l - 1] + 4 * eps * (np.abs(slope) + bend)
+        if g == "exp":
+            slope_error = np.abs(slope) * (self.z_error[l - 1] + 4 * eps * (np.abs(self.z[l - 1]) + 2))
+        else:  # no second derivative is larger than 1
+            slope_error = self.z_error[l - 1] + 4 * eps * (np.abs(slope) + 1)
         return d * slope, error * np.abs(slope) + np.abs(d) * slope_error
 
     # ------------------------------------------------------------------------------------------------ backpropagation
@@ -293,7 +295,7 @@ class Reference:
         delta, error = w * delta, w * error
         sums, sums_error, dX, dX_error = np.empty_like(self.params), np.empty_like(self.params), None, None
         size, largest = np.empty_like(self.params), 0.0
-        summed = (4 + min(len(delta), ONE_AFTER_ANOTHER) / 64) * self.eps
+        summed = (4 + min(len(delta), ONE_AFTER_ANOTHER) / 24) * self.eps
         parts = zip(layers(self.sizes, sums), layers(self.sizes, sums_error), layers(self.sizes, size))
         for l, ((S, s), (E, e), (A, c)) in reversed(list(enumerate(parts))):
             W = self.layers[l][0]

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # wheels/foreign.sh [--quick] ARCH [WHEEL]: build a wheel for another architecture from the sdist, or take the given one,
 # and run the suite on it in an unpacked Debian of that architecture, under qemu (i386: natively). ARCH: arm64 s390x i386
-# armhf ppc64el riscv64, or as wheels name them. --quick: parity, contract and gradients only; the suite takes half an
-# hour under emulation. Exit status 3: the mirror has no such Debian.
+# armhf ppc64el riscv64, or as wheels name them. --quick: parity, contract, gradients and test_found.py only; the suite
+# takes half an hour under emulation. Exit status 3: the mirror has no such Debian.
 set -euo pipefail
 # shellcheck source=wheels/lib.sh
 . "$(dirname "$0")/lib.sh"
