@@ -64,6 +64,19 @@ def test_softmax_of_logits_that_are_all_far_from_zero(backend, dtype, n, level):
             np.testing.assert_allclose(grad[n:], np.full(n, 1 / n) - np.eye(n)[n - 1], rtol=2 * eps)
 
 
+@pytest.mark.parametrize("n", [2, 5, 16, 17, 24, 33, 40])
+def test_softmax_of_one_logit_far_above_the_others(backend, dtype, n):
+    """Wherever it stands in a row, it is taken off: with any other, the exponential would be infinite."""
+    for top in range(n):
+        net = bpcore.Network([1, n], (), "cross_entropy", dtype=dtype)
+        one = np.eye(n, dtype=dtype)[top]
+        params = np.concatenate([np.zeros(n, dtype), 1e4 * one]).astype(dtype)
+        np.testing.assert_array_equal(net.forward(params, np.zeros((1, 1), dtype))[0], one)
+        cost, grad = net.cost_and_gradient(params, np.zeros((1, 1), dtype), np.array([top]))
+        assert cost == 0
+        assert not grad.any()
+
+
 @pytest.mark.parametrize("n", [3, 20])
 @pytest.mark.parametrize("rows", [1, 9])
 def test_an_infinite_logit_of_a_target_0_costs_nothing(backend, dtype, n, rows):

@@ -338,6 +338,19 @@ def test_the_data_are_not_changed_and_may_be_read_only(dtype):
     assert [array.tobytes() for array in (X, Y, weights)] == before
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_it_is_a_plain_loop_with_labels(dtype, shuffle):
+    """To the last bit: each batch has the labels of its own rows."""
+    rng = np.random.default_rng(0)
+    X, labels = rng.normal(size=(43, 4)).astype(dtype), rng.integers(0, 3, 43)
+    net = bpcore.Network([4, 5, 3], "tanh", "cross_entropy", dtype=dtype)
+    start = net.initialize(0)
+    wanted, _ = plain_loop(net, start, X, labels, bpcore.Adam(0.01), 3, 8, 7, shuffle)
+    params = start.copy()
+    bpcore.train(net, params, X, labels, optimizer=bpcore.Adam(0.01), epochs=3, batch_size=8, seed=7, shuffle=shuffle)
+    assert params.tobytes() == wanted.tobytes()
+
+
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "int64", "uint64"])
 def test_integer_labels(dtype, kind):
     """They do as rows with a single 1 do."""
