@@ -240,6 +240,24 @@ def test_many_tiles_are_the_sum_of_single_rows(backend, dtype, loss, labels, rng
     assert_sums((cost * rows, grad * rows), *one_by_one(net, params, X, Y, w), dtype)
 
 
+@pytest.mark.parametrize("tile", [266, 270, 276])
+@pytest.mark.parametrize("tiles", [1, 2, 3])
+def test_rows_that_fill_whole_tiles(backend, dtype, tile, tiles, rng):
+    """266 rows, which are the most of a tile, rounded up to blocks of 14, 6 or 12: tiles with no room for one more."""
+    net, params, X, Y, weights = make(MANY_TILES[0], tile * tiles, "squared_error", False, dtype, rng)
+    weights[...] = 1 + np.arange(len(X)) / len(X)
+    whole = net.accumulator()
+    whole.add(params, X, Y, weights)
+    parts, outputs = net.accumulator(), []
+    for start in range(0, len(X), 90):
+        part = slice(start, start + 90)
+        parts.add(params, X[part], Y[part], weights[part])
+        outputs.append(net.forward(params, X[part]))
+    tolerance = 1e-4 if dtype == "float32" else 1e-11
+    np.testing.assert_allclose(net.forward(params, X), np.concatenate(outputs), rtol=tolerance, atol=tolerance)
+    assert_sums((whole.buffer[0], whole.buffer[3:]), parts.buffer[0], parts.buffer[3:], dtype)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("loss", "labels"), [("huber", False), ("cross_entropy", True), ("cross_entropy", False)])
 def test_many_slots_are_the_sum_of_single_rows(backend, dtype, loss, labels, threads, rng):
