@@ -166,6 +166,33 @@ def test_slopes_far_from_zero(hidden, dtype):
     np.testing.assert_allclose(slope, right, rtol=rel, atol=4 * float(np.finfo(dtype).tiny))
 
 
+@pytest.mark.parametrize("output", ["sigmoid", "tanh"])
+def test_slopes_of_outputs_far_from_zero(output, dtype):
+    net = bpcore.Network([1, 1], (), output=output, dtype=dtype)
+    z = np.array([-40, -20, 10, 15, 20, 40], dtype)[:, None]
+    _, slope = net.trace(np.array([1, 0], dtype), z).backward(np.ones_like(z), input_gradient=True)
+    x = z.astype(np.longdouble)
+    right = 1 / np.cosh(x / 2) ** 2 / 4 if output == "sigmoid" else 1 / np.cosh(x) ** 2
+    np.testing.assert_allclose(slope, right, rtol=30 * np.finfo(dtype).eps, atol=4 * float(np.finfo(dtype).tiny))
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "tanh"])
+def test_a_loss_of_outputs_with_a_pole(output, dtype):
+    """1 / (1 - a) has the rounding error of a, many times as large: an exact slope made it 6e-6 off at 1 - a = 1e-11."""
+    net = bpcore.Network([1, 1], (), output=output, dtype=dtype)
+    z = np.linspace(0.5, {"sigmoid": 2, "tanh": 1}[output] * (6 if dtype == "float32" else 16), 40, dtype=dtype)
+    trace = net.trace(np.array([1, 0], dtype), z[:, None])
+    a = trace.activations[-1]
+    assert a.max() < 1
+    for scale in (1, 0.125, -30):
+        grad, delta = trace.backward(scale / (1 - a), input_gradient=True)  # of -log(1 - a)
+        right = scale * (a if output == "sigmoid" else 1 + a)
+        saturated = (1 - a)[:, 0] < 1e-3
+        np.testing.assert_allclose(delta[saturated], right[saturated], rtol=8 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(delta, right, rtol=500 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(grad[1], right.sum(dtype=float), rtol=500 * np.finfo(dtype).eps)
+
+
 def test_a_saturated_softmax_with_a_loss_of_its_outputs(dtype):
     """A row's deltas add up to 0: that of the probability of nearly 1 is minus the others, which are tiny."""
     net = bpcore.Network([1, 3], (), "squared_error", output="softmax", dtype=dtype)

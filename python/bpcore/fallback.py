@@ -135,6 +135,12 @@ ACTIVATIONS_WITH_SLOPE: dict[str, tuple[Function, Function]] = {
     "gelu": (gelu, lambda z: normal_cdf(z) + np.where(np.isinf(z), 0, z) * normal_pdf(z)),
 }
 
+#: g'(z) from a = g(z) all the same, for the activations with ends that a loss may have a pole at.
+SLOPES_OF_ROUNDED: dict[str, Function] = {
+    "sigmoid": lambda a: a * (1 - a),
+    "tanh": lambda a: (1 - a) * (1 + a),
+}
+
 
 def activate(name: str, z: Floats) -> tuple[Floats, Floats | None]:
     """a = g(z), and g'(z) if it is to be kept. The softmax of a row depends on all of it, other g on single entries."""
@@ -163,6 +169,18 @@ def through(name: str, a: Floats, slope: Floats | None, dA: Floats) -> Floats:
     if slope is None:
         slope = ACTIVATIONS[name][1](a).astype(dA.dtype, copy=False)
     return dA * slope
+
+
+def through_outputs(name: str, a: Floats, slope: Floats | None, dA: Floats) -> Floats:
+    """The same, from a dLoss/da(L) that the caller computed from the activations.
+
+    Where it is so large for the slope s that ``dA^4 s > 1``, the loss has a pole at the end of the range of a, like
+    ``1 / (1 - a)`` of a cross-entropy written by hand, and dA has the rounding error of a, 1 / s times as large. With the
+    slope of the same rounded a the two errors cancel. For all other dA the slope is exact.
+    """
+    if slope is not None and name in SLOPES_OF_ROUNDED:
+        slope = np.where((dA * dA) ** 2 * slope > 1, SLOPES_OF_ROUNDED[name](a), slope)
+    return through(name, a, slope, dA)
 
 
 # ------------------------------------------------------------- losses: each row's loss, and delta(L) = dLoss/dz
@@ -327,7 +345,7 @@ def backward(
     for tile in plan.tiles(0, len(output_gradient)):
         a = [activation[tile] for activation in activations]
         kept = [None if slope is None else slope[tile] for slope in slopes]
-        delta = through(plan.activations[-1], a[-1], kept[-1], output_gradient[tile])
+        delta = through_outputs(plan.activations[-1], a[-1], kept[-1], output_gradient[tile])
         delta = backward_tile(plan, params, a, kept, delta, sums)
         if input_gradient is not None:
             input_gradient[tile] = delta @ W

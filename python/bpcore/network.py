@@ -494,7 +494,8 @@ class Trace:
         Parameters
         ----------
         output_gradient : array_like of shape (m, n_outputs)
-            ``dLoss/da(L)``, with respect to the activations of the output layer, not to its logits.
+            ``dLoss/da(L)``, with respect to the activations of the output layer, not to its logits. It may have a pole
+            where a sigmoid or tanh ends, as ``1 / (1 - a)`` has: its rounding error is that of ``a``, and cancels.
         input_gradient : bool, default False
             Whether to return ``dLoss/dX`` too.
 

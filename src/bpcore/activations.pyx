@@ -224,6 +224,27 @@ cdef void through(Activation activation, const floating *a, const floating *slop
             d[i] *= slopes[i]
 
 
+cdef void through_outputs(Activation activation, const floating *a, floating *kept, Py_ssize_t rows, Py_ssize_t n,
+                          Py_ssize_t step, floating *d) noexcept nogil:
+    """`through`, from a ``dLoss/da(L)`` that the caller computed from the activations. ``kept`` may be changed.
+
+    Where it is so large for the slope s that ``d^4 s > 1``, the loss has a pole at the end of the range of a, like
+    ``1 / (1 - a)`` of a cross-entropy written by hand, and d has the rounding error of a, 1 / s times as large. With
+    the slope of the same rounded a the two errors cancel. For all other d the slope is exact.
+    """
+    cdef Py_ssize_t i, count = rows * step
+    cdef floating d2, s
+    if activation == SIGMOID:
+        for i in range(count):
+            d2, s = d[i] * d[i], a[i] * kept[i]
+            kept[i] = select(d2 * d2 * s > 1, <floating>1 - a[i], kept[i])
+    elif activation == TANH:
+        for i in range(count):
+            d2, s = d[i] * d[i], kept[i] * (<floating>2 - kept[i])
+            kept[i] = select(d2 * d2 * s > 1, <floating>1 - abs_(a[i]), kept[i])
+    through(activation, a, kept, rows, n, step, d)
+
+
 cdef void through_softmax(const floating[:, ::1] A, floating[:, ::1] delta, Py_ssize_t n) noexcept nogil:
     """``delta = a * (dA - sum(dA * a))`` for each row, of n numbers.
 

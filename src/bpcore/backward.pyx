@@ -114,8 +114,8 @@ cdef object backward_typed(Plan plan, const floating[::1] params, list activatio
                         copy_rows(given[p.n_layers + l] + first * layer.n_out, layer.n_out, work + layer.slope.start,
                                   layer.step, rows, layer.n_out)
                 copy_rows(&output_gradient[first, 0], p.n_outputs, work + p.delta.start, last.step, rows, p.n_outputs)
-                through(last.activation, <const floating *>(work + last.a.start),
-                        <const floating *>(work + last.slope.start), rows, last.n_out, last.step, work + p.delta.start)
+                through_outputs(last.activation, <const floating *>(work + last.a.start), work + last.slope.start, rows,
+                                last.n_out, last.step, work + p.delta.start)
                 backward_tile(p, &params[0], &X[first, 0], p.n_inputs, rows, m < FEW, work, &sums[0], first == 0,
                               into + first * p.n_inputs if into != NULL else NULL, &watch)
                 check_guards(p, work)

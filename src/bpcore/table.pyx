@@ -302,8 +302,8 @@ cdef int table_backward(const bpcore_plan *plan, void *workspace, const floating
         forward_tile(p, params, x, x_step, rows, few, work, False, True, NULL)
         copy_rows(output_gradient + first * p.n_outputs, p.n_outputs, work + p.delta.start, last.step, rows,
                   p.n_outputs)
-        through(last.activation, <const floating *>(work + last.a.start), <const floating *>(work + last.slope.start),
-                rows, last.n_out, last.step, work + p.delta.start)
+        through_outputs(last.activation, <const floating *>(work + last.a.start), work + last.slope.start, rows,
+                        last.n_out, last.step, work + p.delta.start)
         backward_tile(p, params, x, x_step, rows, few, work, sums, False,
                       input_gradient + first * p.n_inputs if input_gradient != NULL else NULL, NULL)
         check_guards(p, work)
