@@ -265,6 +265,15 @@ LOSSES = [
 ]
 
 ACTIVATIONS = [
+    ("the slope of a sigmoid at a pole is exact", ("<floating>1 - a[i], kept[i])", "kept[i], kept[i])")),
+    ("the slope of a tanh at a pole is exact", ("<floating>1 - abs_(a[i]), kept[i])", "kept[i], kept[i])")),
+    (
+        "every slope of a sigmoid is that of the rounded output",
+        (
+            "kept[i] = select(d2 * d2 * s > 1, <floating>1 - a[i], kept[i])",
+            "kept[i] = <floating>1 - a[i]",
+        ),
+    ),
     ("the slopes of silu and gelu at infinity are NaN", ("x = select(isinf(z), <floating>0, z)", "x = z")),
     (
         "silu and gelu of -infinity are NaN",
@@ -569,6 +578,8 @@ FALLBACK = [
         "the mean weight is forgotten in the gradient",
         ("finish(plan, params, grad, len(x) * mean_weight, l2, grad)", "finish(plan, params, grad, len(x), l2, grad)"),
     ),
+    ("slopes at a pole are exact", ("(dA * dA) ** 2 * slope > 1", "np.isnan(slope)")),
+    ("every slope of outputs is that of the rounded ones", ("(dA * dA) ** 2 * slope > 1", "slope >= 0")),
     ("a cut of other rows is accepted", ("if bounds[-1] != len(X):", "if False:")),
     (
         "the input gradient of a tile is that of the last layer",

@@ -120,6 +120,16 @@ def test_a_label_out_of_range_in_the_core_is_nan(name, dtype, bad):
         assert np.isnan(sums).any()
 
 
+@pytest.mark.parametrize("cut", [(9, 3, 0, 2), (5, 1, 0, 1), (15, 2, 1, 2), (6, 5, 0, 5)])
+def test_a_cut_of_other_rows_is_refused_by_the_core(backend, dtype, cut):
+    core = backends.load(backend)
+    plan, X = core.Plan((2, 1), ("identity",), "squared_error", np.dtype(dtype)), np.ones((7, 2), dtype)
+    params, sums, Y = np.zeros(3, dtype), np.zeros(3, dtype), np.ones((7, 1), dtype)
+    core.accumulate(plan, params, X, Y, None, sums, None, (14, 2, 0, 1))  # the first half of 14 rows
+    with pytest.raises(ValueError, match="cut does not fit"):
+        core.accumulate(plan, params, X, Y, None, sums, None, cut)
+
+
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "python"])
 def test_sizes_that_no_memory_holds_are_refused_by_the_core(name, dtype):
     """Network refuses them, too, but the core does not lean on it."""
