@@ -178,7 +178,7 @@ def test_slopes_of_outputs_far_from_zero(output, dtype):
 
 @pytest.mark.parametrize("output", ["sigmoid", "tanh"])
 def test_a_loss_of_outputs_with_a_pole(output, dtype):
-    """1 / (1 - a) has the rounding error of a, many times as large: an exact slope made it 6e-6 off at 1 - a = 1e-11."""
+    """1 / (1 - a) has the rounding error of a, many times as large: exact slopes made it 6e-6 off at 1 - a = 1e-11."""
     net = bpcore.Network([1, 1], (), output=output, dtype=dtype)
     z = np.linspace(0.5, {"sigmoid": 2, "tanh": 1}[output] * (6 if dtype == "float32" else 16), 40, dtype=dtype)
     trace = net.trace(np.array([1, 0], dtype), z[:, None])

@@ -175,8 +175,8 @@ def through_outputs(name: str, a: Floats, slope: Floats | None, dA: Floats) -> F
     """The same, from a dLoss/da(L) that the caller computed from the activations.
 
     Where it is so large for the slope s that ``dA^4 s > 1``, the loss has a pole at the end of the range of a, like
-    ``1 / (1 - a)`` of a cross-entropy written by hand, and dA has the rounding error of a, 1 / s times as large. With the
-    slope of the same rounded a the two errors cancel. For all other dA the slope is exact.
+    ``1 / (1 - a)`` of a cross-entropy written by hand, and dA has the rounding error of a, 1 / s times as large. With
+    the slope of the same rounded a the two errors cancel. For all other dA the slope is exact.
     """
     if slope is not None and name in SLOPES_OF_ROUNDED:
         slope = np.where((dA * dA) ** 2 * slope > 1, SLOPES_OF_ROUNDED[name](a), slope)
