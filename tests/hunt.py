@@ -649,6 +649,19 @@ class Checker:
         self.gradient_near(gradient, "trace.backward, input_gradient=True", p.own.sums, self.rounded_once_more(p.own))
         self.near(dX, p.own.dX, p.own.dX_error.max(axis=1, keepdims=True), "trace.backward, dX")
         self.same(self.call(trace.backward, p.dA), gradient, "trace.backward, input_gradient=False")
+        if self.net.output in ("sigmoid", "tanh"):
+            self.pole(trace)
+
+    def pole(self, trace) -> None:
+        """The loss -log(1 - a), whose gradient is computed from rounded outputs."""
+        p, a, r = self.problem, trace.activations[-1], self.problem.reference
+        inside = a < 1
+        dA = np.divide(1, 1 - a, out=np.zeros_like(a), where=inside)
+        delta = np.where(inside, r.a[-1] if self.net.output == "sigmoid" else 1 + r.a[-1], 0)
+        expected = r.backward(delta, r.a_error[-1] + 8 * p.eps, np.ones(p.rows), inputs=True)
+        gradient, dX = self.call(trace.backward, dA, input_gradient=True)
+        self.gradient_near(gradient, "trace.backward of a pole", expected.sums, self.rounded_once_more(expected))
+        self.near(dX, expected.dX, expected.dX_error.max(axis=1, keepdims=True), "trace.backward of a pole, dX")
 
     def rounded_once_more(self, sums):
         """Errors of sums that are rounded to the dtype once more at their end."""
