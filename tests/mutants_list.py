@@ -257,11 +257,6 @@ LOSSES = [
         "the loss of a row that is right cancels",
         ("select(others[k] <= <floating>0.5, log1p_(x), log_(totals[k]))", "log_(totals[k])"),
     ),
-    (
-        "others of a label that is not the largest are not set to 1",
-        ("if others[k] > <floating>0.5:  # the label need not be the largest", "if False:"),
-        "what is set is read by `others <= 0.5` alone, which is false of it before and after: the line does nothing",
-    ),
 ]
 
 ACTIVATIONS = [

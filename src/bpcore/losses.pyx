@@ -94,9 +94,7 @@ cdef double cross_entropy(const floating *z, Py_ssize_t rows, Py_ssize_t n, Py_s
             if labels == NULL:
                 others[k] = distributed_delta(targets + i * n, delta + i * step, n)
             else:
-                others[k] = labelled_delta(labels[i], delta + i * step, n)
-                if others[k] > <floating>0.5:  # the label need not be the largest
-                    others[k] = 1
+                others[k] = labelled_delta(labels[i], delta + i * step, n)  # more than 1/2 if it is not the largest
         for k in range(lanes(z)):
             x = others[k] * totals[k]
             totals[k] = select(others[k] <= <floating>0.5, log1p_(x), log_(totals[k]))
