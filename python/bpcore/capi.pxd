@@ -1,6 +1,6 @@
 # bpcore from Cython: cimport these, from an installed wheel; bpcore.h says what each does, and what the numbers mean.
 #
-#     from bpcore.capi cimport bpcore_plan, plan_f32, accumulate_f32, RELU, IDENTITY, SQUARED_ERROR
+#     from bpcore.capi cimport bpcore_plan, plan_init_f32, accumulate_f32, RELU, IDENTITY, SQUARED_ERROR
 #
 # They are the functions of the backend that bpcore chose when it was imported. None allocates or needs the GIL.
 
@@ -36,9 +36,9 @@ cpdef enum Loss:
 
 cdef const char *error_message(int error) noexcept nogil
 cdef size_t plan_bytes(Py_ssize_t n_layers) noexcept nogil
-cdef int plan_f32(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+cdef int plan_init_f32(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
                   int loss) noexcept nogil
-cdef int plan_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+cdef int plan_init_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
                   int loss) noexcept nogil
 cdef Py_ssize_t n_parameters(const bpcore_plan *plan) noexcept nogil
 cdef size_t workspace_bytes(const bpcore_plan *plan) noexcept nogil
@@ -68,9 +68,9 @@ cdef int adam_f32(Py_ssize_t n, float *params, const float *gradient, float *mea
                   double learning_rate, double beta1, double beta2, double epsilon, int64_t step) noexcept nogil
 cdef int adam_f64(Py_ssize_t n, double *params, const double *gradient, double *mean, double *square,
                   double learning_rate, double beta1, double beta2, double epsilon, int64_t step) noexcept nogil
-cdef int descend_rows_f32(const bpcore_plan *plan, void *workspace, float *params, const float *X, Py_ssize_t m,
+cdef int sgd_rows_f32(const bpcore_plan *plan, void *workspace, float *params, const float *X, Py_ssize_t m,
                           const float *targets, const int64_t *labels, const float *sample_weight,
                           double learning_rate, double *loss) noexcept nogil
-cdef int descend_rows_f64(const bpcore_plan *plan, void *workspace, double *params, const double *X, Py_ssize_t m,
+cdef int sgd_rows_f64(const bpcore_plan *plan, void *workspace, double *params, const double *X, Py_ssize_t m,
                           const double *targets, const int64_t *labels, const double *sample_weight,
                           double learning_rate, double *loss) noexcept nogil

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from . import get_include
 from .backend import core, name
 
-include "api.pyx"
+include "bindings/api.pyx"
 
 if not hasattr(core, "_C_API"):
     raise ImportError(f"bpcore computes by its backend {name!r}, which has no functions for C: there is no bpcore.capi")
@@ -63,14 +63,14 @@ cdef size_t plan_bytes(Py_ssize_t n_layers) noexcept nogil:
     return table.plan_bytes(n_layers)
 
 
-cdef int plan_f32(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+cdef int plan_init_f32(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
                   int loss) noexcept nogil:
-    return table.plan_f32(memory, size, n_layers, sizes, activations, loss)
+    return table.plan_init_f32(memory, size, n_layers, sizes, activations, loss)
 
 
-cdef int plan_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+cdef int plan_init_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
                   int loss) noexcept nogil:
-    return table.plan_f64(memory, size, n_layers, sizes, activations, loss)
+    return table.plan_init_f64(memory, size, n_layers, sizes, activations, loss)
 
 
 cdef Py_ssize_t n_parameters(const bpcore_plan *plan) noexcept nogil:
@@ -143,13 +143,13 @@ cdef int adam_f64(Py_ssize_t n, double *params, const double *gradient, double *
     return table.adam_f64(n, params, gradient, mean, square, learning_rate, beta1, beta2, epsilon, step)
 
 
-cdef int descend_rows_f32(const bpcore_plan *plan, void *workspace, float *params, const float *X, Py_ssize_t m,
+cdef int sgd_rows_f32(const bpcore_plan *plan, void *workspace, float *params, const float *X, Py_ssize_t m,
                           const float *targets, const int64_t *labels, const float *sample_weight,
                           double learning_rate, double *loss) noexcept nogil:
-    return table.descend_rows_f32(plan, workspace, params, X, m, targets, labels, sample_weight, learning_rate, loss)
+    return table.sgd_rows_f32(plan, workspace, params, X, m, targets, labels, sample_weight, learning_rate, loss)
 
 
-cdef int descend_rows_f64(const bpcore_plan *plan, void *workspace, double *params, const double *X, Py_ssize_t m,
+cdef int sgd_rows_f64(const bpcore_plan *plan, void *workspace, double *params, const double *X, Py_ssize_t m,
                           const double *targets, const int64_t *labels, const double *sample_weight,
                           double learning_rate, double *loss) noexcept nogil:
-    return table.descend_rows_f64(plan, workspace, params, X, m, targets, labels, sample_weight, learning_rate, loss)
+    return table.sgd_rows_f64(plan, workspace, params, X, m, targets, labels, sample_weight, learning_rate, loss)

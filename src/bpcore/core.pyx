@@ -1,9 +1,12 @@
 # The compiled core. It is built once for each instruction set, from _avx2.pyx, _baseline.pyx and so on, which only
-# include this file; bpcore.backend picks one.
+# include this file; bpcore._dispatch selects one.
 #
 # One translation unit per instruction set, not one module per file: the compiler then sees through every call down to
 # the innermost loop, three extension modules are loaded or shipped where there would be twenty (each has some 150 KB of
 # Cython's memoryview support in it), and nothing here has an ABI between modules to keep.
+#
+# Each folder uses those before it. The exception is `should_stop`, which the loops of gemm/ and network/ ask whether
+# the call is cancelled.
 
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
@@ -11,20 +14,33 @@ from libc.string cimport memcpy, memset
 
 from cython cimport floating
 
-include "cpu.pyx"
-include "simd.pyx"
-include "views.pyx"
-include "signals.pyx"
-include "layout.pyx"
-include "matmul.pyx"
-include "plan.pyx"
-include "elementary.pyx"
-include "activations.pyx"
-include "losses.pyx"
-include "forward.pyx"
-include "backward.pyx"
-include "accumulate.pyx"
-include "direct.pyx"
-include "optimizers.pyx"
-include "steps.pyx"
-include "table.pyx"
+include "bindings/interrupt.pyx"
+
+# Vectors, exp and the like
+include "simd/simd.pyx"
+include "simd/elementary.pyx"
+include "simd/views.pyx"
+include "simd/cpu.pyx"
+
+# The products
+include "gemm/microkernel.pyx"
+include "gemm/pack.pyx"
+include "gemm/gemm.pyx"
+include "gemm/small.pyx"
+
+# The algorithm: code without Python
+include "network/plan.pyx"
+include "network/guards.pyx"
+include "network/activations.pyx"
+include "network/losses.pyx"
+include "network/forward.pyx"
+include "network/backward.pyx"
+include "network/accumulate.pyx"
+include "network/optimizers.pyx"
+
+# Everything that knows Python
+include "bindings/plan.pyx"
+include "bindings/buffers.pyx"
+include "bindings/python.pyx"
+include "bindings/training_loop.pyx"
+include "bindings/c_api.pyx"

@@ -56,19 +56,19 @@ enum bpcore_loss {
 
 enum bpcore_error {
     BPCORE_OK = 0,
-    BPCORE_NULL_POINTER = 1,
-    BPCORE_NOT_A_PLAN = 2, /* or one of the other type */
-    BPCORE_WRONG_SIZES = 3,
-    BPCORE_WRONG_ACTIVATION = 4,
-    BPCORE_WRONG_LOSS = 5,
-    BPCORE_WRONG_OUTPUT = 6,
-    BPCORE_TOO_LARGE = 7,
-    BPCORE_WRONG_COUNT = 8,
-    BPCORE_WRONG_TARGET = 9,
-    BPCORE_WRONG_WEIGHT = 10,
-    BPCORE_WRONG_NUMBER = 11,
-    BPCORE_MISALIGNED = 12,
-    BPCORE_INTERNAL_ERROR = 13 /* a bug in bpcore */
+    BPCORE_ERR_NULL = 1,
+    BPCORE_ERR_PLAN = 2, /* not a plan, or one of the other type */
+    BPCORE_ERR_SIZES = 3,
+    BPCORE_ERR_ACTIVATION = 4,
+    BPCORE_ERR_LOSS = 5,
+    BPCORE_ERR_OUTPUT = 6,
+    BPCORE_ERR_TOO_LARGE = 7,
+    BPCORE_ERR_COUNT = 8,
+    BPCORE_ERR_TARGET = 9,
+    BPCORE_ERR_SAMPLE_WEIGHT = 10,
+    BPCORE_ERR_HYPERPARAMETER = 11,
+    BPCORE_ERR_MISALIGNED = 12,
+    BPCORE_ERR_INTERNAL = 13 /* a bug in bpcore */
 };
 
 typedef struct bpcore_api {
@@ -83,9 +83,9 @@ typedef struct bpcore_api {
     size_t (*plan_bytes)(ptrdiff_t n_layers);
     /* Make a plan in `bytes` bytes of the caller's, aligned as malloc's: n_layers + 1 sizes, inputs first, an activation
        for each layer of weights, a loss. There is nothing to be freed in it. Moved or copied it is no plan any more. */
-    int (*plan_f32)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
+    int (*plan_init_f32)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
                     int loss);
-    int (*plan_f64)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
+    int (*plan_init_f64)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
                     int loss);
     ptrdiff_t (*n_parameters)(const bpcore_plan *plan); /* -1 if it is no plan */
     size_t (*workspace_bytes)(const bpcore_plan *plan); /* 0 if it is no plan; the same for any number of rows */
@@ -124,18 +124,20 @@ typedef struct bpcore_api {
     int (*gradient_descent_f64)(ptrdiff_t n, double *params, const double *gradient, double *velocity,
                                 double learning_rate, double momentum, int nesterov);
     /* Adam's step number `step`, from 1; the moments start as zeros. */
-    int (*adam_f32)(ptrdiff_t n, float *params, const float *gradient, float *mean, float *square,
+    int (*adam_f32)(ptrdiff_t n, float *params, const float *gradient, float *first_moment,
+                    float *second_moment,
                     double learning_rate, double beta1, double beta2, double epsilon, int64_t step);
-    int (*adam_f64)(ptrdiff_t n, double *params, const double *gradient, double *mean, double *square,
+    int (*adam_f64)(ptrdiff_t n, double *params, const double *gradient, double *first_moment,
+                    double *second_moment,
                     double learning_rate, double beta1, double beta2, double epsilon, int64_t step);
 
     /* Online gradient descent: for each of m rows in turn, params -= learning_rate * (the gradient of its loss), and its
        loss before that is added to `loss`. The same bits as accumulate and gradient_descent, row by row, in less time:
        no gradient is written to memory. Rows are given as to accumulate. */
-    int (*descend_rows_f32)(const bpcore_plan *plan, void *workspace, float *params, const float *X, ptrdiff_t m,
+    int (*sgd_rows_f32)(const bpcore_plan *plan, void *workspace, float *params, const float *X, ptrdiff_t m,
                             const float *targets, const int64_t *labels, const float *sample_weight,
                             double learning_rate, double *loss);
-    int (*descend_rows_f64)(const bpcore_plan *plan, void *workspace, double *params, const double *X, ptrdiff_t m,
+    int (*sgd_rows_f64)(const bpcore_plan *plan, void *workspace, double *params, const double *X, ptrdiff_t m,
                             const double *targets, const int64_t *labels, const double *sample_weight,
                             double learning_rate, double *loss);
 } bpcore_api;

@@ -1,7 +1,7 @@
-/* Vectors, for the micro-kernel of matmul.pyx: a type of one register for float and one for double, and what Cython
+/* Vectors, for the micro-kernel of gemm/microkernel.pyx: a type of one register for float and one for double, and what Cython
    cannot say about them. All the rest (activations, losses, optimizers) is scalar code that the compiler vectorizes.
 
-   BPCORE_BYTES is the width of a register, BPCORE_ROWS x BPCORE_VECTORS the block of outputs that the kernel holds in
+   BPCORE_BYTES is the width of a register, BPCORE_MR x BPCORE_NR_VECTORS the block of outputs that the kernel holds in
    registers: as many as there are, less those for the operands. */
 #ifndef BPCORE_SIMD_H
 #define BPCORE_SIMD_H
@@ -19,18 +19,18 @@
 
 #if defined(__AVX512F__) /* 32 registers: 28 sums, 2 of B, 1 of A */
 #define BPCORE_BYTES 64
-#define BPCORE_ROWS 14
+#define BPCORE_MR 14
 #elif defined(__AVX2__) /* 16 registers: 12 sums, 2 of B, 1 of A */
 #define BPCORE_BYTES 32
-#define BPCORE_ROWS 6
+#define BPCORE_MR 6
 #elif defined(__aarch64__) /* 32 registers */
 #define BPCORE_BYTES 16
-#define BPCORE_ROWS 12
+#define BPCORE_MR 12
 #else
 #define BPCORE_BYTES 16
-#define BPCORE_ROWS 6
+#define BPCORE_MR 6
 #endif
-#define BPCORE_VECTORS 2
+#define BPCORE_NR_VECTORS 2
 
 #if defined(__GNUC__) || defined(__clang__) /* clang-cl says the latter only */
 #define BPCORE_GNU
@@ -81,34 +81,34 @@ static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore
 BPCORE_ROW(bpcore_transpose_f32, float)
 BPCORE_ROW(bpcore_transpose_f64, double)
 #define BPCORE_TRANSPOSE(name, type)                                                                                  \
-    static inline void name(const type *given, ptrdiff_t given_step, type *out, ptrdiff_t step) {                     \
-        name##_row a = *(const name##_memory *)given, b = *(const name##_memory *)(given + given_step);               \
-        name##_row c = *(const name##_memory *)(given + 2 * given_step);                                              \
-        name##_row d = *(const name##_memory *)(given + 3 * given_step);                                              \
+    static inline void name(const type *src, ptrdiff_t rs_src, type *dst, ptrdiff_t rs_dst) {                     \
+        name##_row a = *(const name##_memory *)src, b = *(const name##_memory *)(src + rs_src);               \
+        name##_row c = *(const name##_memory *)(src + 2 * rs_src);                                              \
+        name##_row d = *(const name##_memory *)(src + 3 * rs_src);                                              \
         name##_row p = BPCORE_SHUFFLE(a, b, 0, 4, 1, 5), q = BPCORE_SHUFFLE(a, b, 2, 6, 3, 7);                        \
         name##_row r = BPCORE_SHUFFLE(c, d, 0, 4, 1, 5), s = BPCORE_SHUFFLE(c, d, 2, 6, 3, 7);                        \
-        *(name##_memory *)out = BPCORE_SHUFFLE(p, r, 0, 1, 4, 5);                                                     \
-        *(name##_memory *)(out + step) = BPCORE_SHUFFLE(p, r, 2, 3, 6, 7);                                            \
-        *(name##_memory *)(out + 2 * step) = BPCORE_SHUFFLE(q, s, 0, 1, 4, 5);                                        \
-        *(name##_memory *)(out + 3 * step) = BPCORE_SHUFFLE(q, s, 2, 3, 6, 7);                                        \
+        *(name##_memory *)dst = BPCORE_SHUFFLE(p, r, 0, 1, 4, 5);                                                     \
+        *(name##_memory *)(dst + rs_dst) = BPCORE_SHUFFLE(p, r, 2, 3, 6, 7);                                            \
+        *(name##_memory *)(dst + 2 * rs_dst) = BPCORE_SHUFFLE(q, s, 0, 1, 4, 5);                                        \
+        *(name##_memory *)(dst + 3 * rs_dst) = BPCORE_SHUFFLE(q, s, 2, 3, 6, 7);                                        \
     }
 #else
 #define BPCORE_TRANSPOSE(name, type)                                                                                  \
-    static inline void name(const type *given, ptrdiff_t given_step, type *out, ptrdiff_t step) {                     \
+    static inline void name(const type *src, ptrdiff_t rs_src, type *dst, ptrdiff_t rs_dst) {                     \
         for (int j = 0; j < 4; j++)                                                                                   \
-            for (int i = 0; i < 4; i++) out[j * step + i] = given[i * given_step + j];                                \
+            for (int i = 0; i < 4; i++) dst[j * rs_dst + i] = src[i * rs_src + j];                                \
     }
 #endif
 BPCORE_TRANSPOSE(bpcore_transpose_f64, double)
 
 /* For float, where a register has eight of them, squares of 8 by 8: halves of pairs of rows, then of pairs of pairs. */
 #if defined(BPCORE_SHUFFLE) && BPCORE_BYTES >= 32
-#define BPCORE_SQUARE_F32 8
+#define BPCORE_TRANSPOSE_F32 8
 typedef float bpcore_row8 __attribute__((vector_size(32)));
 typedef bpcore_row8 bpcore_memory8 __attribute__((aligned(4), may_alias));
-static inline void bpcore_transpose_f32(const float *given, ptrdiff_t given_step, float *out, ptrdiff_t step) {
+static inline void bpcore_transpose_f32(const float *src, ptrdiff_t rs_src, float *dst, ptrdiff_t rs_dst) {
     bpcore_row8 a[8], b[8];
-    for (int i = 0; i < 8; i++) a[i] = *(const bpcore_memory8 *)(given + i * given_step);
+    for (int i = 0; i < 8; i++) a[i] = *(const bpcore_memory8 *)(src + i * rs_src);
     for (int i = 0; i < 8; i += 2) {
         b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
         b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
@@ -119,13 +119,13 @@ static inline void bpcore_transpose_f32(const float *given, ptrdiff_t given_step
             a[i + 2 * j + 1] = __builtin_shufflevector(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
         }
     for (int i = 0; i < 4; i++) {
-        *(bpcore_memory8 *)(out + i * step) = __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-        *(bpcore_memory8 *)(out + (i + 4) * step) =
+        *(bpcore_memory8 *)(dst + i * rs_dst) = __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        *(bpcore_memory8 *)(dst + (i + 4) * rs_dst) =
             __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
     }
 }
 #else
-#define BPCORE_SQUARE_F32 4
+#define BPCORE_TRANSPOSE_F32 4
 BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 #endif
 
@@ -146,7 +146,7 @@ BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 
 #define BPCORE_LANES_F32 (sizeof(bpcore_f32v) / sizeof(float))
 #define BPCORE_LANES_F64 (sizeof(bpcore_f64v) / sizeof(double))
-#define BPCORE_BLOCK (BPCORE_ROWS * BPCORE_VECTORS * BPCORE_LANES_F32) /* numbers of a block of the kernel, at most */
+#define BPCORE_BLOCK (BPCORE_MR * BPCORE_NR_VECTORS * BPCORE_LANES_F32) /* numbers of a block of the kernel, at most */
 
 static inline bpcore_f32v bpcore_load_f32(const float *p) { return *(const bpcore_f32u *)p; }
 static inline bpcore_f64v bpcore_load_f64(const double *p) { return *(const bpcore_f64u *)p; }

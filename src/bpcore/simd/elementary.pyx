@@ -18,7 +18,7 @@ cdef inline floating abs_(floating z) noexcept nogil:
         return fabs(z)
 
 
-cdef inline floating with_sign(floating z, floating sign) noexcept nogil:
+cdef inline floating copysign_(floating z, floating sign) noexcept nogil:
     if floating is float:
         return copysignf(z, sign)
     else:
@@ -84,7 +84,7 @@ cdef inline floating small_power_of_two(floating shifted) noexcept nogil:
         return power_f64(bits_f64(shifted) - SHIFTED_F64)
 
 
-cdef inline floating reduced(floating x, floating *shifted, floating *rest) noexcept nogil:
+cdef inline floating range_reduce(floating x, floating *shifted, floating *rest) noexcept nogil:
     """``x - n ln 2`` in two parts whose sum is at most ln(2) / 2, and n in the low bits of ``shifted``."""
     cdef floating n
     if floating is float:
@@ -107,7 +107,7 @@ cdef inline floating exp_(floating x) noexcept nogil:
         low, high = -746, 710
     c = select(x < low, low, x)
     c = select(c > high, high, c)
-    r = reduced(c, &shifted, &rest)
+    r = range_reduce(c, &shifted, &rest)
     r += rest
     scale = power_of_two(shifted, &half)
     c = polynomial_exp(r)
@@ -122,7 +122,7 @@ cdef inline floating expm1_(floating x, floating *exponential) noexcept nogil:
     else:
         low = -746
     c = select(x < low, low, x)
-    r = reduced(c, &shifted, &rest)
+    r = range_reduce(c, &shifted, &rest)
     r += rest
     scale = power_of_two(shifted, &half)
     c = polynomial_exp(r)
@@ -179,7 +179,7 @@ cdef inline floating tanh_(floating x, floating *complement) noexcept nogil:
     else:
         high = 354
     t = <floating>2 * select(size > high, high, size)
-    head = reduced(t, &shifted, &rest)
+    head = range_reduce(t, &shifted, &rest)
     scale = small_power_of_two(shifted)
     r = head + rest
     # The first sum is exact, or nearly so; the second adds what is small beside it.
@@ -191,11 +191,11 @@ cdef inline floating tanh_(floating x, floating *complement) noexcept nogil:
     h += h
     q = select(t < 2, q, <floating>1 - h)
     complement[0] = select(size > high, <floating>0, h)
-    return with_sign(q, x)
+    return copysign_(q, x)
 
 
-cdef inline floating normal_tail(floating z, floating *bell) noexcept nogil:
-    """``Phi(-z)``, the normal distribution below -z, for z >= 0; and, in ``bell``, ``e^(-z^2 / 2)``.
+cdef inline floating normal_sf(floating z, floating *gauss) noexcept nogil:
+    """``Phi(-z)``, the normal distribution below -z, for z >= 0; and, in ``gauss``, ``e^(-z^2 / 2)``.
 
     ``(1 + z) e^(z^2 / 2) Phi(-z)`` is a polynomial in ``t = (z - 5.3) / (z + 5.3)``, which maps all z >= 0 to [-1, 1]
     (the idea is that of M. Shepherd and J. Laframboise (1981), Math. Comp. 36:249-253). z^2 is taken in two parts,
@@ -209,7 +209,7 @@ cdef inline floating normal_tail(floating z, floating *bell) noexcept nogil:
         head = number_f64(bits_f64(z) & <int64_t>-134217728)  # 26 bits
     rest = <floating>-0.5 * (z - head) * (z + head)
     rest = <floating>1 + rest * (<floating>1 + rest * (<floating>0.5 + rest * <floating>0.16666666666666667))
-    bell[0] = exp_(<floating>-0.5 * head * head) * rest
+    gauss[0] = exp_(<floating>-0.5 * head * head) * rest
     t = (z - <floating>5.3) / (z + <floating>5.3)
     if floating is float:
         p = <float>8.83463024094136286e-6
@@ -250,43 +250,4 @@ cdef inline floating normal_tail(floating z, floating *bell) noexcept nogil:
         p = p * t + 0.0343330281370143387
         p = p * t + -0.089645640199739085
         p = p * t + 0.458875811374384789
-    return bell[0] * p / (<floating>1 + z)
-
-
-cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out):
-    cdef Py_ssize_t i, n = x.shape[0]
-    cdef floating rest
-    if out.shape[0] != n:
-        raise ValueError("out does not fit")
-    if name == "exp":
-        for i in range(n):
-            out[i] = exp_(x[i])
-    elif name == "expm1":
-        for i in range(n):
-            out[i] = expm1_(x[i], &rest)
-    elif name == "log":
-        for i in range(n):
-            out[i] = log_(x[i])
-    elif name == "log1p":
-        for i in range(n):
-            out[i] = log1p_(x[i])
-    elif name == "tanh":
-        for i in range(n):
-            out[i] = tanh_(x[i], &rest)
-    elif name == "tail":
-        for i in range(n):
-            out[i] = normal_tail(x[i], &rest)
-    else:
-        raise ValueError(f"name is {name!r}, but exp, expm1, log, log1p, tanh or tail is wanted")
-
-
-def elementary(str name not None, x, out):
-    """Fill ``out`` with a function of x that activations are made of.
-
-    exp, tanh; expm1 for x <= 0; log for normal x > 0; log1p for 0 <= x <= 1; tail, ``Phi(-x)`` of the normal
-    distribution, for x >= 0.
-    """
-    if x.itemsize == 4:
-        elementary_typed[float](name, x, out)
-    else:
-        elementary_typed[double](name, x, out)
+    return gauss[0] * p / (<floating>1 + z)

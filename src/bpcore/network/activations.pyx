@@ -17,10 +17,10 @@ cdef inline floating softplus(floating z) noexcept nogil:
     return select(z <= 0, <floating>0, z) + log1p_(exp_(-abs_(z)))
 
 cdef inline floating pointwise(Activation activation, floating z, floating *kept) noexcept nogil:
-    """``g(z)``; and what some activations keep of it for their slope. The activation is a constant here.
+    """``g(z)``; and what some activations keep for their derivative. ``activation`` is a constant here.
 
-    From ``a = g(z)`` alone these slopes would cancel (``1 - a`` where ``a`` is 1 but for its last digits), or do not
-    follow. ``1 - a`` of sigmoid and ``1 - |a|`` of tanh are kept, and g'(z) of the others.
+    From ``a = g(z)`` alone these derivatives would cancel (``1 - a`` where ``a`` is 1 but for its last digits), or are
+    not determined. ``1 - a`` of sigmoid and ``1 - |a|`` of tanh are kept, and g'(z) of the others.
     """
     cdef floating s, x
     if activation == SIGMOID:
@@ -44,90 +44,88 @@ cdef inline floating pointwise(Activation activation, floating z, floating *kept
         s = sigmoid(z, kept)
         kept[0] = s + x * s * kept[0]
     else:  # GELU
-        s = normal_tail(abs_(z), kept)
+        s = normal_sf(abs_(z), kept)
         s = select(z < 0, s, <floating>1 - s)
         kept[0] = s + x * (<floating>ONE_BY_SQRT_2PI * kept[0])
     return select(z == <floating>-INFINITY, <floating>0, z) * s
 
 
-cdef inline void pointwise_loop(Activation activation, floating *a, Py_ssize_t count, floating *slopes) noexcept nogil:
-    """``a = g(a)``, in place, and what is kept for slopes, unless that is NULL.
+cdef inline void pointwise_loop(Activation activation, floating *a, Py_ssize_t count, floating *kept) noexcept nogil:
+    """``a = g(a)``, in place, and what is kept for the derivative, unless that is NULL.
 
-    Two loops, since one with a choice in it is not vectorized where there are no masked stores.
-
-    In place, by one pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they
-    would.
+    Two loops, since one with a choice in it is not vectorized where there are no masked stores. In place, by one
+    pointer: with two that might overlap, a loop is vectorized for the case that they do not, and they would.
     """
     cdef Py_ssize_t i
     cdef floating s = 0
-    if slopes == NULL:
+    if kept == NULL:
         for i in range(count):
             a[i] = pointwise(activation, a[i], &s)
     else:
         for i in range(count):
             a[i] = pointwise(activation, a[i], &s)
-            slopes[i] = s
+            kept[i] = s
 
 
-cdef void activate(Activation activation, floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step,
-                   floating *slopes) noexcept nogil:
-    """``a = g(a)`` for rows of n numbers, ``step`` apart.
-
-    ``slopes``, if not NULL, gets what `pointwise` keeps. What lies between the rows is computed along.
-    """
-    cdef Py_ssize_t count = rows * step
+cdef void activate(const layer_t *layer, floating *a, Py_ssize_t rows, floating *kept) noexcept nogil:
+    """``a = g(a)`` for the padded rows of a layer, padding included; ``kept``, if not NULL, gets what `pointwise` keeps."""
+    cdef Py_ssize_t count = rows * layer.stride
+    cdef Activation activation = layer.activation
     if activation == SOFTMAX:
-        softmax(a, rows, n, step)
+        softmax(matrix(a, rows, layer.stride), layer.n_out)
     elif activation == SIGMOID:
-        pointwise_loop(SIGMOID, a, count, slopes)
+        pointwise_loop(SIGMOID, a, count, kept)
     elif activation == TANH:
-        pointwise_loop(TANH, a, count, slopes)
+        pointwise_loop(TANH, a, count, kept)
     elif activation == RELU:
         pointwise_loop(RELU, a, count, <floating *>NULL)
     elif activation == LEAKY_RELU:
         pointwise_loop(LEAKY_RELU, a, count, <floating *>NULL)
     elif activation == ELU:
-        pointwise_loop(ELU, a, count, slopes)
+        pointwise_loop(ELU, a, count, kept)
     elif activation == SOFTPLUS:
         pointwise_loop(SOFTPLUS, a, count, <floating *>NULL)
     elif activation == EXP:
         pointwise_loop(EXP, a, count, <floating *>NULL)
     elif activation == SILU:
-        pointwise_loop(SILU, a, count, slopes)
+        pointwise_loop(SILU, a, count, kept)
     elif activation == GELU:
-        pointwise_loop(GELU, a, count, slopes)
+        pointwise_loop(GELU, a, count, kept)
 
 
-cdef void softmax(floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step) noexcept nogil:
+cdef void softmax(floating[:, ::1] A, Py_ssize_t n) noexcept nogil:
     """The first n numbers of each row become ``exp(z - max z)`` over its sum."""
     cdef Py_ssize_t i = 0
     cdef floating largest[LANES_F32]
     cdef floating totals[LANES_F32]
-    while i < rows:
-        softmax_rows(<const floating *>a + i * step, a + i * step, min(rows - i, lanes(a)), n, step, largest, totals)
-        i += lanes(a)
+    cdef floating[:, ::1] rows
+    while i < A.shape[0]:
+        rows = matrix(<const floating *>&A[i, 0], min(A.shape[0] - i, lanes(&A[0, 0])), A.shape[1])
+        softmax_rows(rows, rows, n, largest, totals)
+        i += lanes(&A[0, 0])
 
 
 cdef enum:
-    NARROW = 16
+    MAX_NARROW_OUTPUTS = 16
 
 
-cdef inline void softmax_rows(const floating *z, floating *a, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t step,
-                              floating *largest, floating *totals) noexcept nogil:
-    """`softmax_row` of at most as many rows as a vector has numbers; ``a`` may be ``z``.
+cdef inline void softmax_rows(const floating[:, ::1] Z, floating[:, ::1] A, Py_ssize_t n, floating *largest,
+                              floating *totals) noexcept nogil:
+    """`softmax_row` of at most as many rows as a vector has numbers; ``A`` may be ``Z``.
 
     Narrow rows side by side, a vector for each column: one by one, each would be a chain of dependent steps.
     """
-    cdef floating columns[NARROW * LANES_F32]
-    cdef floating row[NARROW + LANES_F32]
-    cdef Py_ssize_t i, j, k, lane = lanes(z)
-    if n > NARROW:
+    cdef floating columns[MAX_NARROW_OUTPUTS * LANES_F32]
+    cdef floating row[MAX_NARROW_OUTPUTS + LANES_F32]
+    cdef const floating *z = &Z[0, 0]
+    cdef Py_ssize_t i, j, k, lane = lanes(z), rows = Z.shape[0]
+    if n > MAX_NARROW_OUTPUTS:
         for i in range(rows):
-            totals[i] = softmax_row(z + i * step, a + i * step, n, &largest[i])
+            totals[i] = softmax_row(&Z[i, 0], &A[i, 0], n, &largest[i])
         return
     for j in range(n):
         for k in range(rows):
-            columns[j * lane + k] = z[k * step + j]
+            columns[j * lane + k] = Z[k, j]
         for k in range(rows, lane):
             columns[j * lane + k] = 0
     for k in range(lanes(z)):
@@ -147,7 +145,7 @@ cdef inline void softmax_rows(const floating *z, floating *a, Py_ssize_t rows, P
     for k in range(rows):
         for j in range(n):
             row[j] = columns[j * lane + k]
-        memcpy(a + k * step, row, padded(n, z) * sizeof(floating))
+        memcpy(&A[k, 0], row, padded(n, z) * sizeof(floating))
 
 
 cdef inline floating softmax_row(const floating *z, floating *a, Py_ssize_t n, floating *largest) noexcept nogil:
@@ -167,10 +165,7 @@ cdef inline floating softmax_row(const floating *z, floating *a, Py_ssize_t n, f
             top = select(j + k < n, z[j + k], <floating>-INFINITY)
             part[k] = select(top > part[k], top, part[k])
         j += lanes(z)
-    if floating is float:
-        top = max_f32(part)
-    else:
-        top = max_f64(part)
+    top = lane_max(part)
     largest[0] = top
     for k in range(lanes(z)):
         part[k] = 0
@@ -182,10 +177,7 @@ cdef inline floating softmax_row(const floating *z, floating *a, Py_ssize_t n, f
             part[k] += total
             (a + j)[k] = total
         j += lanes(z)
-    if floating is float:
-        total = sum_f32(load_f32(part))
-    else:
-        total = sum_f64(load_f64(part))
+    total = lane_sum(<const floating *>part)
     j = 0
     while j < n:
         for k in range(lanes(z)):
@@ -194,19 +186,20 @@ cdef inline floating softmax_row(const floating *z, floating *a, Py_ssize_t n, f
     return total
 
 
-cdef void through(Activation activation, const floating *a, const floating *slopes, Py_ssize_t rows, Py_ssize_t n,
-                  Py_ssize_t step, floating *d) noexcept nogil:
-    """From ``dLoss/da`` to ``dLoss/dz``, in place: ``d *= g'(z)``, or the softmax's Jacobian; arrays as in activate."""
-    cdef Py_ssize_t i, count = rows * step
+cdef void activation_backward(const layer_t *layer, const floating *a, const floating *kept, Py_ssize_t rows,
+                              floating *d) noexcept nogil:
+    """From ``dLoss/da`` to ``dLoss/dz``, in place: ``d *= g'(z)``, or the softmax's Jacobian; arrays as in `activate`."""
+    cdef Py_ssize_t i, count = rows * layer.stride
+    cdef Activation activation = layer.activation
     cdef floating s
     if activation == SOFTMAX:
-        through_softmax(matrix(a, rows, step), matrix(d, rows, step), n)
+        softmax_backward(matrix(a, rows, layer.stride), matrix(d, rows, layer.stride), layer.n_out)
     elif activation == SIGMOID:
         for i in range(count):
-            d[i] *= a[i] * slopes[i]
+            d[i] *= a[i] * kept[i]
     elif activation == TANH:
         for i in range(count):
-            d[i] *= slopes[i] * (<floating>2 - slopes[i])
+            d[i] *= kept[i] * (<floating>2 - kept[i])
     elif activation == RELU:
         for i in range(count):
             d[i] *= select(a[i] > 0, <floating>1, <floating>0)
@@ -221,31 +214,31 @@ cdef void through(Activation activation, const floating *a, const floating *slop
             d[i] *= a[i]
     elif activation != IDENTITY:
         for i in range(count):
-            d[i] *= slopes[i]
+            d[i] *= kept[i]
 
 
-cdef void through_outputs(Activation activation, const floating *a, floating *kept, Py_ssize_t rows, Py_ssize_t n,
-                          Py_ssize_t step, floating *d) noexcept nogil:
-    """`through`, from a ``dLoss/da(L)`` that the caller computed from the activations. ``kept`` may be changed.
+cdef void output_backward(const layer_t *layer, const floating *a, floating *kept, Py_ssize_t rows,
+                          floating *d) noexcept nogil:
+    """`activation_backward` of the output layer, for a ``dLoss/da(L)`` that the caller computed from the outputs.
 
-    Where it is so large for the slope s that ``d^4 s > 1``, the loss has a pole at the end of the range of a, like
+    Where it is so large for the derivative s that ``d^4 s > 1``, the loss has a pole at the end of the range of a, like
     ``1 / (1 - a)`` of a cross-entropy written by hand, and d has the rounding error of a, 1 / s times as large. With
-    the slope of the same rounded a the two errors cancel. For all other d the slope is exact.
+    the derivative of the same rounded a the two errors cancel. For all other d it is exact. ``kept`` may be changed.
     """
-    cdef Py_ssize_t i, count = rows * step
+    cdef Py_ssize_t i, count = rows * layer.stride
     cdef floating d2, s
-    if activation == SIGMOID:
+    if layer.activation == SIGMOID:
         for i in range(count):
             d2, s = d[i] * d[i], a[i] * kept[i]
             kept[i] = select(d2 * d2 * s > 1, <floating>1 - a[i], kept[i])
-    elif activation == TANH:
+    elif layer.activation == TANH:
         for i in range(count):
             d2, s = d[i] * d[i], kept[i] * (<floating>2 - kept[i])
             kept[i] = select(d2 * d2 * s > 1, <floating>1 - abs_(a[i]), kept[i])
-    through(activation, a, kept, rows, n, step, d)
+    activation_backward(layer, a, kept, rows, d)
 
 
-cdef void through_softmax(const floating[:, ::1] A, floating[:, ::1] delta, Py_ssize_t n) noexcept nogil:
+cdef void softmax_backward(const floating[:, ::1] A, floating[:, ::1] delta, Py_ssize_t n) noexcept nogil:
     """``delta = a * (dA - sum(dA * a))`` for each row, of n numbers.
 
     A row's deltas add up to 0: that of the largest a, where the formula cancels, is minus the sum of the others.

@@ -11,8 +11,8 @@ cdef extern from "bpcore.h" nogil:
         const char *backend
         const char *(*error_message)(int) noexcept nogil
         size_t (*plan_bytes)(Py_ssize_t) noexcept nogil
-        int (*plan_f32)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, int) noexcept nogil
-        int (*plan_f64)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, int) noexcept nogil
+        int (*plan_init_f32)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, int) noexcept nogil
+        int (*plan_init_f64)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, int) noexcept nogil
         Py_ssize_t (*n_parameters)(const bpcore_plan *) noexcept nogil
         size_t (*workspace_bytes)(const bpcore_plan *) noexcept nogil
         int (*forward_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t,
@@ -38,7 +38,7 @@ cdef extern from "bpcore.h" nogil:
                         int64_t) noexcept nogil
         int (*adam_f64)(Py_ssize_t, double *, const double *, double *, double *, double, double, double, double,
                         int64_t) noexcept nogil
-        int (*descend_rows_f32)(const bpcore_plan *, void *, float *, const float *, Py_ssize_t, const float *,
+        int (*sgd_rows_f32)(const bpcore_plan *, void *, float *, const float *, Py_ssize_t, const float *,
                                 const int64_t *, const float *, double, double *) noexcept nogil
-        int (*descend_rows_f64)(const bpcore_plan *, void *, double *, const double *, Py_ssize_t, const double *,
+        int (*sgd_rows_f64)(const bpcore_plan *, void *, double *, const double *, Py_ssize_t, const double *,
                                 const int64_t *, const double *, double, double *) noexcept nogil

@@ -1,0 +1,106 @@
+# Arrays of Python as pointers: their buffers are acquired, and checked once for every function of this module.
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+
+cdef struct buffers_t:
+    # The buffers of a call. The caller provides the memory for them, and releases them.
+    Py_buffer *views
+    Py_ssize_t count
+
+
+cdef inline void release_buffers(buffers_t *buffers) noexcept:
+    while buffers.count > 0:
+        buffers.count -= 1
+        PyBuffer_Release(&buffers.views[buffers.count])
+
+
+cdef Py_buffer *acquire_buffer(buffers_t *buffers, object value, char kind, int ndim, bint writable) except? NULL:
+    """The buffer of a C-contiguous array of native numbers; NULL, without an error, if it is something else.
+
+    ``kind``: "f" for float32, "d" for float64, "l" for int64.
+    """
+    cdef Py_buffer *view = &buffers.views[buffers.count]
+    cdef const char *format
+    cdef bint valid
+    try:
+        PyObject_GetBuffer(value, view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
+    except (BufferError, TypeError, ValueError):
+        return NULL
+    format = view.format
+    valid = view.ndim == ndim and format != NULL and format[1] == 0
+    if valid and kind == c"l":
+        valid = view.itemsize == 8 and (format[0] == c"l" or format[0] == c"q")
+    elif valid:
+        valid = format[0] == kind
+    if not valid:
+        PyBuffer_Release(view)
+        return NULL
+    buffers.count += 1
+    return view
+
+
+cdef void *acquire_vector(buffers_t *buffers, object value, char kind, Py_ssize_t size, bint writable) except? NULL:
+    """The numbers of a vector of that size; NULL, without an error, if it is something else."""
+    cdef Py_buffer *view = acquire_buffer(buffers, value, kind, 1, writable)
+    return view.buf if view != NULL and view.shape[0] == size else NULL
+
+
+cdef void *acquire_matrix(buffers_t *buffers, object value, char kind, Py_ssize_t rows, Py_ssize_t columns,
+                          bint writable) except? NULL:
+    """The numbers of a matrix of that shape; NULL, without an error, if it is something else."""
+    cdef Py_buffer *view = acquire_buffer(buffers, value, kind, 2, writable)
+    return view.buf if view != NULL and view.shape[0] == rows and view.shape[1] == columns else NULL
+
+
+cdef bint acquire_inputs(buffers_t *buffers, Plan plan, X, batch_t *batch) except -1:
+    """Whether X is a matrix of the plan's inputs; the batch is its rows."""
+    cdef Py_buffer *view = acquire_buffer(buffers, X, plan.kind, 2, False)
+    if view == NULL or view.shape[1] != plan.plan.n_inputs:
+        return False
+    memset(batch, 0, sizeof(batch_t))
+    batch.X, batch.x_stride, batch.rows = view.buf, plan.plan.n_inputs, view.shape[0]
+    return True
+
+
+cdef bint acquire_batch(buffers_t *buffers, Plan plan, X, Y, sample_weight, batch_t *batch) except -1:
+    """Whether these are rows to learn from: the one place where compiled code looks at X, Y and sample weights.
+
+    Y: int64 labels for cross_entropy, or targets of shape (m, n_outputs), or (m,) if there is one output.
+    """
+    cdef const plan_t *p = &plan.plan
+    cdef Py_buffer *view = NULL
+    if not acquire_inputs(buffers, plan, X, batch):
+        return False
+    if p.loss == CROSS_ENTROPY:
+        view = acquire_buffer(buffers, Y, c"l", 1, False)
+    if view != NULL:
+        batch.labels = <const int64_t *>view.buf
+    else:
+        view = acquire_buffer(buffers, Y, plan.kind, 2, False)
+        if view == NULL and p.n_outputs == 1 and p.loss != CROSS_ENTROPY:
+            view = acquire_buffer(buffers, Y, plan.kind, 1, False)
+        if view == NULL or (view.ndim == 2 and view.shape[1] != p.n_outputs):
+            return False
+        batch.targets = view.buf
+    if view.shape[0] != batch.rows:
+        return False
+    if sample_weight is not None:
+        batch.sample_weight = acquire_vector(buffers, sample_weight, plan.kind, batch.rows, False)
+        return batch.sample_weight != NULL or batch.rows == 0
+    return True
+
+
+cdef inline bint disjoint(const Py_buffer *a, const Py_buffer *b) noexcept:
+    """Whether two contiguous buffers share no memory."""
+    return <char *>a.buf + a.len <= <char *>b.buf or <char *>b.buf + b.len <= <char *>a.buf
+
+
+cdef inline bint last_is_disjoint(const buffers_t *buffers) noexcept:
+    """Whether the last buffer acquired shares no memory with the others."""
+    cdef Py_ssize_t i
+    for i in range(buffers.count - 1):
+        if not disjoint(&buffers.views[i], &buffers.views[buffers.count - 1]):
+            return False
+    return True

@@ -1,0 +1,400 @@
+# The functions of bpcore.h, over the loops of this backend. Arguments are checked as far as that is possible without
+# Python: an error is a number, and comes before anything is written.
+
+from cpython.pycapsule cimport PyCapsule_New
+from libc.limits cimport LONG_MAX
+from libc.math cimport isfinite
+from libc.stdint cimport INT64_MAX, uint64_t
+
+cdef extern from "bpcore.h" nogil:
+    ctypedef struct bpcore_plan:
+        pass
+    enum:
+        OK "BPCORE_OK"
+        ERR_NULL "BPCORE_ERR_NULL"
+        ERR_PLAN "BPCORE_ERR_PLAN"
+        ERR_SIZES "BPCORE_ERR_SIZES"
+        ERR_ACTIVATION "BPCORE_ERR_ACTIVATION"
+        ERR_LOSS "BPCORE_ERR_LOSS"
+        ERR_OUTPUT "BPCORE_ERR_OUTPUT"
+        ERR_TOO_LARGE "BPCORE_ERR_TOO_LARGE"
+        ERR_COUNT "BPCORE_ERR_COUNT"
+        ERR_TARGET "BPCORE_ERR_TARGET"
+        ERR_SAMPLE_WEIGHT "BPCORE_ERR_SAMPLE_WEIGHT"
+        ERR_HYPERPARAMETER "BPCORE_ERR_HYPERPARAMETER"
+        ERR_MISALIGNED "BPCORE_ERR_MISALIGNED"
+        ERR_INTERNAL "BPCORE_ERR_INTERNAL"
+
+include "bindings/api.pyx"
+
+cdef struct plan_header_t:
+    # A plan in the caller's memory, followed by its layers.
+    uint64_t magic                  # which type the plan is for, and that it is one
+    plan_t plan
+
+cdef enum:
+    MAGIC_F32 = 0x62703332
+    MAGIC_F64 = 0x62703634
+
+
+cdef inline uint64_t magic(const floating *tag) noexcept nogil:
+    if floating is float:
+        return MAGIC_F32
+    else:
+        return MAGIC_F64
+
+
+cdef const char *error_message(int error) noexcept nogil:
+    """The text of every error code."""
+    if error == OK:
+        return "no error"
+    if error == ERR_NULL:
+        return "a required pointer is NULL"
+    if error == ERR_PLAN:
+        return "the plan must be one of this number type, at the address where it was initialized"
+    if error == ERR_SIZES:
+        return "there must be at least one layer, every layer must have at least one unit, and the memory must hold the plan"
+    if error == ERR_ACTIVATION:
+        return "every activation must be known; softmax and exp are for the output layer only"
+    if error == ERR_LOSS:
+        return "the loss must be known"
+    if error == ERR_OUTPUT:
+        return "this loss is computed from logits: the output activation must be its canonical one"
+    if error == ERR_TOO_LARGE:
+        return "the network must not have more parameters than can be addressed"
+    if error == ERR_COUNT:
+        return "a number of rows or parameters must be >= 0, and what can be addressed"
+    if error == ERR_TARGET:
+        return "either targets or labels must be given, labels must be classes, and targets in the range of the loss"
+    if error == ERR_SAMPLE_WEIGHT:
+        return "sample weights must be finite and >= 0, and their sum > 0"
+    if error == ERR_HYPERPARAMETER:
+        return "l2, learning rate, momentum, betas, epsilon and step must be in range"
+    if error == ERR_MISALIGNED:
+        return "arrays and the plan must be aligned for their type"
+    if error == ERR_INTERNAL:
+        return "the layout of the workspace does not hold what is written in it: a bug in bpcore"
+    return "unknown error"
+
+
+cdef size_t plan_bytes(Py_ssize_t n_layers) noexcept nogil:
+    if n_layers < 1 or n_layers > MAX_LAYERS:
+        return 0
+    return sizeof(plan_header_t) + n_layers * sizeof(layer_t)
+
+
+cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+                            int loss) noexcept nogil:
+    cdef Py_ssize_t l
+    cdef double parameters = 0
+    cdef int output = activations[n_layers - 1]
+    for l in range(n_layers + 1):
+        if sizes[l] < 1:
+            return ERR_SIZES
+    for l in range(n_layers):
+        if activations[l] < 0 or activations[l] > (<int>EXP if l == n_layers - 1 else <int>GELU):
+            return ERR_ACTIVATION
+        parameters += <double>sizes[l + 1] * (<double>sizes[l] + 1)
+    if loss < 0 or loss > <int>POISSON:
+        return ERR_LOSS
+    if canonical_output(<Loss>loss) != IDENTITY and <int>canonical_output(<Loss>loss) != output:
+        return ERR_OUTPUT
+    # The workspace holds them twice, and as much again for the rows of a tile.
+    if parameters > MAX_PARAMETERS or <double>sizes[0] > MAX_PARAMETERS:
+        return ERR_TOO_LARGE
+    return OK
+
+
+cdef inline int init_plan(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                          const int *activations, int loss, const floating *tag) noexcept nogil:
+    cdef plan_header_t *header = <plan_header_t *>memory
+    cdef isa_t isa = own_isa(tag)
+    cdef int error
+    if memory == NULL or sizes == NULL or activations == NULL:
+        return ERR_NULL
+    if plan_bytes(n_layers) == 0 or size < plan_bytes(n_layers):
+        return ERR_SIZES
+    if <size_t>memory & (sizeof(void *) - 1):
+        return ERR_MISALIGNED
+    error = check_architecture(n_layers, sizes, activations, loss)
+    if error != OK:
+        return error
+    if not fits_in_memory(n_layers, sizes, &isa):
+        return ERR_TOO_LARGE
+    header.magic = 0
+    if not plan_init(&header.plan, <layer_t *>(header + 1), n_layers, sizes, activations, loss, &isa):
+        return ERR_INTERNAL
+    header.magic = magic(tag)
+    return OK
+
+
+cdef int plan_init_f32(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                       const int *activations, int loss) noexcept nogil:
+    return init_plan(memory, size, n_layers, sizes, activations, loss, <const float *>NULL)
+
+
+cdef int plan_init_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                       const int *activations, int loss) noexcept nogil:
+    return init_plan(memory, size, n_layers, sizes, activations, loss, <const double *>NULL)
+
+
+cdef inline const plan_t *plan_of(const bpcore_plan *plan, const floating *tag) noexcept nogil:
+    """The plan, or NULL if it is none of this type, or was moved: it holds the address of its layers."""
+    cdef const plan_header_t *header = <const plan_header_t *>plan
+    if plan == NULL or <size_t>plan & (sizeof(void *) - 1) or header.magic != magic(tag):
+        return NULL
+    if <const void *>header.plan.layers != <const void *>(header + 1):
+        return NULL
+    return &header.plan
+
+
+cdef inline const plan_t *plan_of_any(const bpcore_plan *plan) noexcept nogil:
+    cdef const plan_t *found = plan_of(plan, <const float *>NULL)
+    return found if found != NULL else plan_of(plan, <const double *>NULL)
+
+
+cdef Py_ssize_t n_parameters(const bpcore_plan *plan) noexcept nogil:
+    cdef const plan_t *p = plan_of_any(plan)
+    return p.n_parameters if p != NULL else -1
+
+
+cdef size_t workspace_bytes(const bpcore_plan *plan) noexcept nogil:
+    cdef const plan_t *p = plan_of_any(plan)
+    if p == NULL:
+        return 0
+    return 64 + p.workspace * (sizeof(double) if plan_of(plan, <const float *>NULL) == NULL else sizeof(float))
+
+
+cdef inline bint too_many_rows(const plan_t *plan, Py_ssize_t m, const floating *tag) noexcept nogil:
+    """Whether the number of rows is negative, or their matrices or the bounds of chunks cannot be addressed."""
+    cdef Py_ssize_t widest = max(plan.n_inputs, plan.n_outputs)
+    if m < 0 or m > PY_SSIZE_T_MAX // <Py_ssize_t>sizeof(floating) // widest:
+        return True
+    return m > 1 << 30 and count_chunks(plan, m) > INT64_MAX // m
+
+
+cdef inline bint misaligned(size_t addresses, const floating *tag) noexcept nogil:
+    """Whether any of the arrays whose addresses were or-ed is misaligned: vectorized loops may count on it.
+
+    On 32-bit systems doubles need not lie on a multiple of their size.
+    """
+    return addresses & (min(sizeof(floating), sizeof(void *)) - 1) != 0
+
+
+cdef inline int check_call(const plan_t *p, const void *workspace, const floating *params, const floating *X,
+                           Py_ssize_t m) noexcept nogil:
+    """What every call with rows is checked for, alignment apart."""
+    if p == NULL:
+        return ERR_PLAN
+    if too_many_rows(p, m, params):
+        return ERR_COUNT
+    if workspace == NULL or params == NULL or (m > 0 and X == NULL):
+        return ERR_NULL
+    return OK
+
+
+cdef int check_batch(const plan_t *p, const batch_t *batch, const double *loss, const floating *params) noexcept nogil:
+    """What is wrong with rows to learn from."""
+    cdef const floating *weights = <const floating *>batch.sample_weight
+    cdef Py_ssize_t i
+    if loss == NULL:
+        return ERR_NULL
+    if (misaligned(<size_t>params | <size_t>batch.X | <size_t>batch.targets | <size_t>weights, params)
+            or misaligned(<size_t>batch.labels | <size_t>loss, <const double *>NULL)):
+        return ERR_MISALIGNED
+    if batch.rows == 0:
+        return OK
+    if (batch.targets == NULL) == (batch.labels == NULL) or (batch.labels != NULL and p.loss != CROSS_ENTROPY):
+        return ERR_TARGET
+    if not targets_valid(p, batch, params):
+        return ERR_TARGET
+    if weights != NULL:
+        for i in range(batch.rows):
+            if not 0 <= weights[i] < INFINITY:
+                return ERR_SAMPLE_WEIGHT
+    return OK
+
+
+cdef inline batch_t rows_to_learn(const plan_t *p, const floating *X, Py_ssize_t m, const floating *targets,
+                                  const int64_t *labels, const floating *sample_weight) noexcept nogil:
+    cdef batch_t batch = batch_of(p, X, m)
+    batch.targets, batch.labels, batch.sample_weight = targets, labels, sample_weight
+    return batch
+
+
+# ------------------------------------------------------------------------------------------- the functions of the table
+#
+# Their arguments are flat, since callers reach them through ctypes and Numba, too, where a struct is hard to make.
+
+
+cdef int capi_forward(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                      Py_ssize_t m, floating *out) noexcept nogil:
+    cdef const plan_t *p = plan_of(plan, params)
+    cdef int error = check_call(p, workspace, params, X, m)
+    cdef context_t context
+    cdef batch_t batch
+    if error != OK or (m > 0 and out == NULL):
+        return error if error != OK else ERR_NULL
+    if misaligned(<size_t>params | <size_t>X | <size_t>out, params):
+        return ERR_MISALIGNED
+    if m > 0:
+        context, batch = new_context(p, workspace, NULL), batch_of(p, X, m)
+        close_guards(p, workspace_of(&context, params))
+        forward_rows(&context, params, &batch, out)
+        open_guards(p, workspace_of(&context, params))
+    return OK
+
+
+cdef int capi_accumulate(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                         Py_ssize_t m, const floating *targets, const int64_t *labels,
+                         const floating *sample_weight, floating *sums, double *loss) noexcept nogil:
+    cdef const plan_t *p = plan_of(plan, params)
+    cdef int error = check_call(p, workspace, params, X, m)
+    cdef Py_ssize_t i, start, n_chunks
+    cdef context_t context
+    cdef batch_t batch, chunk
+    if error != OK:
+        return error
+    batch = rows_to_learn(p, X, m, targets, labels, sample_weight)
+    error = check_batch(p, &batch, loss, params)
+    if error != OK or m == 0:
+        return error
+    if misaligned(<size_t>sums, params):
+        return ERR_MISALIGNED
+    context = new_context(p, workspace, NULL)
+    close_guards(p, workspace_of(&context, params))
+    n_chunks = count_chunks(p, m)
+    for i in range(n_chunks):
+        start = chunk_start(m, n_chunks, i)
+        chunk = batch_slice(p, &batch, start, chunk_start(m, n_chunks, i + 1) - start, params)
+        loss[0] += accumulate_chunk(&context, params, &chunk, sums, False, i > 0)
+    open_guards(p, workspace_of(&context, params))
+    return OK
+
+
+cdef int capi_finish(const bpcore_plan *plan, const floating *params, const floating *sums, double loss,
+                     double weight, double l2, floating *gradient, double *cost) noexcept nogil:
+    cdef const plan_t *p = plan_of(plan, params)
+    if p == NULL:
+        return ERR_PLAN
+    if params == NULL or sums == NULL or gradient == NULL or cost == NULL:
+        return ERR_NULL
+    if (misaligned(<size_t>params | <size_t>sums | <size_t>gradient, params)
+            or misaligned(<size_t>cost, <const double *>NULL)):
+        return ERR_MISALIGNED
+    if not 0 < weight < INFINITY:
+        return ERR_SAMPLE_WEIGHT
+    if not 0 <= l2 < INFINITY:
+        return ERR_HYPERPARAMETER
+    finish_gradient(p, params, sums, weight, l2, gradient)
+    cost[0] = mean_cost(p, params, loss, weight, l2)
+    return OK
+
+
+cdef int capi_backward(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                       Py_ssize_t m, const floating *output_gradient, floating *sums,
+                       floating *input_gradient) noexcept nogil:
+    cdef const plan_t *p = plan_of(plan, params)
+    cdef int error = check_call(p, workspace, params, X, m)
+    cdef context_t context
+    cdef batch_t batch
+    if error != OK:
+        return error
+    if sums == NULL or (m > 0 and output_gradient == NULL):
+        return ERR_NULL
+    if misaligned(<size_t>params | <size_t>X | <size_t>output_gradient | <size_t>sums | <size_t>input_gradient, params):
+        return ERR_MISALIGNED
+    if m > 0:
+        context, batch = new_context(p, workspace, NULL), batch_of(p, X, m)
+        close_guards(p, workspace_of(&context, params))
+        backward_rows(&context, params, &batch, output_gradient, sums, input_gradient)
+        open_guards(p, workspace_of(&context, params))
+    return OK
+
+
+cdef int capi_gradient_descent(Py_ssize_t n, floating *params, const floating *gradient, floating *velocity,
+                               double learning_rate, double momentum, int nesterov) noexcept nogil:
+    cdef hyperparameters_t given
+    if n < 0 or n > PY_SSIZE_T_MAX // <Py_ssize_t>sizeof(floating):
+        return ERR_COUNT
+    if n > 0 and (params == NULL or gradient == NULL or (velocity == NULL and momentum != 0)):
+        return ERR_NULL
+    if misaligned(<size_t>params | <size_t>gradient | <size_t>velocity, params):
+        return ERR_MISALIGNED
+    if not (isfinite(learning_rate) and 0 <= momentum < 1) or (nesterov and velocity == NULL):
+        return ERR_HYPERPARAMETER
+    memset(&given, 0, sizeof(given))
+    given.learning_rate, given.momentum, given.nesterov = learning_rate, momentum, nesterov != 0
+    sgd_step(params, gradient, velocity, n, &given)
+    return OK
+
+
+cdef int capi_adam(Py_ssize_t n, floating *params, const floating *gradient, floating *first_moment,
+                   floating *second_moment, double learning_rate, double beta1, double beta2, double epsilon,
+                   int64_t step) noexcept nogil:
+    cdef hyperparameters_t given
+    if n < 0 or n > PY_SSIZE_T_MAX // <Py_ssize_t>sizeof(floating):
+        return ERR_COUNT
+    if n > 0 and (params == NULL or gradient == NULL or first_moment == NULL or second_moment == NULL):
+        return ERR_NULL
+    if misaligned(<size_t>params | <size_t>gradient | <size_t>first_moment | <size_t>second_moment, params):
+        return ERR_MISALIGNED
+    if not (isfinite(learning_rate) and 0 <= beta1 < 1 and 0 <= beta2 < 1 and 0 < epsilon < INFINITY) or step < 1:
+        return ERR_HYPERPARAMETER
+    memset(&given, 0, sizeof(given))
+    given.adam, given.learning_rate, given.step = True, learning_rate, <long>min(step, <int64_t>LONG_MAX)
+    given.beta1, given.beta2, given.epsilon = beta1, beta2, epsilon
+    adam_step(params, gradient, first_moment, second_moment, n, &given)
+    return OK
+
+
+cdef int capi_sgd_rows(const bpcore_plan *plan, void *workspace, floating *params, const floating *X, Py_ssize_t m,
+                       const floating *targets, const int64_t *labels, const floating *sample_weight,
+                       double learning_rate, double *loss) noexcept nogil:
+    cdef const floating *theta = params
+    cdef const plan_t *p = plan_of(plan, theta)
+    cdef int error = check_call(p, workspace, theta, X, m)
+    cdef context_t context
+    cdef batch_t batch
+    if error != OK:
+        return error
+    batch = rows_to_learn(p, X, m, targets, labels, sample_weight)
+    error = check_batch(p, &batch, loss, theta)
+    if error != OK:
+        return error
+    if not isfinite(learning_rate):
+        return ERR_HYPERPARAMETER
+    context = new_context(p, workspace, NULL)
+    close_guards(p, workspace_of(&context, theta))
+    sgd_rows(&context, params, &batch, <floating>learning_rate, loss)
+    open_guards(p, workspace_of(&context, theta))
+    return OK
+
+
+cdef bpcore_api c_table
+
+
+cdef object make_c_table():
+    """Fill the table, whose capsule bpcore.capi hands out."""
+    global BACKEND
+    c_table.abi_version = API_VERSION
+    c_table.size = sizeof(bpcore_api)
+    c_table.backend = BACKEND
+    c_table.error_message = error_message
+    c_table.plan_bytes = plan_bytes
+    c_table.plan_init_f32, c_table.plan_init_f64 = plan_init_f32, plan_init_f64
+    c_table.n_parameters, c_table.workspace_bytes = n_parameters, workspace_bytes
+    c_table.forward_f32, c_table.forward_f64 = capi_forward[float], capi_forward[double]
+    c_table.accumulate_f32, c_table.accumulate_f64 = capi_accumulate[float], capi_accumulate[double]
+    c_table.finish_f32, c_table.finish_f64 = capi_finish[float], capi_finish[double]
+    c_table.backward_f32, c_table.backward_f64 = capi_backward[float], capi_backward[double]
+    c_table.gradient_descent_f32 = capi_gradient_descent[float]
+    c_table.gradient_descent_f64 = capi_gradient_descent[double]
+    c_table.adam_f32, c_table.adam_f64 = capi_adam[float], capi_adam[double]
+    c_table.sgd_rows_f32, c_table.sgd_rows_f64 = capi_sgd_rows[float], capi_sgd_rows[double]
+    return PyCapsule_New(&c_table, "bpcore.capi._C_API", NULL)
+
+
+cdef bytes BACKEND = __name__.rpartition("_")[2].encode()
+
+_C_API = make_c_table()

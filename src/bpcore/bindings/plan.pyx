@@ -1,0 +1,252 @@
+# A plan as a Python object, with the workspaces of its calls; and its layout, computed without one.
+
+ACTIVATIONS = {
+    "identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU,
+    "softplus": SOFTPLUS, "silu": SILU, "gelu": GELU, "softmax": SOFTMAX, "exp": EXP,
+}
+LOSSES = {
+    "squared_error": SQUARED_ERROR, "binary_cross_entropy": BINARY_CROSS_ENTROPY, "cross_entropy": CROSS_ENTROPY,
+    "huber": HUBER, "absolute_error": ABSOLUTE_ERROR, "poisson": POISSON,
+}
+#: Bytes of a vector (0: of one number) and rows of a block of the micro-kernel, as in simd.h. "scalar" is MSVC's build.
+INSTRUCTION_SETS = {"baseline": (16, 6), "avx2": (32, 6), "avx512": (64, 14), "neon": (16, 12), "scalar": (0, 6)}
+
+cdef enum:
+    POOL_SIZE = 8                   # workspaces, one per thread, that are kept for the next calls
+
+
+cdef struct architecture_t:
+    # A network as C has it; free it with `free_architecture`.
+    Py_ssize_t n_layers
+    Py_ssize_t *sizes
+    int *activations
+    int loss
+    layer_t *layers
+
+
+cdef architecture_t new_architecture(tuple sizes, tuple activations, str loss) except *:
+    """From names to numbers, with room for the layers of a plan."""
+    cdef architecture_t new
+    cdef Py_ssize_t n = len(activations), l
+    if n < 1 or len(sizes) != n + 1:
+        raise ValueError(f"sizes must name one layer more than activations, got {len(sizes)} and {n}")
+    new.n_layers, new.loss = n, LOSSES[loss]
+    new.layers = <layer_t *>malloc(n * sizeof(layer_t))
+    new.sizes = <Py_ssize_t *>malloc((n + 1) * sizeof(Py_ssize_t))
+    new.activations = <int *>malloc(n * sizeof(int))
+    try:
+        if new.layers == NULL or new.sizes == NULL or new.activations == NULL:
+            raise MemoryError()
+        for l in range(n):
+            new.sizes[l], new.activations[l] = sizes[l], ACTIVATIONS[activations[l]]
+        new.sizes[n] = sizes[n]
+    except BaseException:
+        free_architecture(&new)
+        raise
+    return new
+
+
+cdef void free_architecture(architecture_t *architecture) noexcept:
+    free(architecture.layers)
+    free(architecture.sizes)
+    free(architecture.activations)
+
+
+cdef class Plan:
+    """An architecture in the form that the compiled loops take.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Units of each layer, inputs first.
+    activations : tuple of str
+        Of each layer but the first.
+    loss : str
+    dtype : numpy.dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    chunk_rows : int
+        Maximum rows of a chunk.
+    group_size : int
+        Chunks whose sums are added up in ``dtype``.
+    """
+
+    cdef plan_t plan
+    cdef bint is_float32
+    cdef char kind                  # "f" or "d", as buffers name it
+    cdef void *pool[POOL_SIZE]
+    cdef object dtype
+    cdef readonly Py_ssize_t chunk_rows
+    cdef readonly Py_ssize_t group_size
+
+    def __cinit__(self, tuple sizes, tuple activations, str loss, dtype):
+        cdef architecture_t given = new_architecture(sizes, activations, loss)
+        cdef isa_t isa
+        try:
+            self.is_float32 = dtype.itemsize == 4
+            self.kind = c"f" if self.is_float32 else c"d"
+            self.dtype = dtype
+            isa = own_isa(<const float *>NULL) if self.is_float32 else own_isa(<const double *>NULL)
+            if not fits_in_memory(given.n_layers, given.sizes, &isa):
+                raise ValueError(f"sizes must fit into memory with the rows of a tile, got {list(sizes)}")
+            if not plan_init(&self.plan, given.layers, given.n_layers, given.sizes, given.activations, given.loss,
+                             &isa):
+                raise AssertionError(f"the layout for sizes {list(sizes)} does not hold what is written in it: a bug")
+            given.layers = NULL  # it is the plan's now
+        finally:
+            free_architecture(&given)
+        self.chunk_rows, self.group_size = self.plan.chunk_rows, self.plan.group_size
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(POOL_SIZE):
+            self.free_workspace(<char *>self.pool[i])
+        free(self.plan.layers)
+
+    cdef char *reserve(self) except NULL:
+        """A workspace: memory for one tile and the packed parameters. Give it back with `release`.
+
+        Those given back are kept for the next calls, which then ask the system for nothing. Threads take and give them
+        by an atomic exchange; a thread that finds none allocates its own.
+        """
+        cdef char *workspace = NULL
+        cdef int i
+        for i in range(POOL_SIZE):
+            if workspace == NULL:
+                workspace = <char *>exchange(&self.pool[i], NULL)
+        if workspace == NULL:
+            workspace = <char *>malloc(self.plan.workspace * (sizeof(float) if self.is_float32 else sizeof(double)) + 64)
+            if workspace == NULL:
+                raise MemoryError()
+            if self.is_float32:
+                close_guards(&self.plan, <float *>aligned(workspace))
+            else:
+                close_guards(&self.plan, <double *>aligned(workspace))
+        return workspace
+
+    cdef void release(self, char *workspace) noexcept nogil:
+        cdef int i
+        for i in range(POOL_SIZE):
+            if workspace != NULL:
+                workspace = <char *>exchange(&self.pool[i], workspace)
+        self.free_workspace(workspace)
+
+    cdef void free_workspace(self, char *workspace) noexcept nogil:
+        if workspace != NULL:
+            if self.is_float32:
+                open_guards(&self.plan, <float *>aligned(workspace))
+            else:
+                open_guards(&self.plan, <double *>aligned(workspace))
+            free(workspace)
+
+
+# ------------------------------------------------------------------------------------- the layout, without computing
+
+
+cdef isa_t isa_of(str instruction_set, dtype, Py_ssize_t guard):
+    """The numbers that a layout depends on, of any instruction set."""
+    cdef isa_t isa
+    width, isa.mr = INSTRUCTION_SETS[instruction_set]
+    isa.itemsize, isa.guard = dtype.itemsize, guard
+    isa.lanes = max(<Py_ssize_t>width // isa.itemsize, <Py_ssize_t>1)
+    return isa
+
+
+cdef tuple region(str name, Py_ssize_t layer, region_t where):
+    return name, layer, where.start, where.size
+
+
+def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instruction_set, Py_ssize_t guard=0):
+    """The layout of a workspace, computed for any instruction set; nothing of it is allocated.
+
+    Parameters
+    ----------
+    sizes, activations, loss, dtype
+        As for :class:`Plan`.
+    instruction_set : str
+        A key of ``INSTRUCTION_SETS``.
+    guard : int, default 0
+        Minimum of numbers between two regions.
+
+    Returns
+    -------
+    layout : dict
+        ``tile``, ``input_stride``, ``workspace`` and ``strides`` (of each layer), in numbers; ``holds``, whether the
+        layout passes the check that every plan must pass; ``regions``, a list of ``(name, layer, start, size)``, where
+        ``layer`` is -1 for those that all layers share.
+    """
+    cdef architecture_t given = new_architecture(sizes, activations, loss)
+    cdef isa_t isa = isa_of(instruction_set, dtype, guard)
+    cdef plan_t plan
+    cdef layer_t *layer
+    cdef Py_ssize_t l
+    try:
+        holds = plan_init(&plan, given.layers, given.n_layers, given.sizes, given.activations, given.loss, &isa)
+        regions = []
+        for l in range(given.n_layers):
+            layer = &given.layers[l]
+            regions += [region("a", l, layer.a), region("derivative", l, layer.derivative),
+                        region("forward", l, layer.forward), region("backward", l, layer.backward)]
+        regions += [region("delta", -1, plan.delta), region("scratch", -1, plan.scratch),
+                    region("panels", -1, plan.panels), region("inputs", -1, plan.inputs),
+                    region("targets", -1, plan.targets), region("labels", -1, plan.labels),
+                    region("sample_weight", -1, plan.sample_weight)]
+        return {"tile": plan.tile, "input_stride": plan.input_stride, "workspace": plan.workspace, "holds": holds,
+                "strides": [given.layers[l].stride for l in range(given.n_layers)], "regions": regions}
+    finally:
+        free_architecture(&given)
+
+
+def check_layouts(first, second, third, dtype, str instruction_set, Py_ssize_t guard=0):
+    """Lay out the networks ``[i, j, k]`` of all widths i, j and k given (``[i, j]`` if ``third`` is empty).
+
+    Parameters
+    ----------
+    first, second, third : ndarray of int64
+    dtype, instruction_set, guard
+        As for :func:`workspace_layout`.
+
+    Returns
+    -------
+    count : int
+        How many were laid out, all of them correctly.
+
+    Raises
+    ------
+    AssertionError
+        Naming the first network whose layout does not hold.
+    """
+    cdef const int64_t[::1] widths[3]
+    cdef isa_t isa = isa_of(instruction_set, dtype, guard)
+    cdef Py_ssize_t sizes[3]
+    cdef Py_ssize_t i, j, k, n_layers = 2 if len(third) else 1, count = 0
+    cdef bint holds = True
+    widths[0], widths[1], widths[2] = first, second, third if len(third) else second[:1]
+    with nogil:
+        for i in range(widths[0].shape[0]):
+            for j in range(widths[1].shape[0]):
+                for k in range(widths[2].shape[0]):
+                    sizes[0], sizes[1] = <Py_ssize_t>widths[0][i], <Py_ssize_t>widths[1][j]
+                    sizes[2] = <Py_ssize_t>widths[2][k]
+                    holds = layout_of_tanh_holds(n_layers, sizes, &isa)
+                    if not holds:
+                        break
+                    count += 1
+                if not holds:
+                    break
+            if not holds:
+                break
+    if not holds:
+        raise AssertionError(f"the layout of {[sizes[i] for i in range(n_layers + 1)]} does not hold")
+    return count
+
+
+cdef bint layout_of_tanh_holds(Py_ssize_t n_layers, const Py_ssize_t *sizes, const isa_t *isa) noexcept nogil:
+    """Whether the layout of a network of one or two layers does, every layer of which keeps its derivative."""
+    cdef plan_t plan
+    cdef layer_t layers[2]
+    cdef int activations[2]
+    activations[0] = activations[1] = TANH
+    return plan_init(&plan, layers, n_layers, sizes, activations, SQUARED_ERROR, isa)

@@ -1,0 +1,555 @@
+# What Python calls; bpcore.fallback has the same functions, and their documentation.
+
+import numpy
+
+cdef object ndarray = numpy.ndarray
+cdef object empty = numpy.empty
+
+
+cdef const floating *check_params(buffers_t *buffers, Plan plan, params, const floating *tag) except NULL:
+    """The parameters, or an error; ``tag`` only selects the type."""
+    cdef void *numbers = acquire_vector(buffers, params, plan.kind, plan.plan.n_parameters, False)
+    if numbers == NULL:
+        raise ValueError(f"params must be {plan.plan.n_parameters} contiguous numbers of the plan's dtype")
+    return <const floating *>numbers
+
+
+# ----------------------------------------------------------------------------------------------------------- forward
+
+
+cdef object forward_typed(Plan plan, params, X, out, cancelled, const floating *tag):
+    cdef Py_buffer views[3]
+    cdef buffers_t buffers = buffers_t(views, 0)
+    cdef batch_t batch
+    cdef const floating *theta
+    cdef void *outputs
+    cdef char *memory
+    cdef interrupt_t interrupt = new_interrupt(cancelled)
+    cdef context_t context
+    try:
+        theta = check_params(&buffers, plan, params, tag)
+        if not acquire_inputs(&buffers, plan, X, &batch):
+            raise ValueError(f"X must have {plan.plan.n_inputs} columns of the plan's dtype")
+        outputs = acquire_matrix(&buffers, out, plan.kind, batch.rows, plan.plan.n_outputs, True)
+        if outputs == NULL:
+            raise ValueError("out does not fit X and the plan")
+        if batch.rows == 0:
+            return
+        memory = plan.reserve()
+        context = new_context(&plan.plan, memory, &interrupt)
+        with nogil:
+            forward_rows(&context, theta, &batch, <floating *>outputs)
+            plan.release(memory)
+        raise_if_cancelled(&interrupt)
+    finally:
+        release_buffers(&buffers)
+
+
+def forward(Plan plan not None, params, X, out, cancelled=None):
+    """Fill ``out`` with the activations of the output layer."""
+    if plan.is_float32:
+        forward_typed(plan, params, X, out, cancelled, <const float *>NULL)
+    else:
+        forward_typed(plan, params, X, out, cancelled, <const double *>NULL)
+
+
+def try_forward(Plan plan not None, params, X, out, Py_ssize_t max_rows):
+    """The output activations of a small call, or None if an argument needs a closer look.
+
+    Accepted are native C-contiguous NumPy arrays of the plan's dtype, and at most ``max_rows`` rows.
+    """
+    if type(params) is not ndarray or type(X) is not ndarray or (out is not None and type(out) is not ndarray):
+        return None
+    cdef Py_buffer views[3]
+    cdef buffers_t buffers = buffers_t(views, 0)
+    cdef const plan_t *p = &plan.plan
+    cdef batch_t batch
+    cdef void *theta
+    cdef void *outputs
+    cdef char *memory
+    cdef interrupt_t interrupt = new_interrupt(None)
+    cdef context_t context
+    try:
+        theta = acquire_vector(&buffers, params, plan.kind, p.n_parameters, False)
+        if theta == NULL or not acquire_inputs(&buffers, plan, X, &batch) or not 0 < batch.rows <= max_rows:
+            return None
+        if out is None:
+            out = empty((batch.rows, p.n_outputs), plan.dtype)
+        outputs = acquire_matrix(&buffers, out, plan.kind, batch.rows, p.n_outputs, True)
+        if outputs == NULL or not last_is_disjoint(&buffers):
+            return None
+        memory = plan.reserve()
+        context = new_context(p, memory, &interrupt)
+        with nogil:
+            if plan.is_float32:
+                forward_rows(&context, <const float *>theta, &batch, <float *>outputs)
+            else:
+                forward_rows(&context, <const double *>theta, &batch, <double *>outputs)
+            plan.release(memory)
+        raise_if_cancelled(&interrupt)
+        return out
+    finally:
+        release_buffers(&buffers)
+
+
+# ------------------------------------------------------------------------------------------- a forward pass that is kept
+
+cdef struct kept_t:
+    # The arrays of a trace, one pointer for each layer with weights: activations, and NULL or what `pointwise` keeps.
+    void **a
+    void **derivatives
+
+cdef struct backward_t:
+    # What a backward pass takes and fills.
+    const void *output_gradient
+    void *sums
+    void *input_gradient            # or NULL
+
+
+cdef bint acquire_kept(buffers_t *buffers, Plan plan, list activations, list derivatives, Py_ssize_t rows,
+                       kept_t *kept, bint writable) except -1:
+    cdef Py_ssize_t l, n = plan.plan.n_layers
+    cdef const layer_t *layer
+    if len(activations) != n or len(derivatives) != n:
+        return False
+    for l in range(n):
+        layer = &plan.plan.layers[l]
+        kept.a[l] = acquire_matrix(buffers, activations[l], plan.kind, rows, layer.n_out, writable)
+        kept.derivatives[l] = NULL
+        if layer.keeps_derivative:
+            kept.derivatives[l] = acquire_matrix(buffers, derivatives[l], plan.kind, rows, layer.n_out, writable)
+        if kept.a[l] == NULL or (layer.keeps_derivative and kept.derivatives[l] == NULL):
+            return False
+    return True
+
+
+cdef void copy_kept(const context_t *context, const kept_t *kept, Py_ssize_t first, Py_ssize_t rows, bint load,
+                    const floating *tag) noexcept nogil:
+    """Copy a tile's rows from a trace to the workspace if ``load``, else from the workspace to the trace."""
+    cdef const layer_t *layer
+    cdef floating *work = workspace_of(context, tag)
+    cdef floating *a
+    cdef floating *d
+    cdef Py_ssize_t l
+    for l in range(context.plan.n_layers):
+        layer = &context.plan.layers[l]
+        a = <floating *>kept.a[l] + first * layer.n_out
+        d = <floating *>kept.derivatives[l] + (first * layer.n_out if layer.keeps_derivative else 0)
+        if load:
+            copy_rows(<const floating *>a, layer.n_out, work + layer.a.start, layer.stride, rows, layer.n_out)
+        else:
+            copy_rows(<const floating *>work + layer.a.start, layer.stride, a, layer.n_out, rows, layer.n_out)
+        if layer.keeps_derivative and load:
+            copy_rows(<const floating *>d, layer.n_out, work + layer.derivative.start, layer.stride, rows, layer.n_out)
+        elif layer.keeps_derivative:
+            copy_rows(<const floating *>work + layer.derivative.start, layer.stride, d, layer.n_out, rows, layer.n_out)
+
+
+cdef void trace_rows(context_t *context, const floating *params, const batch_t *batch, const kept_t *kept,
+                     const backward_t *back) noexcept nogil:
+    """Tile by tile, a forward pass whose activations are kept, or, if ``back`` is not NULL, one back from these."""
+    cdef const plan_t *plan = context.plan
+    cdef Py_ssize_t size = tile_rows(plan, batch.rows), first = -size
+    cdef floating *dX
+    cdef batch_t tile
+    context.small_batch = batch.rows < PACK_MIN_ROWS
+    if back == NULL and not context.small_batch:
+        pack_forward(context, params)
+    elif not context.small_batch:
+        pack_backward(context, params, back.input_gradient != NULL)
+    while first + size < batch.rows:
+        first += size
+        tile = batch_slice(plan, batch, first, min(size, batch.rows - first), params)
+        if back == NULL:
+            tile = tile_of(context, batch, first, tile.rows, params)
+            forward_tile(context, params, &tile, False, True)
+        else:
+            copy_kept(context, kept, first, tile.rows, True, params)
+            output_delta(context, <const floating *>back.output_gradient + first * plan.n_outputs, tile.rows)
+            dX = <floating *>back.input_gradient
+            backward_tile(context, params, &tile, <floating *>back.sums, first == 0,
+                          dX + first * plan.n_inputs if dX != NULL else NULL)
+        check_guards(plan, workspace_of(context, params))
+        if should_stop(context.interrupt, 0):
+            return
+        if back == NULL:
+            copy_kept(context, kept, first, tile.rows, False, params)
+
+
+cdef class Kept:
+    """The arrays of a trace with their inputs, as pointers, for as long as a call needs them."""
+
+    cdef buffers_t buffers
+    cdef kept_t kept
+    cdef batch_t batch
+    cdef const void *params
+
+    def __cinit__(self, Plan plan not None, params, list activations not None, list derivatives not None,
+                  bint writable):
+        cdef Py_ssize_t n = plan.plan.n_layers
+        self.buffers.views = <Py_buffer *>malloc((2 * n + 5) * sizeof(Py_buffer))
+        self.kept.a = <void **>malloc(2 * n * sizeof(void *))
+        if self.buffers.views == NULL or self.kept.a == NULL:
+            raise MemoryError()
+        self.kept.derivatives = self.kept.a + n
+        if plan.is_float32:
+            self.params = check_params(&self.buffers, plan, params, <const float *>NULL)
+        else:
+            self.params = check_params(&self.buffers, plan, params, <const double *>NULL)
+        if not (acquire_inputs(&self.buffers, plan, activations[0], &self.batch)
+                and acquire_kept(&self.buffers, plan, activations[1:], derivatives, self.batch.rows, &self.kept,
+                                 writable)):
+            raise ValueError("activations or derivatives do not fit the plan")
+
+    def __dealloc__(self):
+        release_buffers(&self.buffers)
+        free(self.buffers.views)
+        free(self.kept.a)
+
+    cdef int run(self, Plan plan, const backward_t *back) except -1:
+        cdef interrupt_t interrupt = new_interrupt(None)
+        cdef char *memory = plan.reserve()
+        cdef context_t context = new_context(&plan.plan, memory, &interrupt)
+        with nogil:
+            if plan.is_float32:
+                trace_rows(&context, <const float *>self.params, &self.batch, &self.kept, back)
+            else:
+                trace_rows(&context, <const double *>self.params, &self.batch, &self.kept, back)
+            plan.release(memory)
+        return raise_if_cancelled(&interrupt)
+
+
+def trace(Plan plan not None, params, X, list activations not None, list derivatives not None):
+    """Fill the activations of every layer but the first, and what is kept for derivatives, where it is."""
+    cdef Kept kept = Kept(plan, params, [X, *activations], derivatives, True)
+    if kept.batch.rows > 0:
+        kept.run(plan, NULL)
+
+
+def backward(Plan plan not None, params, list activations not None, list derivatives not None, output_gradient, sums,
+             input_gradient):
+    """Fill ``sums`` with the gradient, and ``input_gradient`` if it is not None, from dLoss/da(L) of every row."""
+    cdef Kept kept = Kept(plan, params, activations, derivatives, False)
+    cdef const plan_t *p = &plan.plan
+    cdef Py_ssize_t rows = kept.batch.rows
+    cdef backward_t back
+    back.output_gradient = acquire_matrix(&kept.buffers, output_gradient, plan.kind, rows, p.n_outputs, False)
+    back.sums = acquire_vector(&kept.buffers, sums, plan.kind, p.n_parameters, True)
+    back.input_gradient = NULL
+    if input_gradient is not None:
+        back.input_gradient = acquire_matrix(&kept.buffers, input_gradient, plan.kind, rows, p.n_inputs, True)
+    if (back.sums == NULL or back.output_gradient == NULL
+            or (input_gradient is not None and back.input_gradient == NULL)):
+        raise ValueError("output_gradient, sums or input_gradient does not fit the plan")
+    if rows == 0:
+        memset(back.sums, 0, p.n_parameters * (sizeof(float) if plan.is_float32 else sizeof(double)))
+    else:
+        kept.run(plan, &back)
+
+
+# -------------------------------------------------------------------------------------------------------- accumulate
+
+
+cdef double accumulate_typed(Plan plan, params, tuple given, sums, cancelled, chunk_range,
+                             const floating *tag) except? -1:
+    """``sums`` may be None: the losses alone."""
+    cdef Py_buffer views[5]
+    cdef buffers_t buffers = buffers_t(views, 0)
+    cdef const plan_t *p = &plan.plan
+    cdef batch_t batch
+    cdef chunk_range_t chunks
+    cdef const floating *theta
+    cdef floating *total = NULL
+    cdef double losses
+    cdef char *memory
+    cdef interrupt_t interrupt = new_interrupt(cancelled)
+    cdef context_t context
+    X, Y, sample_weight = given
+    try:
+        theta = check_params(&buffers, plan, params, tag)
+        if not acquire_batch(&buffers, plan, X, Y, sample_weight, &batch):
+            raise ValueError("X, Y or sample_weight does not fit the plan")
+        if sums is not None:
+            total = <floating *>acquire_vector(&buffers, sums, plan.kind, p.n_parameters, True)
+            if total == NULL:
+                raise ValueError("sums does not fit the plan")
+        if batch.rows == 0:
+            if total != NULL:
+                memset(total, 0, p.n_parameters * sizeof(floating))
+            return 0
+        chunks = check_chunks(chunk_range, batch.rows)
+        memory = plan.reserve()
+        context = new_context(p, memory, &interrupt)
+        with nogil:
+            losses = accumulate_chunks(&context, theta, &batch, &chunks, total, False)
+            plan.release(memory)
+        raise_if_cancelled(&interrupt)
+        return losses
+    finally:
+        release_buffers(&buffers)
+
+
+cdef chunk_range_t check_chunks(chunk_range, Py_ssize_t rows) except *:
+    """The chunks that these rows are; one if None is given."""
+    cdef chunk_range_t c
+    c.total_rows, c.n_chunks, c.begin, c.end = (rows, 1, 0, 1) if chunk_range is None else chunk_range
+    if (not 0 <= c.begin < c.end <= c.n_chunks <= c.total_rows
+            or chunk_start(c.total_rows, c.n_chunks, c.end) - chunk_start(c.total_rows, c.n_chunks, c.begin) != rows):
+        raise ValueError("chunk_range does not fit X")
+    return c
+
+
+def accumulate(Plan plan not None, params, tuple batch not None, sums not None, cancelled=None, chunk_range=None):
+    """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses."""
+    if plan.is_float32:
+        return accumulate_typed(plan, params, batch, sums, cancelled, chunk_range, <const float *>NULL)
+    return accumulate_typed(plan, params, batch, sums, cancelled, chunk_range, <const double *>NULL)
+
+
+def loss(Plan plan not None, params, tuple batch not None, cancelled=None):
+    """The sum of the weighted losses of all rows."""
+    if plan.is_float32:
+        return accumulate_typed(plan, params, batch, None, cancelled, None, <const float *>NULL)
+    return accumulate_typed(plan, params, batch, None, cancelled, None, <const double *>NULL)
+
+
+cdef object finish_typed(Plan plan, const floating[::1] params, const sum_t[::1] sums, double weight, double l2,
+                         floating[::1] out):
+    cdef const plan_t *p = &plan.plan
+    if params.shape[0] != p.n_parameters or sums.shape[0] != p.n_parameters or out.shape[0] != p.n_parameters:
+        raise ValueError(f"params, sums and out must have {p.n_parameters} entries")
+    with nogil:
+        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])
+
+
+def finish(Plan plan not None, params, sums, double weight, double l2, out):
+    """Fill ``out`` with ``D = Delta / m + lambda W``, and ``Delta / m`` for the biases; ``out`` may be ``sums``."""
+    if not plan.is_float32:
+        finish_typed[double, double](plan, params, sums, weight, l2, out)
+    elif sums.itemsize == 4:
+        finish_typed[float, float](plan, params, sums, weight, l2, out)
+    else:
+        finish_typed[float, double](plan, params, sums, weight, l2, out)
+
+
+cdef double cost_typed(Plan plan, const floating[::1] params, double losses, double weight, double l2) except? -1:
+    cdef double total
+    if params.shape[0] != plan.plan.n_parameters:
+        raise ValueError(f"params must have {plan.plan.n_parameters} entries, got {params.shape[0]}")
+    with nogil:
+        total = mean_cost(&plan.plan, &params[0], losses, weight, l2)
+    return total
+
+
+def cost(Plan plan not None, params, double losses, double weight, double l2):
+    """``J = losses / m + lambda/2 * sum(W^2)``; the biases are not penalised."""
+    if plan.is_float32:
+        return cost_typed[float](plan, params, losses, weight, l2)
+    return cost_typed[double](plan, params, losses, weight, l2)
+
+
+# ------------------------------------------------------------------------------------- the cost and gradient at once
+
+
+cdef double cost_and_gradient_typed(Plan plan, const floating *params, const batch_t *batch, double l2,
+                                    floating *grad) except? -1:
+    """The cost of all rows, their gradient in ``grad``.
+
+    Sums are added in the dtypes and the order of _chunks.py, for the same bits as from several threads.
+    """
+    cdef const plan_t *p = &plan.plan
+    cdef Py_ssize_t n = p.n_parameters, n_chunks = count_chunks(p, batch.rows)
+    cdef double *total = NULL
+    cdef double cost = 0
+    cdef char *memory
+    cdef interrupt_t interrupt = new_interrupt(None)
+    cdef context_t context
+    if n_chunks > p.group_size:
+        total = <double *>malloc(n * sizeof(double))
+        if total == NULL:
+            raise MemoryError()
+    try:
+        memory = plan.reserve()
+        context = new_context(p, memory, &interrupt)
+        with nogil:
+            cost = accumulate_groups(&context, params, batch, grad, total)
+            if not interrupt.stopped:
+                if total == NULL:
+                    finish_gradient(p, params, <const floating *>grad, <double>batch.rows, l2, grad)
+                else:
+                    finish_gradient(p, params, <const double *>total, <double>batch.rows, l2, grad)
+                cost = mean_cost(p, params, cost, <double>batch.rows, l2)
+            plan.release(memory)
+        raise_if_cancelled(&interrupt)
+    finally:
+        free(total)
+    return cost
+
+
+cdef double accumulate_groups(context_t *context, const floating *params, const batch_t *batch, floating *sums,
+                              double *total) noexcept nogil:
+    """The losses of all rows; their gradients in ``sums`` if ``total`` is NULL, else in ``total``, group by group."""
+    cdef const plan_t *plan = context.plan
+    cdef double losses = 0
+    cdef chunk_range_t chunks
+    cdef batch_t group
+    cdef Py_ssize_t start, stop
+    chunks.total_rows, chunks.n_chunks, chunks.end = batch.rows, count_chunks(plan, batch.rows), 0
+    while chunks.end < chunks.n_chunks:
+        chunks.begin, chunks.end = chunks.end, min(chunks.end + plan.group_size, chunks.n_chunks)
+        start = chunk_start(chunks.total_rows, chunks.n_chunks, chunks.begin)
+        stop = chunk_start(chunks.total_rows, chunks.n_chunks, chunks.end)
+        group = batch_slice(plan, batch, start, stop - start, params)
+        losses += accumulate_chunks(context, params, &group, &chunks, sums, chunks.begin > 0)
+        if should_stop(context.interrupt, 0):
+            break
+        if total != NULL:
+            add_sums(total, <const floating *>sums, plan.n_parameters, chunks.begin == 0)
+    return losses
+
+
+def try_cost_and_gradient(Plan plan not None, params, X, Y, l2, out, Py_ssize_t max_rows):
+    """``(J, grad)`` of a small call, or None if an argument needs a closer look.
+
+    Accepted are native C-contiguous NumPy arrays of the plan's dtype (or int64 labels), and at most ``max_rows`` rows.
+    """
+    if (type(params) is not ndarray or type(X) is not ndarray or type(Y) is not ndarray or type(l2) is not float
+            or (out is not None and type(out) is not ndarray)):
+        return None
+    cdef Py_buffer views[4]
+    cdef buffers_t buffers = buffers_t(views, 0)
+    cdef double penalty = l2
+    cdef batch_t batch
+    cdef void *theta
+    cdef void *grad
+    try:
+        theta = acquire_vector(&buffers, params, plan.kind, plan.plan.n_parameters, False)
+        if (theta == NULL or not 0 <= penalty < INFINITY or not acquire_batch(&buffers, plan, X, Y, None, &batch)
+                or not 0 < batch.rows <= max_rows):
+            return None
+        if not (targets_valid(&plan.plan, &batch, <const float *>NULL) if plan.is_float32
+                else targets_valid(&plan.plan, &batch, <const double *>NULL)):
+            return None
+        if out is None:
+            out = empty(plan.plan.n_parameters, plan.dtype)
+        grad = acquire_vector(&buffers, out, plan.kind, plan.plan.n_parameters, True)
+        if grad == NULL or not last_is_disjoint(&buffers):
+            return None
+        if plan.is_float32:
+            return cost_and_gradient_typed(plan, <const float *>theta, &batch, penalty, <float *>grad), out
+        return cost_and_gradient_typed(plan, <const double *>theta, &batch, penalty, <double *>grad), out
+    finally:
+        release_buffers(&buffers)
+
+
+# -------------------------------------------------------------------------------------------------------- optimizers
+
+
+cdef object optimizer_step_typed(floating[::1] params, const floating[::1] grad, tuple moments,
+                                 hyperparameters_t *given):
+    cdef floating[::1] moment
+    cdef floating *places[2]
+    cdef Py_ssize_t i, n = params.shape[0]
+    if grad.shape[0] != n:
+        raise ValueError(f"grad must have {n} entries, got {grad.shape[0]}")
+    places[0] = places[1] = NULL
+    for i in range(len(moments)):
+        if moments[i] is not None:
+            moment = moments[i]  # the tuple keeps the buffer
+            if moment.shape[0] != n:
+                raise ValueError(f"the optimizer's state must have {n} entries, got {moment.shape[0]}")
+            if n > 0:
+                places[i] = &moment[0]
+    if n > 0:
+        with nogil:
+            optimizer_step(&params[0], &grad[0], places, n, given)
+
+
+def gradient_descent_step(params, grad, velocity, double learning_rate, double momentum, bint nesterov):
+    """``v = mu v + g; p -= lr v``; with Nesterov's momentum ``p -= lr (g + mu v)``. In place."""
+    cdef hyperparameters_t given
+    memset(&given, 0, sizeof(given))
+    given.learning_rate, given.momentum, given.nesterov = learning_rate, momentum, nesterov
+    if params.itemsize == 4:
+        optimizer_step_typed[float](params, grad, (velocity,), &given)
+    else:
+        optimizer_step_typed[double](params, grad, (velocity,), &given)
+
+
+def adam_step(params, grad, tuple moments not None, tuple hyperparameters not None, double learning_rate, long step):
+    """Step number ``step`` (from 1) of Adam, in place: D. P. Kingma and J. Ba (2015), arXiv:1412.6980, algorithm 1.
+
+    ``moments``: the first and second; ``hyperparameters``: beta1, beta2 and epsilon.
+    """
+    cdef hyperparameters_t given
+    memset(&given, 0, sizeof(given))
+    given.adam, given.learning_rate, given.step = True, learning_rate, step
+    given.beta1, given.beta2, given.epsilon = hyperparameters
+    if len(moments) != 2:
+        raise ValueError(f"moments must be two arrays, got {len(moments)}")
+    if params.itemsize == 4:
+        optimizer_step_typed[float](params, grad, moments, &given)
+    else:
+        optimizer_step_typed[double](params, grad, moments, &given)
+
+
+# ------------------------------------------------------------------------------------------- for tests and benchmarks
+
+cdef object elementary_typed(str name, const floating[::1] x, floating[::1] out):
+    cdef Py_ssize_t i, n = x.shape[0]
+    cdef floating rest
+    if out.shape[0] != n:
+        raise ValueError("out does not fit")
+    if name == "exp":
+        for i in range(n):
+            out[i] = exp_(x[i])
+    elif name == "expm1":
+        for i in range(n):
+            out[i] = expm1_(x[i], &rest)
+    elif name == "log":
+        for i in range(n):
+            out[i] = log_(x[i])
+    elif name == "log1p":
+        for i in range(n):
+            out[i] = log1p_(x[i])
+    elif name == "tanh":
+        for i in range(n):
+            out[i] = tanh_(x[i], &rest)
+    elif name == "normal_sf":
+        for i in range(n):
+            out[i] = normal_sf(x[i], &rest)
+    else:
+        raise ValueError(f"name must be exp, expm1, log, log1p, tanh or normal_sf, got {name!r}")
+
+
+def elementary(str name not None, x, out):
+    """Fill ``out`` with a function of x that activations are made of.
+
+    exp, tanh; expm1 for x <= 0; log for normal x > 0; log1p for 0 <= x <= 1; normal_sf, ``Phi(-x)`` of the normal
+    distribution, for x >= 0.
+    """
+    if x.itemsize == 4:
+        elementary_typed[float](name, x, out)
+    else:
+        elementary_typed[double](name, x, out)
+
+
+def fma_loop(Py_ssize_t repeats, bint is_float32):
+    """Multiply and add in registers, as fast as the processor can: ``repeats`` times 256 rounds of all sums of a block.
+
+    Returns
+    -------
+    operations : float
+        Floating-point operations of the loop; their rate is the peak that products are measured against.
+    """
+    cdef char memory[5 * 64]
+    cdef char *numbers = aligned(memory)
+    memset(memory, repeats & 1, sizeof(memory))  # nothing that the compiler could compute with
+    with nogil:
+        if is_float32:
+            multiply_in_registers[f32v](256 * repeats, <f32v *>numbers)
+        else:
+            multiply_in_registers[f64v](256 * repeats, <f64v *>numbers)
+    if (<double *>numbers)[LANES_F64] < 0:  # never; but the compiler must keep the loop
+        raise ArithmeticError()
+    return 2.0 * 256 * repeats * MR * NR_VECTORS * (LANES_F32 if is_float32 else LANES_F64)

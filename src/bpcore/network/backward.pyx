@@ -1,0 +1,101 @@
+# Backpropagation: delta(l) = (delta(l+1) W(l)) * g'(z(l)), and the sums Delta(l) += delta(l+1)^T a(l) on the way.
+
+cdef void pack_backward(const context_t *context, const floating *params, bint input_gradient) noexcept nogil:
+    """Pack every layer's W, for all tiles of a call; that of the first only if the inputs' gradient is asked for."""
+    cdef const layer_t *layer
+    cdef floating *work = workspace_of(context, params)
+    cdef matrix_t W
+    cdef Py_ssize_t l
+    for l in range(0 if input_gradient else 1, context.plan.n_layers):
+        layer = &context.plan.layers[l]
+        W = strided(params + layer.weights, layer.n_out, layer.n_in, layer.n_in, 1)
+        pack(&W, <const floating *>NULL, work + layer.backward.start, context.interrupt)
+
+
+cdef void backward_tile(const context_t *context, const floating *params, const batch_t *tile, floating *sums,
+                        bint overwrite, floating *input_gradient) noexcept nogil:
+    """From delta(L), in the workspace like everything of a tile, add the gradients of its rows to ``sums``.
+
+    ``overwrite``: replace what is in ``sums``. ``input_gradient``, if not NULL, gets ``delta(2) W(1)``: the inputs have
+    no delta unless it is asked for. It returns before its end if the call is interrupted.
+    """
+    cdef const plan_t *plan = context.plan
+    cdef const layer_t *layer
+    cdef const layer_t *below
+    cdef floating *work = workspace_of(context, params)
+    cdef floating *delta = work + plan.delta.start
+    cdef floating *scratch = work + plan.scratch.start
+    cdef const floating *a
+    cdef Py_ssize_t l, stride
+    for l in range(plan.n_layers - 1, -1, -1):
+        layer = &plan.layers[l]
+        if should_stop(context.interrupt, layer.n_in * layer.n_out):
+            return
+        if l > 0:
+            below = &plan.layers[l - 1]
+            a, stride = work + below.a.start, below.stride
+        else:
+            a, stride = <const floating *>tile.X, tile.x_stride
+        backward_weights(context, layer, matrix(<const floating *>delta, tile.rows, layer.stride),
+                         matrix(a, tile.rows, stride), sums, overwrite)
+        if l > 0:
+            backward_input(context, params, layer, matrix(<const floating *>delta, tile.rows, layer.stride),
+                           matrix(<const floating *>scratch, tile.rows, stride))
+            activation_backward(below, a, work + below.derivative.start, tile.rows, scratch)
+        elif input_gradient != NULL:
+            backward_input(context, params, layer, matrix(<const floating *>delta, tile.rows, layer.stride),
+                           matrix(<const floating *>scratch, tile.rows, plan.input_stride))
+            copy_rows(<const floating *>scratch, plan.input_stride, input_gradient, layer.n_in, tile.rows, layer.n_in)
+        delta, scratch = scratch, delta
+
+
+cdef inline void backward_weights(const context_t *context, const layer_t *layer, const floating[:, ::1] delta,
+                                  const floating[:, ::1] A, floating *sums, bint overwrite) noexcept nogil:
+    """The sums of a layer: ``Delta += delta^T A`` for its weights, ``delta^T 1`` for its bias."""
+    cdef floating *panels = workspace_of(context, sums) + context.plan.panels.start
+    linear_backward_bias(delta, bias_of(layer, <const floating *>sums), overwrite)
+    if context.small_batch:
+        linear_backward_weights_unpacked(delta, A, weights_of(layer, <const floating *>sums), overwrite)
+    else:
+        linear_backward_weights(delta, A, weights_of(layer, <const floating *>sums), panels, overwrite,
+                                context.interrupt)
+
+
+cdef inline void backward_input(const context_t *context, const floating *params, const layer_t *layer,
+                                const floating[:, ::1] delta, floating[:, ::1] D) noexcept nogil:
+    """The gradient of a layer's inputs: ``D = delta W``."""
+    if context.small_batch:
+        linear_backward_input_unpacked(delta, weights_of(layer, params), D)
+    else:
+        linear_backward_input(delta, layer.n_out, workspace_of(context, params) + layer.backward.start, D, layer.n_in,
+                              context.interrupt)
+
+
+cdef void output_delta(const context_t *context, const floating *output_gradient, Py_ssize_t rows) noexcept nogil:
+    """delta(L) of a tile, in the workspace, from dLoss/da(L) as the caller gave it."""
+    cdef const plan_t *plan = context.plan
+    cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
+    cdef floating *work = workspace_of(context, output_gradient)
+    copy_rows(output_gradient, plan.n_outputs, work + plan.delta.start, last.stride, rows, plan.n_outputs)
+    output_backward(last, <const floating *>work + last.a.start, work + last.derivative.start, rows,
+                    work + plan.delta.start)
+
+
+cdef void backward_rows(context_t *context, const floating *params, const batch_t *batch,
+                        const floating *output_gradient, floating *sums, floating *input_gradient) noexcept nogil:
+    """Forward and back, tile by tile: add the gradients of all rows to ``sums``."""
+    cdef const plan_t *plan = context.plan
+    cdef Py_ssize_t size = tile_rows(plan, batch.rows), first = 0
+    cdef batch_t tile
+    context.small_batch = batch.rows < PACK_MIN_ROWS
+    if not context.small_batch:
+        pack_forward(context, params)
+        pack_backward(context, params, input_gradient != NULL)
+    while first < batch.rows:
+        tile = tile_of(context, batch, first, min(size, batch.rows - first), params)
+        forward_tile(context, params, &tile, False, True)
+        output_delta(context, output_gradient + first * plan.n_outputs, tile.rows)
+        backward_tile(context, params, &tile, sums, False,
+                      input_gradient + first * plan.n_inputs if input_gradient != NULL else NULL)
+        check_guards(plan, workspace_of(context, params))
+        first += size

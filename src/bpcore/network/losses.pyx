@@ -1,0 +1,217 @@
+# The losses: for one entry (or one row, where the softmax joins them) the loss and its derivative, then the loop over
+# a tile. A loss gives dLoss/dz for its matching output activation, and dLoss/da for any other.
+#
+# Rows are often shorter than a vector. So the loops over a row run over whole vectors, what lies behind it included:
+# of constant length they become one instruction for all of it.
+
+cdef inline floating squared_error(floating a, floating y, floating *d) noexcept nogil:
+    d[0] = a - y
+    return <floating>0.5 * d[0] * d[0]
+
+cdef inline floating huber(floating a, floating y, floating *d) noexcept nogil:
+    cdef floating r = a - y, c
+    c = select(r > 1, <floating>1, r)
+    c = select(c < -1, <floating>-1, c)
+    d[0] = c
+    return c * (r - <floating>0.5 * c)
+
+cdef inline floating absolute_error(floating a, floating y, floating *d) noexcept nogil:
+    cdef floating r = a - y
+    d[0] = select(r > 0, <floating>1, select(r < 0, <floating>-1, r))
+    return abs_(r)
+
+cdef inline floating binary_cross_entropy(floating z, floating y, floating *d) noexcept nogil:
+    """``log(1 + e^z) - y z`` and ``sigmoid(z) - y = (1 - y) sigmoid(z) - y sigmoid(-z)``.
+
+    Written so that nothing overflows or cancels, for y = 1 as for y = 0; one exponential for all of it.
+    """
+    cdef floating e = exp_(-abs_(z)), c = select(z > 0, <floating>1 - y, y)
+    d[0] = (select(z < 0, e, <floating>1) * (<floating>1 - y) - y * select(z < 0, <floating>1, e)) / (<floating>1 + e)
+    return log1p_(e) + select(c == 0, <floating>0, c * abs_(z))  # an infinite z that is right costs nothing
+
+cdef inline floating poisson(floating z, floating y, floating *d) noexcept nogil:
+    cdef floating a = exp_(z)
+    d[0] = a - y
+    return a - y * z
+
+
+cdef inline floating sparse_cross_entropy_row(int64_t label, floating *delta, Py_ssize_t n) noexcept nogil:
+    """``delta = a - (1 at the label)``, where it is a: minus the sum of the others at the label. Returns that sum.
+
+    ``a - 1`` would cancel for every row that is classified well.
+    """
+    cdef Py_ssize_t j
+    cdef floating others
+    if label < 0 or label >= n:  # changed by another thread since it was checked: no crash, NaN
+        delta[0] = INFINITY - INFINITY
+        return delta[0]
+    others = delta[label] - delta[label]  # 0, or NaN, which stays one even in a row of its own
+    delta[label] = 0
+    for j in range(n):
+        others += delta[j]
+    delta[label] = -others
+    return others
+
+
+cdef inline floating soft_cross_entropy_row(const floating *y, floating *delta, Py_ssize_t n) noexcept nogil:
+    """``delta = a sum(y) - y``, where it is a; the sum of all a but one above 1/2, or 1 if there is none.
+
+    For that one it is ``a (the other y) - y (the other a)``, which does not cancel.
+    """
+    cdef Py_ssize_t j
+    cdef floating weight = 0, others = 0, other_weight = 0, half = 0.5
+    cdef bint found = False
+    for j in range(n):
+        weight += y[j]
+        others += select(delta[j] > half, <floating>0, delta[j])
+        other_weight += select(delta[j] > half, <floating>0, y[j])
+        found |= delta[j] > half
+    for j in range(n):
+        delta[j] = (delta[j] * select(delta[j] > half, other_weight, weight)
+                    - y[j] * select(delta[j] > half, others, <floating>1))
+    return others if found else <floating>1
+
+
+cdef double cross_entropy(const floating[:, ::1] Z, Py_ssize_t n, const batch_t *batch,
+                          floating[:, ::1] delta) noexcept nogil:
+    """The weighted losses of a tile, summed, and its ``delta``.
+
+    A row's loss is ``log sum e^z - z_label``, or ``sum y (log sum e^z - z)``. With the largest z subtracted, the sum is
+    1 and the exponentials of the others, and its logarithm log1p of these: it does not vanish where they are small.
+    """
+    cdef floating largest[LANES_F32]
+    cdef floating totals[LANES_F32]
+    cdef floating others[LANES_F32]
+    cdef const floating *targets = <const floating *>batch.targets
+    cdef double total = 0
+    cdef floating x
+    cdef Py_ssize_t i, k, count, first = 0, lane = lanes(&Z[0, 0])
+    for k in range(lanes(&Z[0, 0])):
+        totals[k] = others[k] = 1
+    while first < Z.shape[0]:
+        count = min(Z.shape[0] - first, lane)
+        softmax_rows(matrix(&Z[first, 0], count, Z.shape[1]),
+                     matrix(<const floating *>&delta[first, 0], count, Z.shape[1]), n, largest, totals)
+        for k in range(count):
+            i = first + k
+            if batch.labels == NULL:
+                others[k] = soft_cross_entropy_row(targets + i * n, &delta[i, 0], n)
+            else:  # more than 1/2 if the label's is not the largest
+                others[k] = sparse_cross_entropy_row(batch.labels[i], &delta[i, 0], n)
+        for k in range(lanes(&Z[0, 0])):
+            x = others[k] * totals[k]
+            totals[k] = select(others[k] <= <floating>0.5, log1p_(x), log_(totals[k]))
+        for k in range(count):
+            total += cross_entropy_loss(&Z[first + k, 0], n, batch, first + k, largest[k], totals[k],
+                                        &delta[first + k, 0])
+        first += lane
+    return total
+
+
+cdef inline double cross_entropy_loss(const floating *z, Py_ssize_t n, const batch_t *batch, Py_ssize_t i,
+                                      floating largest, floating log_total, floating *delta) noexcept nogil:
+    """The weighted loss of row i; its delta is multiplied by its weight."""
+    cdef const floating *targets = <const floating *>batch.targets + i * n
+    cdef const floating *weights = <const floating *>batch.sample_weight
+    cdef floating loss = 0
+    cdef Py_ssize_t j
+    if batch.labels == NULL:
+        for j in range(n):
+            if targets[j] != 0:  # 0 times an infinite logit is 0 here
+                loss += targets[j] * (log_total - (z[j] - largest))
+    elif 0 <= batch.labels[i] < n:
+        loss = log_total - (z[batch.labels[i]] - largest)
+    else:
+        loss = INFINITY - INFINITY
+    if weights == NULL:
+        return loss
+    for j in range(n):
+        delta[j] *= weights[i]
+    return <double>loss * weights[i]
+
+
+cdef inline floating pointwise_loss(Loss loss, floating a, floating y, floating *d) noexcept nogil:
+    """The loss of one entry, and its derivative; ``loss`` is a constant here."""
+    if loss == SQUARED_ERROR:
+        return squared_error(a, y, d)
+    if loss == HUBER:
+        return huber(a, y, d)
+    if loss == ABSOLUTE_ERROR:
+        return absolute_error(a, y, d)
+    if loss == BINARY_CROSS_ENTROPY:
+        return binary_cross_entropy(a, y, d)
+    return poisson(a, y, d)
+
+
+cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_ssize_t n, const batch_t *batch,
+                                       floating[:, ::1] delta) noexcept nogil:
+    """The weighted losses of a tile, summed, and its ``delta``; ``loss`` is a constant here."""
+    cdef Py_ssize_t i, j, k, rows = A.shape[0]
+    cdef const floating *targets = <const floating *>batch.targets
+    cdef const floating *weights = <const floating *>batch.sample_weight
+    cdef const floating *y
+    cdef floating rest[LANES_F32]
+    cdef floating value[LANES_F32]
+    cdef floating d[LANES_F32]
+    cdef double sums[LANES_F32]
+    cdef double total = 0
+    cdef floating weight = 1
+    memset(rest, 0, sizeof(rest))
+    j = 0
+    while j < n:
+        memset(sums, 0, sizeof(sums))
+        for i in range(rows):
+            y = targets + i * n + j
+            if i * n + j + lanes(targets) > rows * n:  # the last targets of all: nothing is read behind them
+                memcpy(rest, y, (n - j if n - j < lanes(targets) else lanes(targets)) * sizeof(floating))
+                y = rest
+            if weights != NULL:
+                weight = weights[i]
+            for k in range(lanes(targets)):
+                value[k] = pointwise_loss(loss, (&A[i, j])[k], y[k], &d[k])
+                d[k] = weight * d[k]
+                value[k] = weight * value[k]
+            memcpy(&delta[i, j], d, lanes(targets) * sizeof(floating))
+            for k in range(lanes(targets)):
+                sums[k] += value[k]
+        for k in range(min(n - j, lanes(targets))):
+            total += sums[k]
+        j += lanes(targets)
+    return total
+
+
+cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] A, const batch_t *batch,
+                           floating[:, ::1] delta) noexcept nogil:
+    """The weighted losses of a tile, summed, and dLoss/dz(L), or dLoss/da(L) if the output is not the canonical one.
+
+    A: the activations of the output layer, or its logits if the loss is computed from these. This is where the output
+    layer's delta is made.
+    """
+    if plan.loss == SQUARED_ERROR:
+        return pointwise_loss_rows(SQUARED_ERROR, A, plan.n_outputs, batch, delta)
+    if plan.loss == HUBER:
+        return pointwise_loss_rows(HUBER, A, plan.n_outputs, batch, delta)
+    if plan.loss == ABSOLUTE_ERROR:
+        return pointwise_loss_rows(ABSOLUTE_ERROR, A, plan.n_outputs, batch, delta)
+    if plan.loss == BINARY_CROSS_ENTROPY:
+        return pointwise_loss_rows(BINARY_CROSS_ENTROPY, A, plan.n_outputs, batch, delta)
+    if plan.loss == POISSON:
+        return pointwise_loss_rows(POISSON, A, plan.n_outputs, batch, delta)
+    return cross_entropy(A, plan.n_outputs, batch, delta)
+
+
+cdef bint targets_valid(const plan_t *plan, const batch_t *batch, const floating *tag) noexcept nogil:
+    """Whether labels are classes, binary targets in [0, 1], probabilities and counts not negative; or NaN."""
+    cdef const floating *y = <const floating *>batch.targets
+    cdef Py_ssize_t i
+    cdef bint wrong = False
+    if batch.labels != NULL:
+        for i in range(batch.rows):
+            wrong |= (batch.labels[i] < 0) | (batch.labels[i] >= plan.n_outputs)
+    elif plan.loss == BINARY_CROSS_ENTROPY:
+        for i in range(batch.rows * plan.n_outputs):
+            wrong |= (y[i] < 0) | (y[i] > 1)
+    elif plan.loss == CROSS_ENTROPY or plan.loss == POISSON:
+        for i in range(batch.rows * plan.n_outputs):
+            wrong |= y[i] < 0
+    return not wrong

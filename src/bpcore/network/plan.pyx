@@ -1,0 +1,349 @@
+# The architecture as the loops need it, and the layout of a workspace: pure arithmetic, for any instruction set.
+#
+# Every region of the workspace is made by `reserve` from the largest number that one of its users needs, and
+# `layout_holds` states those needs a second time, from the users' side. A stride is computed here and nowhere else.
+
+cdef extern from "bpcore.h":
+    ctypedef enum Activation "enum bpcore_activation":
+        IDENTITY "BPCORE_IDENTITY"
+        SIGMOID "BPCORE_SIGMOID"
+        TANH "BPCORE_TANH"
+        RELU "BPCORE_RELU"
+        LEAKY_RELU "BPCORE_LEAKY_RELU"
+        ELU "BPCORE_ELU"
+        SOFTPLUS "BPCORE_SOFTPLUS"
+        SILU "BPCORE_SILU"
+        GELU "BPCORE_GELU"
+        SOFTMAX "BPCORE_SOFTMAX"
+        EXP "BPCORE_EXP"
+    ctypedef enum Loss "enum bpcore_loss":
+        SQUARED_ERROR "BPCORE_SQUARED_ERROR"
+        BINARY_CROSS_ENTROPY "BPCORE_BINARY_CROSS_ENTROPY"
+        CROSS_ENTROPY "BPCORE_CROSS_ENTROPY"
+        HUBER "BPCORE_HUBER"
+        ABSOLUTE_ERROR "BPCORE_ABSOLUTE_ERROR"
+        POISSON "BPCORE_POISSON"
+
+cdef struct isa_t:
+    # What a layout depends on besides the network: an instruction set and a dtype.
+    Py_ssize_t itemsize
+    Py_ssize_t lanes                # numbers of a vector
+    Py_ssize_t mr                   # rows of a block of the micro-kernel
+    Py_ssize_t guard                # minimum of numbers between two regions
+
+cdef struct region_t:
+    # A part of the workspace, in numbers.
+    Py_ssize_t start
+    Py_ssize_t size
+
+cdef struct layer_t:
+    Py_ssize_t n_in
+    Py_ssize_t n_out
+    Activation activation
+    bint keeps_derivative           # g'(z) cannot be computed exactly from g(z), and is kept from the forward pass
+    Py_ssize_t dot_outputs          # the last outputs, if so few that dot products are faster than a vector of them
+    Py_ssize_t weights              # offset in the flat vector: (n_out, n_in), row by row
+    Py_ssize_t bias
+    Py_ssize_t stride               # row stride of a tile's activations, derivatives and deltas: n_out, padded
+    region_t a                      # the tile's activations: (tile, stride)
+    region_t derivative             # what is kept for g'(z): (tile, stride)
+    region_t forward                # the panels of W^T
+    region_t backward               # the panels of W
+
+cdef struct plan_t:
+    Py_ssize_t n_layers             # layers with weights
+    Py_ssize_t n_parameters
+    Py_ssize_t n_inputs
+    Py_ssize_t n_outputs
+    Loss loss
+    Activation canonical            # the output activation for which the loss gives dLoss/dz; dLoss/da for any other
+    Py_ssize_t chunk_rows           # maximum rows of a chunk
+    Py_ssize_t group_size           # chunks whose sums are added up in the network's dtype
+    Py_ssize_t tile                 # maximum rows of a tile
+    bint aliases                    # rows of X evict each other from the first-level cache: the tile is copied
+    Py_ssize_t input_stride         # row stride of copied inputs, and of their gradient: n_inputs, padded
+    region_t delta                  # two buffers for deltas, with the rows of whichever layer is computed
+    region_t scratch
+    region_t panels                 # the panels of a tile's activations
+    region_t inputs                 # copied rows of X: (tile, input_stride)
+    region_t targets                # and of their targets: (tile, n_outputs), labels (int64) and sample weights
+    region_t labels
+    region_t sample_weight
+    Py_ssize_t workspace            # numbers of the workspace
+    layer_t *layers
+
+cdef struct batch_t:
+    # Rows to compute, or to learn from: of a call, a chunk or a tile. The numbers are of the plan's type.
+    const void *X
+    Py_ssize_t x_stride             # from one row of X to the next
+    const void *targets             # (rows, n_outputs), or NULL
+    const int64_t *labels           # (rows,), or NULL
+    const void *sample_weight       # (rows,), or NULL
+    Py_ssize_t rows
+
+cdef struct context_t:
+    # What every loop of a call shares.
+    const plan_t *plan
+    void *workspace                 # begins at a cache line
+    interrupt_t *interrupt          # NULL if the call cannot be interrupted
+    bint small_batch                # so few rows in the chunk that the parameters are not packed
+
+# Rows are cut into chunks, and chunks into tiles, by a rule that depends on the shapes alone.
+#
+# A chunk is what a thread takes at a time: about a millisecond of work, but not so few rows that reading the weights
+# and adding up the sums would show. Where the parameters are many, a chunk is one tile: its sums are added to those of
+# the chunk before it while they are in registers, for a *group* of chunks; the groups are added in float64. The same
+# rule is in fallback.py.
+#
+# Other tiles have as many rows as keep their activations in half of a second-level cache of 512 KB; but a tile's sums
+# are read and written once per tile, which takes some rows to pay.
+cdef enum:
+    CHUNK_WORK = 8000000            # multiplications of a forward pass
+    MIN_CHUNK_ROWS = 128
+    MIN_CHUNK_ROWS_WIDE = 256
+    MANY_PARAMETERS = 2000000
+    MAX_ONE_TILE_CHUNK = 256
+    MAX_CHUNK_ROWS = 2048
+    GROUP_SIZE = 8
+    TILE_BYTES = 262144
+    MIN_TILE_ROWS = 126
+    MAX_TILE_ROWS = 266
+    MAX_DOT_OUTPUTS = 2
+    MAX_LAYERS = 1000000
+    # Row strides of X that are multiples of this alias in the first-level cache; copying the tile to a padded stride is
+    # cheaper.
+    ALIAS_STRIDE = 4096
+    # Regions begin at whole cache lines of float, which are two of double.
+    REGION_UNIT = 16
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
+# So that no offset in bytes overflows.
+cdef double MAX_PARAMETERS = PY_SSIZE_T_MAX // 4096
+
+
+cdef inline Py_ssize_t padded_stride(Py_ssize_t columns, const isa_t *isa) noexcept nogil:
+    """From one row of a tile to the next: whole vectors, and a cache line more for multiples of 512 bytes.
+
+    Delta += delta^T A walks down the columns of delta. At a distance of a power of two all of a column would fall into
+    the same few sets of the first-level cache. It is not monotone: a wider layer may have the narrower stride.
+    """
+    cdef Py_ssize_t stride = round_up(columns, isa.lanes), line = 64 // isa.itemsize
+    return stride + line if stride % (8 * line) == 0 else stride
+
+
+cdef inline void reserve(region_t *region, Py_ssize_t size, Py_ssize_t *end, const isa_t *isa) noexcept nogil:
+    """Give a region its place behind the others, and room for a guard behind it."""
+    region.start, region.size = end[0], size
+    end[0] += round_up(size + isa.guard, REGION_UNIT)
+
+
+cdef bint fits_in_memory(Py_ssize_t n_layers, const Py_ssize_t *sizes, const isa_t *isa) noexcept nogil:
+    """Whether no offset in bytes overflows: more than half of what can be addressed is too large."""
+    cdef Py_ssize_t l
+    cdef double tile = MAX_TILE_ROWS + 16, margin = 3 * REGION_UNIT + <double>isa.guard, numbers
+    numbers = 4 * tile * (sizes[0] + margin)
+    for l in range(n_layers):  # once for a and derivative, and at most once more for each of the four that rows share
+        numbers += (6 * tile + <double>sizes[l]) * (sizes[l + 1] + margin)
+        numbers += (<double>sizes[l + 1] + 1) * (sizes[l] + margin)
+    return numbers * isa.itemsize <= PY_SSIZE_T_MAX // 2
+
+
+cdef bint plan_init(plan_t *plan, layer_t *layers, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+                    int loss, const isa_t *isa) noexcept nogil:
+    """Fill a plan for sizes that fit in memory: choose the rows of a tile, and give everything its place.
+
+    Returns whether the layout holds what its users write. It always does; a plan for which it did not is not used.
+    """
+    cdef Py_ssize_t l, offset = 0
+    cdef layer_t *layer
+    plan.layers, plan.n_layers = layers, n_layers
+    for l in range(n_layers):
+        layer = &layers[l]
+        layer.n_in, layer.n_out = sizes[l], sizes[l + 1]
+        layer.activation = <Activation>activations[l]
+        layer.keeps_derivative = keeps_derivative(layer.activation)
+        layer.dot_outputs = layer.n_out % isa.lanes
+        if layer.dot_outputs > MAX_DOT_OUTPUTS or layer.n_in < 2 * isa.lanes:
+            layer.dot_outputs = 0
+        layer.stride = padded_stride(layer.n_out, isa)
+        layer.weights = offset
+        layer.bias = offset + layer.n_out * layer.n_in
+        offset = layer.bias + layer.n_out
+    plan.n_parameters = offset
+    plan.n_inputs, plan.n_outputs = sizes[0], sizes[n_layers]
+    plan.loss = <Loss>loss
+    plan.canonical = canonical_output(plan.loss)
+    plan_rows(plan, isa)
+    plan_layout(plan, isa)
+    return layout_holds(plan, isa)
+
+
+cdef inline bint keeps_derivative(Activation activation) noexcept nogil:
+    """Whether g'(z) cannot be computed from g(z), or only by a difference that cancels."""
+    return (activation == SIGMOID or activation == TANH or activation == ELU or activation == SILU
+            or activation == GELU)
+
+
+cdef inline Activation canonical_output(Loss loss) noexcept nogil:
+    """The output activation for which dLoss/dz is as simple as ``a - y``; as in generalised linear models."""
+    if loss == BINARY_CROSS_ENTROPY:
+        return SIGMOID
+    if loss == CROSS_ENTROPY:
+        return SOFTMAX
+    if loss == POISSON:
+        return EXP
+    return IDENTITY
+
+
+cdef void plan_rows(plan_t *plan, const isa_t *isa) noexcept nogil:
+    """Choose the rows of a chunk and of a tile."""
+    cdef Py_ssize_t l, units = plan.n_inputs, rows
+    for l in range(plan.n_layers):
+        units += plan.layers[l].n_out
+    rows = MIN_CHUNK_ROWS if plan.n_parameters < MANY_PARAMETERS else MIN_CHUNK_ROWS_WIDE
+    plan.chunk_rows = min(max(rows, CHUNK_WORK // plan.n_parameters), <Py_ssize_t>MAX_CHUNK_ROWS)
+    plan.group_size = GROUP_SIZE if plan.chunk_rows <= MAX_ONE_TILE_CHUNK else 1
+    rows = TILE_BYTES // (units * isa.itemsize)
+    rows = min(max(rows, <Py_ssize_t>MIN_TILE_ROWS), <Py_ssize_t>MAX_TILE_ROWS)
+    if plan.chunk_rows <= MAX_ONE_TILE_CHUNK:
+        rows = plan.chunk_rows
+    plan.tile = round_up(rows, isa.mr)
+
+
+cdef void plan_layout(plan_t *plan, const isa_t *isa) noexcept nogil:
+    """Give every region of the workspace its place."""
+    cdef Py_ssize_t l, end = 0, stride, packed
+    cdef layer_t *layer
+    plan.aliases = plan.n_inputs * isa.itemsize % ALIAS_STRIDE == 0
+    plan.input_stride = stride = padded_stride(plan.n_inputs, isa)
+    packed = round_up(plan.n_inputs, isa.lanes)
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        reserve(&layer.a, plan.tile * layer.stride, &end, isa)
+        reserve(&layer.derivative, plan.tile * layer.stride if layer.keeps_derivative else 0, &end, isa)
+        reserve(&layer.forward, (1 + layer.n_in) * round_up(layer.n_out, isa.lanes), &end, isa)
+        reserve(&layer.backward, (1 + layer.n_out) * round_up(layer.n_in, isa.lanes), &end, isa)
+        stride = max(stride, layer.stride)
+        packed = max(packed, round_up(layer.n_in, isa.lanes))
+    reserve(&plan.delta, plan.tile * stride, &end, isa)
+    reserve(&plan.scratch, plan.tile * stride, &end, isa)
+    reserve(&plan.panels, (1 + plan.tile) * packed, &end, isa)
+    reserve(&plan.inputs, plan.tile * plan.input_stride, &end, isa)
+    reserve(&plan.targets, plan.tile * plan.n_outputs, &end, isa)
+    reserve(&plan.labels, plan.tile * (8 // isa.itemsize), &end, isa)
+    reserve(&plan.sample_weight, plan.tile, &end, isa)
+    plan.workspace = end
+
+
+cdef inline bint follows(const region_t *region, Py_ssize_t *end, const isa_t *isa) noexcept nogil:
+    """Whether a region begins where the last one and its guard are over, on a cache line; ``end`` moves on."""
+    cdef bint right = region.start >= end[0] and region.start * isa.itemsize % 64 == 0 and region.size >= 0
+    end[0] = region.start + region.size + isa.guard
+    return right
+
+
+cdef bint layout_holds(const plan_t *plan, const isa_t *isa) noexcept nogil:
+    """Whether every region has room for a full tile of what each of its users writes, and reads, in it.
+
+    Strides and sizes are compared with the loops, not with `plan_init`: rows go on to whole vectors, panels have one
+    row ahead of theirs, and delta and scratch take the rows of every layer at that layer's own stride.
+    """
+    cdef Py_ssize_t l, end = 0, tile = plan.tile, vectors, inputs
+    cdef const layer_t *layer
+    cdef bint right = plan.tile >= 1 and plan.tile % isa.mr == 0
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        vectors = (layer.n_out + isa.lanes - 1) // isa.lanes * isa.lanes
+        inputs = (layer.n_in + isa.lanes - 1) // isa.lanes * isa.lanes
+        right &= layer.stride >= vectors and layer.stride % isa.lanes == 0
+        right &= layer.a.size >= tile * layer.stride
+        right &= not layer.keeps_derivative or layer.derivative.size >= tile * layer.stride
+        right &= layer.forward.size >= vectors + layer.n_in * vectors
+        right &= layer.backward.size >= inputs + layer.n_out * inputs
+        right &= plan.delta.size >= tile * layer.stride and plan.scratch.size >= tile * layer.stride
+        right &= plan.panels.size >= inputs + tile * inputs
+        right &= follows(&layer.a, &end, isa) and follows(&layer.derivative, &end, isa)
+        right &= follows(&layer.forward, &end, isa) and follows(&layer.backward, &end, isa)
+    inputs = (plan.n_inputs + isa.lanes - 1) // isa.lanes * isa.lanes
+    right &= plan.input_stride >= inputs and plan.input_stride % isa.lanes == 0
+    right &= plan.delta.size >= tile * plan.input_stride and plan.scratch.size >= tile * plan.input_stride
+    right &= plan.inputs.size >= tile * plan.input_stride
+    right &= plan.targets.size >= tile * plan.n_outputs
+    right &= plan.labels.size * isa.itemsize >= tile * 8
+    right &= plan.sample_weight.size >= tile
+    right &= follows(&plan.delta, &end, isa) and follows(&plan.scratch, &end, isa)
+    right &= follows(&plan.panels, &end, isa) and follows(&plan.inputs, &end, isa)
+    right &= follows(&plan.targets, &end, isa) and follows(&plan.labels, &end, isa)
+    right &= follows(&plan.sample_weight, &end, isa)
+    return right and plan.workspace >= end
+
+
+# ------------------------------------------------------------------------------------------------- parts of a call
+
+cdef inline isa_t own_isa(const floating *tag) noexcept nogil:
+    """The instruction set of this module; ``tag`` only selects the type."""
+    cdef isa_t isa
+    isa.itemsize, isa.lanes, isa.mr = sizeof(floating), lanes(tag), MR
+    isa.guard = GUARD_BYTES // <Py_ssize_t>sizeof(floating)
+    return isa
+
+
+cdef inline context_t new_context(const plan_t *plan, void *memory, interrupt_t *interrupt) noexcept nogil:
+    """``memory``: of a workspace, from any address on."""
+    cdef context_t context
+    context.plan, context.workspace, context.interrupt = plan, aligned(<char *>memory), interrupt
+    context.small_batch = False
+    return context
+
+
+cdef inline floating *workspace_of(const context_t *context, const floating *tag) noexcept nogil:
+    return <floating *>context.workspace
+
+
+cdef inline Py_ssize_t tile_rows(const plan_t *plan, Py_ssize_t m) noexcept nogil:
+    """Rows of each tile but the last, for m rows in all: as few tiles as possible, as even as whole blocks allow."""
+    cdef Py_ssize_t tiles = max((m + plan.tile - 1) // plan.tile, <Py_ssize_t>1)
+    return (m + tiles * MR - 1) // (tiles * MR) * MR
+
+
+cdef inline Py_ssize_t count_chunks(const plan_t *plan, Py_ssize_t m) noexcept nogil:
+    """Into how many chunks m rows are cut, as evenly as possible."""
+    return (m + plan.chunk_rows - 1) // plan.chunk_rows
+
+
+cdef inline Py_ssize_t chunk_start(Py_ssize_t m, Py_ssize_t n_chunks, Py_ssize_t i) noexcept nogil:
+    """The first row of chunk i."""
+    return <Py_ssize_t>(<int64_t>i * m // n_chunks)
+
+
+cdef inline batch_t batch_of(const plan_t *plan, const floating *X, Py_ssize_t rows) noexcept nogil:
+    """Rows without targets."""
+    cdef batch_t batch
+    batch.X, batch.x_stride, batch.rows = X, plan.n_inputs, rows
+    batch.targets, batch.labels, batch.sample_weight = NULL, NULL, NULL
+    return batch
+
+
+cdef inline batch_t batch_slice(const plan_t *plan, const batch_t *batch, Py_ssize_t first, Py_ssize_t rows,
+                                const floating *tag) noexcept nogil:
+    """So many rows of a batch, from row ``first`` on."""
+    cdef batch_t part = batch[0]
+    part.rows = rows
+    part.X = <const floating *>batch.X + first * batch.x_stride
+    if batch.targets != NULL:
+        part.targets = <const floating *>batch.targets + first * plan.n_outputs
+    if batch.labels != NULL:
+        part.labels = batch.labels + first
+    if batch.sample_weight != NULL:
+        part.sample_weight = <const floating *>batch.sample_weight + first
+    return part
+
+
+cdef inline floating[:, ::1] weights_of(const layer_t *layer, const floating *params) noexcept nogil:
+    return matrix(params + layer.weights, layer.n_out, layer.n_in)
+
+
+cdef inline floating[::1] bias_of(const layer_t *layer, const floating *params) noexcept nogil:
+    return vector(params + layer.bias, layer.n_out)
