@@ -46,10 +46,21 @@ cdef inline bint apart(const Py_buffer *a, const Py_buffer *b) noexcept:
     return <char *>a.buf + a.len <= <char *>b.buf or <char *>b.buf + b.len <= <char *>a.buf
 
 
-cdef bint targets_are_right(const plan_t *plan, const floating *y, const int64_t *labels, Py_ssize_t m) noexcept nogil:
-    """Whether labels are classes, binary targets in [0, 1], probabilities and counts not negative; or NaN."""
+cdef bint targets_are_right(const plan_t *plan, const floating *y, const int64_t *labels, const floating *weights,
+                            Py_ssize_t m) noexcept nogil:
+    """Whether labels are classes, binary targets in [0, 1], probabilities and counts not negative; or NaN.
+
+    Those of rows of weight 0 may have any value; ``weights`` may be NULL.
+    """
     cdef Py_ssize_t i
     cdef bint wrong = False
+    if weights != NULL:
+        for i in range(m):
+            if weights[i] != 0 and not targets_are_right(plan, y + i * plan.n_outputs if y != NULL else NULL,
+                                                         labels + i if labels != NULL else NULL,
+                                                         <const floating *>NULL, 1):
+                return False
+        return True
     if labels != NULL:
         for i in range(m):
             wrong |= (labels[i] < 0) | (labels[i] >= plan.n_outputs)
@@ -149,10 +160,10 @@ def cost_and_gradient(Plan plan not None, params, X, Y, l2, out, Py_ssize_t most
             return None
         if plan.single:
             right = targets_are_right[float](p, <float *>given[2].buffer.buf,
-                                             <int64_t *>given[2].buffer.buf if labelled else NULL, m)
+                                             <int64_t *>given[2].buffer.buf if labelled else NULL, NULL, m)
         else:
             right = targets_are_right[double](p, <double *>given[2].buffer.buf,
-                                              <int64_t *>given[2].buffer.buf if labelled else NULL, m)
+                                              <int64_t *>given[2].buffer.buf if labelled else NULL, NULL, m)
         if not right:
             return None
         if out is None:

@@ -219,12 +219,12 @@ cdef int check_rows(const plan_t *p, const void *workspace, const floating *para
         return OK
     if (targets == NULL) == (labels == NULL) or (labels != NULL and p.loss != CROSS_ENTROPY):
         return WRONG_TARGET
-    if not targets_are_right(p, targets, labels, m):
-        return WRONG_TARGET
     if sample_weight != NULL:
         for i in range(m):
             if not 0 <= sample_weight[i] < INFINITY:
                 return WRONG_WEIGHT
+    if not targets_are_right(p, targets, labels, sample_weight, m):
+        return WRONG_TARGET
     return OK
 
 
