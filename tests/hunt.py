@@ -305,8 +305,9 @@ class Problem:
         self.clean = self.X
         if numbers == "nan rows":  # what is in a row of no weight must not matter
             self.X = np.where(self.weights[:, np.newaxis] == 0, np.nan, self.X)
-            if self.Y.dtype.kind == "f":
-                self.Y = np.where(self.weights[:, np.newaxis] == 0, np.nan, self.Y)
+            none = self.weights == 0 if self.Y.ndim == 1 else self.weights[:, np.newaxis] == 0
+            wrong = [np.nan, -1, 2] if self.Y.dtype.kind == "f" else [-1, net.sizes[-1]]
+            self.Y = np.where(none, rng.choice(wrong), self.Y).astype(self.Y.dtype)
         self._lay_out(layouts)
 
     def _reference(self):
@@ -1221,14 +1222,29 @@ def shares(options) -> list[list[tuple]]:
     return jobs
 
 
+def at_least(low: int):
+    """A type of whole numbers for argparse."""
+
+    def number(text: str) -> int:
+        if int(text) < low:
+            raise ValueError
+        return int(text)
+
+    number.__name__ = f"number of at least {low}"
+    return number
+
+
 def arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--seconds", type=float, default=60, help="in all, shared among the backends")
-    parser.add_argument("--backend", nargs="+", default=bpcore.available_backends(), metavar="NAME")
-    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
-    parser.add_argument("--first", type=int, default=0, metavar="I", help="number of the first case")
-    parser.add_argument("--cases", type=int, metavar="N", help="cases for each backend; without it until time is up")
-    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="processes side by side")
+    names = bpcore.available_backends()
+    parser.add_argument("--backend", nargs="+", default=names, choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--seed", type=at_least(0), default=int.from_bytes(os.urandom(4), "little"))
+    parser.add_argument("--first", type=at_least(0), default=0, metavar="I", help="number of the first case")
+    parser.add_argument(
+        "--cases", type=at_least(1), metavar="N", help="cases for each backend; without it until time is up"
+    )
+    parser.add_argument("--jobs", type=at_least(1), default=1, metavar="K", help="processes side by side")
     parser.add_argument("--hunt", help=argparse.SUPPRESS)
     parser.add_argument("--check", help=argparse.SUPPRESS)
     return parser.parse_args(argv)

@@ -265,7 +265,7 @@ ACTIVATIONS = [
     (
         "every slope of a sigmoid is that of the rounded output",
         (
-            "kept[i] = select(d2 * d2 * s > 1, <floating>1 - a[i], kept[i])",
+            "kept[i] = select(abs_(d[i]) > large, <floating>1 - a[i], kept[i])",
             "kept[i] = <floating>1 - a[i]",
         ),
     ),
@@ -493,7 +493,10 @@ TABLE = [
         "an infinite weight is accepted, for C",
         ("if not 0 <= sample_weight[i] < INFINITY:", "if not 0 <= sample_weight[i] <= INFINITY:"),
     ),
-    ("targets are not checked, for C", ("if not targets_are_right(p, targets, labels, m):", "if False:")),
+    (
+        "targets are not checked, for C",
+        ("if not targets_are_right(p, targets, labels, sample_weight, m):", "if False:"),
+    ),
 ]
 
 FALLBACK = [
@@ -573,8 +576,8 @@ FALLBACK = [
         "the mean weight is forgotten in the gradient",
         ("finish(plan, params, grad, len(x) * mean_weight, l2, grad)", "finish(plan, params, grad, len(x), l2, grad)"),
     ),
-    ("slopes at a pole are exact", ("(dA * dA) ** 2 * slope > 1", "np.isnan(slope)")),
-    ("every slope of outputs is that of the rounded ones", ("(dA * dA) ** 2 * slope > 1", "slope >= 0")),
+    ("slopes at a pole are exact", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "np.isnan(slope)")),
+    ("every slope of outputs is that of the rounded ones", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "slope >= 0")),
     ("a cut of other rows is accepted", ("if bounds[-1] != len(X):", "if False:")),
     (
         "the input gradient of a tile is that of the last layer",

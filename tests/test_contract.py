@@ -416,7 +416,7 @@ def test_errors_name_the_argument(net, data):
         net.trace(data["params"], data["X"]).backward(data["Y"], input_gradient=1)
     for loss in ("poisson", "cross_entropy"):
         other = Network([4, 5, 3], "tanh", loss)
-        with pytest.raises(ValueError, match=f"Y runs from -1 to 0, but {loss} takes"):
+        with pytest.raises(ValueError, match=rf"Y\[0, 0\] is -1.0, but {loss} takes"):
             other.cost_and_gradient(data["params"], data["X"], np.repeat([[-1.0, 0, 0]], 10, axis=0))
     masked = np.ma.masked_array(np.zeros(43), False)
     with pytest.raises(TypeError, match="out is a masked array"):

@@ -184,13 +184,20 @@ def test_a_loss_of_outputs_with_a_pole(output, dtype):
     trace = net.trace(np.array([1, 0], dtype), z[:, None])
     a = trace.activations[-1]
     assert a.max() < 1
-    for scale in (1, 0.125, -30):
+    for scale in (1, -30):
         grad, delta = trace.backward(scale / (1 - a), input_gradient=True)  # of -log(1 - a)
         right = scale * (a if output == "sigmoid" else 1 + a)
         saturated = (1 - a)[:, 0] < 1e-3
         np.testing.assert_allclose(delta[saturated], right[saturated], rtol=8 * np.finfo(dtype).eps)
         np.testing.assert_allclose(delta, right, rtol=500 * np.finfo(dtype).eps)
         np.testing.assert_allclose(grad[1], right.sum(dtype=float), rtol=500 * np.finfo(dtype).eps)
+    # The mean over many rows: whichever slope is taken, an error is a rounding error of the given gradient at most.
+    dA = (1 / (1 - a) / 1000).astype(dtype)
+    _, delta = trace.backward(dA, input_gradient=True)
+    right = (a if output == "sigmoid" else 1 + a) / 1000
+    assert (np.abs(delta - right) <= 4 * np.finfo(dtype).eps * (np.abs(dA) + right)).all()
+    large = dA[:, 0] > 2
+    np.testing.assert_allclose(delta[large], right[large], rtol=8 * np.finfo(dtype).eps)
 
 
 def test_a_saturated_softmax_with_a_loss_of_its_outputs(dtype):
@@ -226,7 +233,7 @@ def test_rows_without_weight_may_hold_anything(loss, rows, dtype, rng):
     options = {"epochs": 2, "batch_size": None, "shuffle": False, "l2": 0.1}
     bpcore.train(net, trained, X, Y, sample_weight=weights, **options)
     X[~kept] = rng.choice([np.nan, np.inf], (np.count_nonzero(~kept), 3))
-    Y[~kept] = np.nan
+    Y[~kept] = rng.choice([np.nan, -3, 7, np.inf], (np.count_nonzero(~kept), 4))
     for threads in (1, 2, None):
         J, grad = net.cost_and_gradient(params, X, Y, 0.1, weights, threads=threads)
         assert pytest.approx(expected[0], rel=1e-6) == J == net.cost(params, X, Y, 0.1, weights)
@@ -239,6 +246,21 @@ def test_rows_without_weight_may_hold_anything(loss, rows, dtype, rng):
     sums.add(params, X[~kept], Y[~kept], np.zeros(np.count_nonzero(~kept), dtype))
     assert not sums.buffer[3:].any()
     assert sums.buffer[:2].tolist() == [0, 0]
+
+
+def test_labels_of_rows_without_weight_may_be_none(dtype):
+    """-1 is a usual label of rows to be ignored."""
+    net = bpcore.Network([3, 4], (), "cross_entropy", dtype=dtype)
+    params, X = net.initialize(0), np.arange(12, dtype=dtype).reshape(4, 3)
+    labels, weights = np.array([1, -1, 3, 99]), np.array([1, 0, 2, 0])
+    expected = net.cost_and_gradient(params, X[::2], labels[::2], sample_weight=weights[::2])
+    J, grad = net.cost_and_gradient(params, X, labels, sample_weight=weights)
+    assert pytest.approx(expected[0]) == J == net.cost(params, X, labels, sample_weight=weights)
+    np.testing.assert_allclose(grad, expected[1], rtol=AGREEMENT[dtype])
+    bpcore.train(net, params, X, labels, sample_weight=weights, epochs=1, batch_size=1)
+    for counted in ([1, 1, 1, 0], [1, 0, 1, 1]):
+        with pytest.raises(ValueError, match=rf"Y\[{1 if counted[1] else 3}\] is"):
+            net.cost(params, X, labels, sample_weight=counted)
 
 
 # --------------------------------------------------------------------------------------- what broke other libraries

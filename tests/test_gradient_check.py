@@ -406,3 +406,47 @@ def test_bad_arguments(name, bad):
     arguments = {"net": net, "params": params, "X": X, "Y": Y} | {name: bad}
     with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
         bpcore.check_gradient(**arguments)
+
+
+# ------------------------------------------------------------------------------ what is wrong on a kink, and what not
+
+
+class Wrong(bpcore.Network):
+    """A network whose gradient is wrong from one entry to another."""
+
+    def cost_and_gradient(self, *args, **options):
+        J, grad = super().cost_and_gradient(*args, **options)
+        grad[24:30] = 1e6  # the first layer's biases
+        return J, grad
+
+
+def test_a_wrong_entry_on_a_kink_is_an_error(rng):
+    X, Y = rng.normal(size=(5, 4)), rng.normal(size=(5, 2))
+    X[2] = 0  # with zero biases every unit is on its kink there
+    for hidden in ("relu", "leaky_relu"):
+        net, wrong = bpcore.Network([4, 6, 2], hidden), Wrong([4, 6, 2], hidden)
+        params = net.initialize(0)
+        right = bpcore.check_gradient(net, params, X, Y)
+        assert right < 1e-6
+        assert right.kinks.tolist() == [24, 25, 26, 27, 28, 29]
+        found = bpcore.check_gradient(wrong, params, X, Y)
+        assert found > 0.9
+        assert len(found.kinks) == 0
+
+
+def test_a_kink_of_the_loss_beside_one_of_a_unit(rng):
+    net = bpcore.Network([4, 6, 2], "leaky_relu", "absolute_error")
+    params, X = net.initialize(0), rng.normal(size=(5, 4))
+    X[2] = 0
+    Y = net.forward(params, X)
+    Y[:3] += 1
+    assert bpcore.check_gradient(net, params, X, Y) < 1e-6
+
+
+def test_at_a_minimum_and_where_all_is_saturated(rng):
+    """A gradient of 0, or nearly, is right there, and what differences give is what they leave out."""
+    net = bpcore.Network([4, 6, 2], "tanh")
+    params, X = net.initialize(0), rng.normal(size=(5, 4))
+    assert bpcore.check_gradient(net, params, X, net.forward(params, X)) < 1e-3
+    net = bpcore.Network([1, 1], (), output="sigmoid")
+    assert bpcore.check_gradient(net, [0, 40.0], [[1.0]], [[0.0]]) < 1e-3

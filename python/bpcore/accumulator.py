@@ -85,8 +85,8 @@ class Accumulator:
         net = self.network
         params = arrays.vector("params", params, net.n_parameters, net.dtype)
         X = arrays.matrix("X", X, net.sizes[0])
-        Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss)
         weights, weight = arrays.sample_weights(sample_weight, len(X), net.dtype)
+        Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss, weights)
 
         losses, sums = slots.add_up(net, params, X, Y, weights, threads)
         total = np.empty_like(self.buffer)

@@ -180,8 +180,10 @@ def matrix(name: str, value: object, columns: int, what: str = "takes") -> Array
     return array
 
 
-def targets(value: object, n_rows: int, n_outputs: int, loss: str) -> Array:
+def targets(value: object, n_rows: int, n_outputs: int, loss: str, weights: Array | None = None) -> Array:
     """Targets as an array of shape ``(rows, n_outputs)``, or integer labels of shape ``(rows,)`` for cross_entropy.
+
+    Those of rows of weight 0 may have any value.
 
     Raises
     ------
@@ -204,12 +206,17 @@ def targets(value: object, n_rows: int, n_outputs: int, loss: str) -> Array:
     if len(Y) != n_rows:
         raise ValueError(f"Y has {len(Y)} rows, but X has {n_rows}")
     if n_rows and (labels or loss in LOWEST_TARGET):
-        low, high = Y.min(), Y.max()  # a NaN among them compares false and goes on, as NaN does
-        if labels and (low < 0 or high >= n_outputs):
-            row = int(np.argmin(Y) if low < 0 else np.argmax(Y))
-            raise ValueError(f"Y[{row}] is {Y[row]}, but labels of {n_outputs} classes run from 0 to {n_outputs - 1}")
-        if not labels and (low < 0 or (high > 1 and loss == "binary_cross_entropy")):
-            raise ValueError(f"Y runs from {low:g} to {high:g}, but {loss} takes {LOWEST_TARGET[loss]}")
+        limit = n_outputs - 1 if labels else 1 if loss == "binary_cross_entropy" else np.inf
+        low, high = Y.min(), Y.max()
+        if not (low >= 0 and high <= limit):  # or NaN, which is accepted, and hides what else is there
+            wrong = (Y < 0) | (Y > limit)
+            if weights is not None:
+                wrong &= (weights != 0) if labels else (weights != 0)[:, np.newaxis]
+            if wrong.any():
+                where = tuple(int(i) for i in np.argwhere(wrong)[0])
+                takes = f"labels of {n_outputs} classes run from 0 to {limit}" if labels else ""
+                takes = takes or f"{loss} takes {LOWEST_TARGET[loss]}"
+                raise ValueError(f"Y[{', '.join(map(str, where))}] is {Y[where]}, but {takes}")
     return Y
 
 

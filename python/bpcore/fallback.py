@@ -94,7 +94,7 @@ def softplus(z: Floats) -> Floats:
 
 def normal_cdf(z: Floats) -> Floats:
     """Phi(z) = erfc(-z / sqrt 2) / 2. NumPy has no erfc; the standard library's takes one number at a time."""
-    return np.vectorize(math.erfc, otypes=[np.float64])(z / -SQRT2).astype(z.dtype) / 2
+    return (np.vectorize(math.erfc, otypes=[np.float64])(z.astype(np.float64) / -SQRT2) / 2).astype(z.dtype)
 
 
 def normal_pdf(z: Floats) -> Floats:
@@ -135,6 +135,9 @@ ACTIVATIONS_WITH_SLOPE: dict[str, tuple[Function, Function]] = {
     "gelu": (gelu, lambda z: normal_cdf(z) + np.where(np.isinf(z), 0, z) * normal_pdf(z)),
 }
 
+#: From this dLoss/da on, a loss may have a pole at the end of the range of a: see `through_outputs`.
+LARGE_OUTPUT_GRADIENT = 2.0
+
 #: g'(z) from a = g(z) all the same, for the activations with ends that a loss may have a pole at.
 SLOPES_OF_ROUNDED: dict[str, Function] = {
     "sigmoid": lambda a: a * (1 - a),
@@ -174,12 +177,13 @@ def through(name: str, a: Floats, slope: Floats | None, dA: Floats) -> Floats:
 def through_outputs(name: str, a: Floats, slope: Floats | None, dA: Floats) -> Floats:
     """The same, from a dLoss/da(L) that the caller computed from the activations.
 
-    Where it is so large for the slope s that ``dA^4 s > 1``, the loss has a pole at the end of the range of a, like
-    ``1 / (1 - a)`` of a cross-entropy written by hand, and dA has the rounding error of a, 1 / s times as large. With
-    the slope of the same rounded a the two errors cancel. For all other dA the slope is exact.
+    A loss with a pole where sigmoid or tanh ends, like ``1 / (1 - a)`` of a cross-entropy written by hand, gives a dA
+    with the rounding error of a, many times as large. With the slope of the same rounded a the two errors cancel; so
+    this is taken for all dA that a bounded loss would hardly give. For the others the slope is exact. The error of the
+    product is at most a rounding error of ``dA`` in both cases.
     """
     if slope is not None and name in SLOPES_OF_ROUNDED:
-        slope = np.where((dA * dA) ** 2 * slope > 1, SLOPES_OF_ROUNDED[name](a), slope)
+        slope = np.where(np.abs(dA) > LARGE_OUTPUT_GRADIENT, SLOPES_OF_ROUNDED[name](a), slope)
     return through(name, a, slope, dA)
 
 

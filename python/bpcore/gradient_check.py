@@ -20,6 +20,9 @@ FLOOR = 1e-4
 SUSPICIOUS = 1e-6
 SMALLER_STEPS = 1 / 16, 1 / 256
 
+#: An entry on a kink may differ so much from the derivative beside it, relative to the larger of that and the largest.
+ON_KINK = 1e-2
+
 #: Slopes jump at 0 of these; those of elu and huber do not.
 KINKED = ("relu", "leaky_relu")
 
@@ -38,8 +41,10 @@ class GradientCheck(float):
         Those among them whose gradient is not 0. A gradient of zeros agrees with any dead network: look at this number
         where the error is 0.
     kinks : ndarray of intp
-        Indices of entries that were not compared: the cost has a kink there (a relu or leaky_relu at exactly 0, an
-        absolute_error of 0), so that it has no derivative, and the gradient is one of many.
+        Indices of entries that were not compared so: the cost has a kink there (a relu or leaky_relu at exactly 0, an
+        absolute_error of 0), so that it has no derivative, and the gradient is one of many. They were within 1 % of the
+        derivative beside the kink, where the unit is off (or between those on both sides of an absolute error);
+        otherwise they count as compared, and as an error.
     """
 
     checked: int
@@ -73,8 +78,10 @@ def check_gradient(
 
     For each parameter p the gradient is compared with ``(J(p + epsilon) - J(p - epsilon)) / (2 epsilon)``. The costs
     are computed in float64, whatever the network's dtype; the gradient is the network's own. About 1e-7 is right for
-    float64 and 1e-3 for float32; 1e-2 and more is a mistake. Where a relu, a leaky_relu or an absolute_error changes
-    sides within the step, smaller steps are tried; an entry on the kink itself is left out, and listed in ``kinks``.
+    float64 (some 1e-5 where elu or huber changes sides within the step) and 1e-3 for float32; 1e-2 and more is a
+    mistake. Where a relu, a leaky_relu or an absolute_error changes sides within the step, smaller steps are tried; an
+    entry on the kink itself is compared with the derivative beside it, and listed in ``kinks``. What is smaller than
+    the rounding of the costs, ``1e-11 J`` by the default step, the differences cannot tell from 0.
 
     Parameters
     ----------
@@ -89,7 +96,8 @@ def check_gradient(
     Returns
     -------
     error : GradientCheck
-        A float: the largest ``|g - d| / max(|g|, |d|, 1e-4 max |d|)``; 0 where gradient and differences are both 0.
+        A float: the largest ``|g - d| / max(|g|, |d|, 1e-4 max |d|, |change of J| / (2 epsilon))``; 0 where gradient
+        and differences are both 0.
         Its attributes ``checked``, ``nonzero`` and ``kinks`` say what it was taken over.
 
     Raises
@@ -136,16 +144,22 @@ def check_gradient(
         finally:
             p[index] = value
 
-    def slope(index: int, share: float = 1.0) -> float:
-        above, below, distance = difference(index, share, lambda p: exact.cost(p, X, Y, l2, sample_weight))
-        return float((above - below) / distance)
+    def cost(p: Floats) -> float:
+        return exact.cost(p, X, Y, l2, sample_weight)
 
+    def slope(index: int, share: float = 1.0) -> tuple[float, float]:
+        """The central difference, and how large it must be to mean anything: see `_errors`."""
+        above, below, distance = difference(index, share, cost)
+        noise = 16 * float(np.finfo(np.float64).eps) * abs(J)
+        return (above - below) / distance, (max(abs(above - J), abs(below - J)) + noise) / distance
+
+    J = cost(p)
     found = grad[chosen].astype(np.float64)
-    differences = np.array([slope(index) for index in chosen])
+    differences, floors = np.array([slope(index) for index in chosen]).T
     on_kink = np.zeros(len(chosen), bool)
     if exact.loss == "absolute_error" or any(name in KINKED for name in (*exact.hidden, exact.output)):
         sides = _sides(exact, X, Y, sample_weight)
-        for i in np.flatnonzero(_errors(found, differences) > SUSPICIOUS):
+        for i in np.flatnonzero(_errors(found, differences, floors) > SUSPICIOUS):
             above, below, _ = difference(chosen[i], 1.0, sides)
             if above == below:
                 continue
@@ -153,25 +167,78 @@ def check_gradient(
             for share in SMALLER_STEPS:
                 above, below, _ = difference(chosen[i], share, sides)
                 if above == below:
-                    differences[i], on_kink[i] = slope(chosen[i], share), False
+                    (differences[i], floors[i]), on_kink[i] = slope(chosen[i], share), False
                     break
-    found, differences, kinks = found[~on_kink], differences[~on_kink], chosen[on_kink]
-    error = float(np.max(_errors(found, differences), initial=0.0))
-    return GradientCheck(error, len(found), int(np.count_nonzero(found)), kinks)
+    if on_kink.any():
+        beside = _beside_kinks(exact, p, X, sample_weight, epsilon)
+        for i in np.flatnonzero(on_kink):
+            low, high = _one_sided(beside, chosen[i], epsilon / 100, cost)
+            if exact.loss == "absolute_error":  # which the step aside may have moved off its own kink
+                here = _one_sided(p, chosen[i], epsilon / 100, cost)
+                low, high = min(low, *here), max(high, *here)
+            nearest = float(np.clip(found[i], low, high))
+            if not abs(found[i] - nearest) <= ON_KINK * max(abs(nearest), np.abs(differences).max()):
+                differences[i], on_kink[i] = nearest, False
+    found, differences, floors = found[~on_kink], differences[~on_kink], floors[~on_kink]
+    error = float(np.max(_errors(found, differences, floors), initial=0.0))
+    return GradientCheck(error, len(found), int(np.count_nonzero(found)), chosen[on_kink])
 
 
-def _errors(found: Floats, differences: Floats) -> Floats:
-    """The relative error of each entry."""
+def _errors(found: Floats, differences: Floats, floors: Floats) -> Floats:
+    """The relative error of each entry.
+
+    ``floors``: how much the cost changes on either side of the parameters, with its rounding: where it changes alike on
+    both, as at a minimum, the difference of the two is small beside what they leave out.
+    """
     size = np.maximum(np.abs(found), np.abs(differences))
     size = np.maximum(size, FLOOR * np.max(np.abs(differences), initial=0.0))
-    errors: Floats = np.abs(found - differences) / np.where(size == 0, 1, size)
+    size = np.maximum(size, floors)
+    with np.errstate(invalid="ignore"):
+        errors: Floats = np.abs(found - differences) / np.where(size == 0, 1, size)
     return errors
+
+
+def _beside_kinks(
+    net: Network, params: Floats, X: Array, sample_weight: npt.ArrayLike | None, epsilon: float
+) -> Floats:
+    """Parameters with biases that are less by so little that units are off instead of on their kink.
+
+    The slope of a unit on its kink is by convention that of where it is off, so the gradient is nearly the same.
+    """
+    beside = params.copy()
+    rows = _rows_of_weight(len(X), sample_weight)
+    for l, name in enumerate((*net.hidden, net.output)):
+        if name in KINKED:
+            layer = net.layers(beside)[l]
+            near = np.zeros(len(layer.bias), bool)
+            for first in range(0, len(rows), BLOCK):
+                a = net.trace(beside, X[rows[first : first + BLOCK]]).activations[l]
+                near |= (np.abs(a @ layer.weights.T + layer.bias) <= epsilon).any(axis=0)
+            layer.bias[near] -= 2 * epsilon
+    return beside
+
+
+def _one_sided(params: Floats, index: int, step: float, cost: Callable[[Floats], float]) -> tuple[float, float]:
+    """The smaller and the larger of the two one-sided differences, which differ where an absolute error is 0."""
+    value, step = params[index], step * max(1.0, abs(params[index]))
+    costs = []
+    for moved in (value - step, value, value + step):
+        params[index] = moved
+        costs.append(cost(params))
+    params[index] = value
+    left, right = np.diff(costs) / step
+    return min(left, right), max(left, right)
+
+
+def _rows_of_weight(n_rows: int, sample_weight: npt.ArrayLike | None) -> npt.NDArray[np.intp]:
+    return np.arange(n_rows) if sample_weight is None else np.flatnonzero(np.asarray(sample_weight))
 
 
 def _sides(net: Network, X: Array, Y: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Callable[[Floats], bytes]:
     """A function that tells on which side of its kink each unit of each row lies, for given parameters."""
-    targets = arrays.targets(Y, len(X), net.sizes[-1], net.loss)
-    rows = np.arange(len(X)) if sample_weight is None else np.flatnonzero(np.asarray(sample_weight))
+    weights = None if sample_weight is None else np.asarray(sample_weight)
+    targets = arrays.targets(Y, len(X), net.sizes[-1], net.loss, weights)
+    rows = _rows_of_weight(len(X), sample_weight)
 
     def sides(p: Floats) -> bytes:
         digest = hashlib.blake2b()

@@ -347,8 +347,8 @@ class Network:
         params = arrays.vector("params", params, self.n_parameters, self.dtype)
         X = arrays.matrix("X", X, self.sizes[0])
         l2 = arrays.number("l2", l2)
-        Y = arrays.targets(Y, len(X), self.sizes[-1], self.loss)
         weights, total = arrays.sample_weights(sample_weight, len(X), self.dtype)
+        Y = arrays.targets(Y, len(X), self.sizes[-1], self.loss, weights)
         if not total > 0:
             raise ValueError(_no_weight(len(X)))
 
@@ -416,8 +416,8 @@ class Network:
         params = arrays.vector("params", params, self.n_parameters, self.dtype)
         X = arrays.matrix("X", X, self.sizes[0])
         l2 = arrays.number("l2", l2)
-        Y = arrays.targets(Y, len(X), self.sizes[-1], self.loss)
         weights, total = arrays.sample_weights(sample_weight, len(X), self.dtype)
+        Y = arrays.targets(Y, len(X), self.sizes[-1], self.loss, weights)
         if not total > 0:
             raise ValueError(_no_weight(len(X)))
         filled = arrays.output(out, params.shape, self.dtype, params, X, Y, weights)
@@ -494,8 +494,10 @@ class Trace:
         Parameters
         ----------
         output_gradient : array_like of shape (m, n_outputs)
-            ``dLoss/da(L)``, with respect to the activations of the output layer, not to its logits. It may have a pole
-            where a sigmoid or tanh ends, as ``1 / (1 - a)`` has: its rounding error is that of ``a``, and cancels.
+            ``dLoss/da(L)``, with respect to the activations of the output layer, not to its logits. Its
+            error counts: where a sigmoid or tanh output is saturated, 1 - a has few digits left. For entries up to 2
+            the slope is exact; for larger ones it is that of the rounded ``a``, so that the error of a loss with a
+            pole, ``1 / (1 - a)``, cancels. Either way delta is off by at most a rounding error of ``output_gradient``.
         input_gradient : bool, default False
             Whether to return ``dLoss/dX`` too.
 

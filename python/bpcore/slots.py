@@ -152,7 +152,7 @@ def in_order(
             busy.acquire()
             try:
                 _thread.start_new_thread(help_out, (busy,))
-            except RuntimeError:  # the system gives no more: those that are there do all of it, with the same bits
+            except (RuntimeError, MemoryError):  # no more to be had: the others do all of it, with the same bits
                 break
             helpers.append(busy)
         share()

@@ -84,9 +84,9 @@ def train(
         the buffer protocol, ``__array__`` or DLPack will do, such as a PyTorch tensor on the CPU without grad.
     X, Y, l2, sample_weight, threads
         As in :meth:`Network.cost_and_gradient`. The weighted sums of a batch are divided by its number of rows times
-        the mean weight of *all* rows, not by the batch's own weights: so the mean of the steps over an epoch follows
-        the weighted cost of the whole data, whatever the batch size. A batch of no weight makes a step by the penalty
-        and the optimizer's state alone.
+        the mean weight of *all* rows, not by the batch's own weights: so on average over the shuffles a step follows
+        the weighted cost of the whole data, whatever the batch size. (Without shuffling, a last batch of fewer rows
+        counts as much as the others.) A batch of no weight makes a step by the penalty and the optimizer's state alone.
     optimizer : GradientDescent, Adam or the like, default ``Adam()``
         It goes on from the steps it has taken. Its ``learning_rate`` may be a schedule: a function of the step.
     epochs : int, default 100
@@ -128,8 +128,8 @@ def train(
         raise TypeError(f"net is a {type(net).__name__}, but a Network is wanted")
     params = _check_params(net, params)
     X = arrays.matrix("X", X, net.sizes[0])
-    Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss)
     weights, total = arrays.sample_weights(sample_weight, len(X), net.dtype)
+    Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss, weights)
     if not total > 0:
         raise ValueError("the sum of sample_weight is 0" if len(X) else "X has no rows")
     if weights is not None:
@@ -342,8 +342,8 @@ def _validation(net: Network, params: Floats, data: tuple[Any, ...] | None) -> t
         raise TypeError("validation_data is not a tuple (X, Y) or (X, Y, sample_weight)")
     try:
         X = arrays.matrix("X", data[0], net.sizes[0])
-        Y = arrays.targets(data[1], len(X), net.sizes[-1], net.loss)
         weights, total = arrays.sample_weights(data[2] if len(data) == 3 else None, len(X), net.dtype)
+        Y = arrays.targets(data[1], len(X), net.sizes[-1], net.loss, weights)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation_data: {error}") from None
     if not total > 0:

@@ -206,13 +206,11 @@ cdef int check_batch(const plan_t *p, const batch_t *batch, const double *loss, 
         return OK
     if (batch.targets == NULL) == (batch.labels == NULL) or (batch.labels != NULL and p.loss != CROSS_ENTROPY):
         return ERR_TARGET
-    if not targets_valid(p, batch, params):
-        return ERR_TARGET
     if weights != NULL:
         for i in range(batch.rows):
             if not 0 <= weights[i] < INFINITY:
                 return ERR_SAMPLE_WEIGHT
-    return OK
+    return OK if targets_valid(p, batch, params) else ERR_TARGET
 
 
 cdef inline batch_t rows_to_learn(const plan_t *p, const floating *X, Py_ssize_t m, const floating *targets,
@@ -344,7 +342,7 @@ cdef int capi_adam(Py_ssize_t n, floating *params, const floating *gradient, flo
     memset(&given, 0, sizeof(given))
     given.adam, given.learning_rate, given.step = True, learning_rate, <long>min(step, <int64_t>LONG_MAX)
     given.beta1, given.beta2, given.epsilon = beta1, beta2, epsilon
-    adam_step(params, gradient, first_moment, second_moment, n, &given)
+    adam_update(params, gradient, first_moment, second_moment, n, &given)
     return OK
 
 

@@ -218,18 +218,17 @@ def check_layouts(first, second, third, dtype, str instruction_set, Py_ssize_t g
     AssertionError
         Naming the first network whose layout does not hold.
     """
-    cdef const int64_t[::1] widths[3]
+    cdef const int64_t[::1] i_widths = first, j_widths = second, k_widths = third if len(third) else second[:1]
     cdef isa_t isa = isa_of(instruction_set, dtype, guard)
     cdef Py_ssize_t sizes[3]
     cdef Py_ssize_t i, j, k, n_layers = 2 if len(third) else 1, count = 0
     cdef bint holds = True
-    widths[0], widths[1], widths[2] = first, second, third if len(third) else second[:1]
     with nogil:
-        for i in range(widths[0].shape[0]):
-            for j in range(widths[1].shape[0]):
-                for k in range(widths[2].shape[0]):
-                    sizes[0], sizes[1] = <Py_ssize_t>widths[0][i], <Py_ssize_t>widths[1][j]
-                    sizes[2] = <Py_ssize_t>widths[2][k]
+        for i in range(i_widths.shape[0]):
+            for j in range(j_widths.shape[0]):
+                for k in range(k_widths.shape[0]):
+                    sizes[0], sizes[1] = <Py_ssize_t>i_widths[i], <Py_ssize_t>j_widths[j]
+                    sizes[2] = <Py_ssize_t>k_widths[k]
                     holds = layout_of_tanh_holds(n_layers, sizes, &isa)
                     if not holds:
                         break

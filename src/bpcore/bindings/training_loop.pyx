@@ -129,7 +129,7 @@ cdef object train_typed(Plan plan, training_t *t, const floating *tag):
     cdef Py_ssize_t size = min(t.batch_size, t.rows.rows)
     cdef char *block = <char *>malloc((p.n_parameters + size * (p.n_inputs + p.n_outputs + 1)) * sizeof(floating) + 64)
     cdef int64_t *labels = <int64_t *>malloc(size * sizeof(int64_t))
-    # At the same offset in a cache line as the parameters, as `adam_step` prefers it.
+    # At the same offset in a cache line as the parameters, as `adam_update` prefers it.
     cdef floating *grad = <floating *>(block + (((<size_t>t.params & 63) + 64 - (<size_t>block & 63)) & 63))
     cdef interrupt_t interrupt = new_interrupt(None)
     cdef context_t context

@@ -3,6 +3,7 @@
 from libc.math cimport isinf
 
 cdef double LEAKY_SLOPE = 0.01
+cdef double LARGE_OUTPUT_GRADIENT = 2.0  # as in fallback.py
 cdef double ONE_BY_SQRT_2PI = 0.39894228040143267794
 
 
@@ -221,20 +222,19 @@ cdef void output_backward(const layer_t *layer, const floating *a, floating *kep
                           floating *d) noexcept nogil:
     """`activation_backward` of the output layer, for a ``dLoss/da(L)`` that the caller computed from the outputs.
 
-    Where it is so large for the derivative s that ``d^4 s > 1``, the loss has a pole at the end of the range of a, like
-    ``1 / (1 - a)`` of a cross-entropy written by hand, and d has the rounding error of a, 1 / s times as large. With
-    the derivative of the same rounded a the two errors cancel. For all other d it is exact. ``kept`` may be changed.
+    A loss with a pole where sigmoid or tanh ends, like ``1 / (1 - a)`` of a cross-entropy written by hand, gives a d
+    with the rounding error of a, many times as large. With the derivative of the same rounded a the two errors cancel;
+    so this is used for all d that a bounded loss would hardly give. For the others the derivative is exact. In both
+    cases the error of the product is at most a rounding error of d. ``kept`` may be changed.
     """
     cdef Py_ssize_t i, count = rows * layer.stride
-    cdef floating d2, s
+    cdef floating large = <floating>LARGE_OUTPUT_GRADIENT
     if layer.activation == SIGMOID:
         for i in range(count):
-            d2, s = d[i] * d[i], a[i] * kept[i]
-            kept[i] = select(d2 * d2 * s > 1, <floating>1 - a[i], kept[i])
+            kept[i] = select(abs_(d[i]) > large, <floating>1 - a[i], kept[i])
     elif layer.activation == TANH:
         for i in range(count):
-            d2, s = d[i] * d[i], kept[i] * (<floating>2 - kept[i])
-            kept[i] = select(d2 * d2 * s > 1, <floating>1 - abs_(a[i]), kept[i])
+            kept[i] = select(abs_(d[i]) > large, <floating>1 - abs_(a[i]), kept[i])
     activation_backward(layer, a, kept, rows, d)
 
 

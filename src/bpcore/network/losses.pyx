@@ -201,17 +201,34 @@ cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] A, const b
 
 
 cdef bint targets_valid(const plan_t *plan, const batch_t *batch, const floating *tag) noexcept nogil:
-    """Whether labels are classes, binary targets in [0, 1], probabilities and counts not negative; or NaN."""
-    cdef const floating *y = <const floating *>batch.targets
+    """Whether labels are classes, binary targets in [0, 1], probabilities and counts not negative; or NaN.
+
+    Those of rows of weight 0 may have any value.
+    """
+    cdef const floating *weights = <const floating *>batch.sample_weight
     cdef Py_ssize_t i
+    cdef bint valid = True
+    if weights == NULL:
+        return rows_valid(plan, batch, 0, batch.rows, tag)
+    for i in range(batch.rows):
+        if weights[i] != 0:
+            valid &= rows_valid(plan, batch, i, i + 1, tag)
+    return valid
+
+
+cdef inline bint rows_valid(const plan_t *plan, const batch_t *batch, Py_ssize_t begin, Py_ssize_t end,
+                            const floating *tag) noexcept nogil:
+    """The same for some rows, whatever their weight."""
+    cdef const floating *y = <const floating *>batch.targets
+    cdef Py_ssize_t i, n = plan.n_outputs
     cdef bint wrong = False
     if batch.labels != NULL:
-        for i in range(batch.rows):
-            wrong |= (batch.labels[i] < 0) | (batch.labels[i] >= plan.n_outputs)
+        for i in range(begin, end):
+            wrong |= (batch.labels[i] < 0) | (batch.labels[i] >= n)
     elif plan.loss == BINARY_CROSS_ENTROPY:
-        for i in range(batch.rows * plan.n_outputs):
+        for i in range(begin * n, end * n):
             wrong |= (y[i] < 0) | (y[i] > 1)
     elif plan.loss == CROSS_ENTROPY or plan.loss == POISSON:
-        for i in range(batch.rows * plan.n_outputs):
+        for i in range(begin * n, end * n):
             wrong |= y[i] < 0
     return not wrong

@@ -44,7 +44,7 @@ cdef inline Py_ssize_t before_line(const floating *numbers, Py_ssize_t n) noexce
     return min(<Py_ssize_t>((64 - (<size_t>numbers & 63)) & 63) // <Py_ssize_t>sizeof(floating), n)
 
 
-cdef void adam_step(floating *params, const floating *grad, floating *first_moment, floating *second_moment,
+cdef void adam_update(floating *params, const floating *grad, floating *first_moment, floating *second_moment,
                     Py_ssize_t n, const hyperparameters_t *given) noexcept nogil:
     """A step of Adam: D. P. Kingma and J. Ba (2015), arXiv:1412.6980, algorithm 1."""
     cdef Py_ssize_t i, first = 0, last = before_line(params, n)
@@ -67,7 +67,7 @@ cdef void adam_step(floating *params, const floating *grad, floating *first_mome
 cdef inline void optimizer_step(floating *params, const floating *grad, floating **moments, Py_ssize_t n,
                                 const hyperparameters_t *given) noexcept nogil:
     if given.adam:
-        adam_step(params, grad, moments[0], moments[1], n, given)
+        adam_update(params, grad, moments[0], moments[1], n, given)
     else:
         sgd_step(params, grad, moments[0], n, given)
 
