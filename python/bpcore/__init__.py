@@ -10,16 +10,14 @@
 from typing import TYPE_CHECKING
 
 from .accumulator import Accumulator as Accumulator
-from .backend import available_backends as available_backends
+from ._dispatch import available_backends as available_backends
 from .network import Layer as Layer
 from .network import Network as Network
 from .network import Trace as Trace
 from .optimizers import Adam as Adam
 from .optimizers import GradientDescent as GradientDescent
 
-# The name of the backend in use; from here on `bpcore.backend` is this string, and the module of that name is reached
-# by `from bpcore.backend import ...`.
-from .backend import name as backend  # isort: skip
+from ._dispatch import name as backend
 
 if TYPE_CHECKING:
     from .gradient_check import check_gradient as check_gradient

@@ -1,21 +1,23 @@
-"""Types of a compiled core; :mod:`bpcore.fallback` says what each function does."""
-
-from collections.abc import Sequence
+# One stub for all compiled modules: their interface is that of fallback.py.
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, Floats
-
-class Plan:
-    def __init__(
-        self, sizes: tuple[int, ...], activations: tuple[str, ...], loss: str, dtype: np.dtype[Any]
-    ) -> None: ...
-    @property
-    def slot(self) -> int: ...
-    @property
-    def together(self) -> int: ...
+from ._validation import Array, Floats
+from .fallback import Plan as Plan
+from .fallback import accumulate as accumulate
+from .fallback import adam_step as adam_step
+from .fallback import backward as backward
+from .fallback import cost as cost
+from .fallback import finish as finish
+from .fallback import forward as forward
+from .fallback import gradient_descent_step as gradient_descent_step
+from .fallback import loss as loss
+from .fallback import trace as trace
+from .fallback import train_batches as train_batches
+from .fallback import try_cost_and_gradient as try_cost_and_gradient
+from .fallback import try_forward as try_forward
 
 INSTRUCTION_SETS: dict[str, tuple[int, int]]
 
@@ -36,72 +38,5 @@ def check_layouts(
     instruction_set: str,
     guard: int = 0,
 ) -> int: ...
-def forward(plan: Plan, params: Floats, X: Floats, out: Floats, told: bytearray | None = None) -> None: ...
-def trace(plan: Plan, params: Floats, X: Floats, activations: list[Floats], slopes: list[Floats | None]) -> None: ...
-def backward(
-    plan: Plan,
-    params: Floats,
-    activations: list[Floats],
-    slopes: list[Floats | None],
-    output_gradient: Floats,
-    sums: Floats,
-    input_gradient: Floats | None,
-) -> None: ...
-def accumulate(
-    plan: Plan,
-    params: Floats,
-    X: Floats,
-    Y: Array,
-    sample_weight: Floats | None,
-    sums: Floats,
-    told: bytearray | None = None,
-    cut: tuple[int, int, int, int] | None = None,
-) -> float: ...
-def loss(
-    plan: Plan, params: Floats, X: Floats, Y: Array, sample_weight: Floats | None, told: bytearray | None = None
-) -> float: ...
-def finish(plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, out: Floats) -> None: ...
-def cost(plan: Plan, params: Floats, losses: float, weight: float, l2: float) -> float: ...
-def cost_and_gradient(
-    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, most: int
-) -> tuple[float, Floats] | None: ...
-def forward_directly(plan: Plan, params: object, X: object, out: object, most: int) -> Floats | None: ...
-def steps(
-    plan: Any,
-    params: Floats,
-    X: Floats,
-    Y: Array,
-    sample_weight: Floats | None,
-    mean_weight: float,
-    order: Array | None,
-    first: int,
-    batch_size: int,
-    l2: float,
-    rule: tuple[Any, ...],
-    state: Sequence[Floats],
-    optimizer: Any,
-    rate: float,
-    finite: Floats,
-    limit: int,
-    seconds: float,
-) -> tuple[int, float, float]: ...
-def gradient_descent_step(
-    params: Floats,
-    grad: Floats,
-    velocity: Floats | None,
-    learning_rate: float,
-    momentum: float,
-    nesterov: bool,
-) -> None: ...
-def adam_step(
-    params: Floats,
-    grad: Floats,
-    mean: Floats,
-    square: Floats,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    step: int,
-) -> None: ...
-def fma_loop(repeats: int, single: bool) -> float: ...
+def elementary(name: str, x: Array, out: Floats) -> None: ...
+def fma_loop(repeats: int, is_float32: bool) -> float: ...

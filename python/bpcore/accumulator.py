@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import arrays, slots
-from .arrays import Floats
+from . import _chunks, _validation
+from ._validation import Floats
 
 if TYPE_CHECKING:
     from .network import Network
@@ -35,10 +35,8 @@ class Accumulator:
     __slots__ = ("_buffer", "_network")
 
     def __init__(self, network: Network) -> None:
-        from .network import Network
-
-        if not isinstance(network, Network):
-            raise TypeError(f"network is {network!r}, but a Network is wanted")
+        if not hasattr(network, "cost_and_gradient"):  # network.py imports this module, not the other way round
+            raise TypeError(f"network must be a Network, got {network!r}")
         self._network = network
         self._buffer: Floats = np.zeros(3 + network.n_parameters)
 
@@ -53,7 +51,7 @@ class Accumulator:
         return self._buffer
 
     def __repr__(self) -> str:
-        return f"<Accumulator of {self.rows} rows, weight {self.weight:g}, for {self.network}>"
+        return f"<Accumulator of {self.rows} rows, weight {self.sample_weight_sum:g}, for {self.network}>"
 
     @property
     def rows(self) -> int:
@@ -61,8 +59,8 @@ class Accumulator:
         return int(self.buffer[2])
 
     @property
-    def weight(self) -> float:
-        """The sum of their weights."""
+    def sample_weight_sum(self) -> float:
+        """The sum of their sample weights."""
         return float(self.buffer[1])
 
     def reset(self) -> None:
@@ -83,14 +81,11 @@ class Accumulator:
         weight, are fine. If an argument is wrong nothing is added.
         """
         net = self.network
-        params = arrays.vector("params", params, net.n_parameters, net.dtype)
-        X = arrays.matrix("X", X, net.sizes[0])
-        weights, weight = arrays.sample_weights(sample_weight, len(X), net.dtype)
-        Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss, weights)
-
-        losses, sums = slots.add_up(net, params, X, Y, weights, threads)
+        params = _validation.check_vector("params", params, net.n_parameters, net.dtype)
+        batch, weight = _validation.check_batch(X, Y, sample_weight, net.sizes, net.loss, net.dtype)
+        losses, sums = _chunks.reduce_gradients(net._core, net._plan, params, batch, threads)
         total = np.empty_like(self.buffer)
-        total[:3] = losses, weight, len(X)
+        total[:3] = losses, weight, len(batch.X)
         total[3:] = sums
         self._buffer += total  # at once, so that an interrupt leaves all or nothing of a call
 
@@ -103,11 +98,11 @@ class Accumulator:
             If it is no accumulator, or one for another network, or this one itself.
         """
         if not isinstance(other, Accumulator):
-            raise TypeError(f"other is a {type(other).__name__}, but an Accumulator is wanted")
+            raise TypeError(f"other must be an Accumulator, got {type(other).__name__}")
         if other.network != self.network:
-            raise ValueError(f"other is for {other.network}, but this one is for {self.network}")
+            raise ValueError(f"other must be of {self.network}, got one of {other.network}")
         if other is self:
-            raise ValueError("other is this accumulator itself")
+            raise ValueError("other must be another accumulator, got this one")
         self._buffer += other.buffer
 
     def finish(self, params: npt.ArrayLike, l2: float = 0.0, out: Any = None) -> tuple[float, Floats]:
@@ -133,12 +128,12 @@ class Accumulator:
             If an argument is wrong, or if nothing was added, or rows of no weight only.
         """
         net, core, plan = self.network, self.network._core, self.network._plan
-        params = arrays.vector("params", params, net.n_parameters, net.dtype)
-        l2 = arrays.number("l2", l2)
+        params = _validation.check_vector("params", params, net.n_parameters, net.dtype)
+        l2 = _validation.check_scalar("l2", l2)
         losses, weight, rows = (float(x) for x in self.buffer[:3])
         if not weight > 0:
-            what = f"the sum of the weights is {weight:g}" if rows else "no rows were added"
-            raise ValueError(f"{what}, so there is no mean cost")
-        filled = arrays.output(out, params.shape, net.dtype, params, self.buffer)
+            what = f"the sum of sample_weight must be > 0, got {weight:g}" if rows else "rows must be added first, got none"
+            raise ValueError(what)
+        filled = _validation.check_out(out, params.shape, net.dtype, params, self.buffer)
         core.finish(plan, params, self.buffer[3:], weight, l2, filled)
         return core.cost(plan, params, losses, weight, l2), filled if out is None else out

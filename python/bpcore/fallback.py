@@ -1,24 +1,26 @@
-"""The algorithm in plain Python and NumPy: the readable statement that every compiled backend is tested against.
+"""The algorithm in NumPy: the reference implementation that every compiled backend is tested against.
 
-Backpropagation as the textbooks give it, with the examples in rows, and for a *tile* of rows at a time rather than
-for one row or for all of them::
+Backpropagation as in the textbooks, with the examples in rows, and for a *tile* of rows at a time rather than for one
+row or for all of them::
 
     a(1) = x                                              # forward
     z(l+1) = a(l) W(l)^T + b(l),   a(l+1) = g(z(l+1))
-    delta(L) = a(L) - y                                   # or dLoss/da * g'(z) for a loss that does not match
+    delta(L) = a(L) - y                                   # or dLoss/da * g'(z) if the output is not the canonical one
     delta(l) = (delta(l+1) W(l)) * g'(z(l))               # backward
     Delta(l) += delta(l+1)^T a(l)                         # accumulate, for the bias with 1 in place of a(l)
     D(l) = Delta(l) / m + lambda W(l)                     # once, at the end; no lambda for the bias
 
-Every function takes arrays that have been checked: C-contiguous, of the plan's dtype, labels as int64.
+This module is also the interface of a backend: a compiled one has the same functions with the same arguments. All of
+them work on arrays that have been checked: C-contiguous, of the plan's dtype, labels as int64. ``batch`` is
+``(X, Y, sample_weight)``, where sample_weight may be None.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,17 +28,19 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 Function = Callable[[Any], Any]
+#: X, Y and sample weights of rows.
+Block: TypeAlias = tuple[Floats, Array, Floats | None]
 
-#: Numbers that the activations of a tile hold together: as many as keep them in the processor's cache.
+#: Numbers in the activations of a tile: as many as stay in the processor's cache.
 TILE = 1 << 16
-#: Multiplications of a forward pass that make a slot, about a millisecond of compiled work: see slots.py.
-SLOT_WORK = 8_000_000
-#: It has no fewer rows than this (with many parameters the second), so that reading the weights and adding up the sums
-#: does not show; and no more, so that sums in float32 keep their digits.
-SLOT_ROWS = 128, 256, 2048
+#: Multiplications of a forward pass that make a chunk, about a millisecond of compiled work: see _chunks.py.
+CHUNK_WORK = 8_000_000
+#: Its minimum of rows (with many parameters the second), so that reading the weights and adding up the sums does not
+#: show, and its maximum, so that sums in float32 keep their digits.
+CHUNK_ROWS = 128, 256, 2048
 MANY_PARAMETERS = 2_000_000
-#: A slot of no more rows than this is one tile; the sums of so many of these are added up in the plan's dtype.
-ONE_TILE, TOGETHER = 256, 8
+#: A chunk of at most so many rows is one tile; the sums of so many of these are added up in the plan's dtype.
+MAX_ONE_TILE_CHUNK, GROUP_SIZE = 256, 8
 
 LEAKY_SLOPE = 0.01
 SQRT2 = math.sqrt(2.0)
@@ -53,17 +57,17 @@ class Plan(NamedTuple):
     dtype: np.dtype[Any]
 
     @property
-    def slot(self) -> int:
-        """Rows of a slot, at most."""
+    def chunk_rows(self) -> int:
+        """Maximum rows of a chunk."""
         n_parameters = sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:]))
-        low, low_of_many, high = SLOT_ROWS
+        low, low_of_many, high = CHUNK_ROWS
         low = low if n_parameters < MANY_PARAMETERS else low_of_many
-        return max(low, min(high, SLOT_WORK // n_parameters))
+        return max(low, min(high, CHUNK_WORK // n_parameters))
 
     @property
-    def together(self) -> int:
-        """Slots whose sums are added up in the plan's dtype."""
-        return TOGETHER if self.slot <= ONE_TILE else 1
+    def group_size(self) -> int:
+        """Chunks whose sums are added up in the plan's dtype."""
+        return GROUP_SIZE if self.chunk_rows <= MAX_ONE_TILE_CHUNK else 1
 
     def layers(self, flat: Floats) -> list[tuple[Floats, Floats]]:
         """Weights of shape (n_out, n_in) and bias of shape (n_out,) of each layer: views into the flat vector."""
@@ -76,11 +80,11 @@ class Plan(NamedTuple):
 
     def tiles(self, start: int, stop: int) -> Iterator[slice]:
         """The rows of each tile."""
-        rows = self.slot if self.slot <= ONE_TILE else max(16, TILE // sum(self.sizes))
+        rows = self.chunk_rows if self.chunk_rows <= MAX_ONE_TILE_CHUNK else max(16, TILE // sum(self.sizes))
         return (slice(first, min(first + rows, stop)) for first in range(start, stop, rows))
 
 
-# ----------------------------------------------------------------------------------------- activations and their slopes
+# ----------------------------------------------------------------------------------------- activations and their derivatives
 
 
 def sigmoid(z: Floats) -> Floats:
@@ -126,8 +130,8 @@ ACTIVATIONS: dict[str, tuple[Function, Function]] = {
     "exp": (np.exp, lambda a: a),
 }
 #: g(z), and g'(z) from z, where a does not determine it, or only by a difference that cancels (1 - a where a is nearly
-#: 1): these slopes are kept from the forward pass.
-ACTIVATIONS_WITH_SLOPE: dict[str, tuple[Function, Function]] = {
+#: 1): these derivatives are kept from the forward pass.
+ACTIVATIONS_WITH_DERIVATIVE: dict[str, tuple[Function, Function]] = {
     "sigmoid": (sigmoid, lambda z: sigmoid(z) * sigmoid(-z)),
     "tanh": (np.tanh, lambda z: np.cosh(z) ** -2),
     "elu": (lambda z: np.where(z > 0, z, np.expm1(z)), lambda z: np.exp(np.minimum(z, 0))),
@@ -135,11 +139,11 @@ ACTIVATIONS_WITH_SLOPE: dict[str, tuple[Function, Function]] = {
     "gelu": (gelu, lambda z: normal_cdf(z) + np.where(np.isinf(z), 0, z) * normal_pdf(z)),
 }
 
-#: From this dLoss/da on, a loss may have a pole at the end of the range of a: see `through_outputs`.
+#: From this dLoss/da on, a loss may have a pole at the end of the range of a: see `output_backward`.
 LARGE_OUTPUT_GRADIENT = 2.0
 
 #: g'(z) from a = g(z) all the same, for the activations with ends that a loss may have a pole at.
-SLOPES_OF_ROUNDED: dict[str, Function] = {
+DERIVATIVES_OF_ROUNDED: dict[str, Function] = {
     "sigmoid": lambda a: a * (1 - a),
     "tanh": lambda a: (1 - a) * (1 + a),
 }
@@ -147,18 +151,18 @@ SLOPES_OF_ROUNDED: dict[str, Function] = {
 
 def activate(name: str, z: Floats) -> tuple[Floats, Floats | None]:
     """a = g(z), and g'(z) if it is to be kept. The softmax of a row depends on all of it, other g on single entries."""
-    slope = None
+    derivative = None
     if name == "softmax":
         a = softmax(z)
     elif name in ACTIVATIONS:
         a = ACTIVATIONS[name][0](z)
     else:
-        g, derivative = ACTIVATIONS_WITH_SLOPE[name]
-        a, slope = g(z), derivative(z).astype(z.dtype, copy=False)
-    return a.astype(z.dtype, copy=False), slope
+        g, derivative = ACTIVATIONS_WITH_DERIVATIVE[name]
+        a, derivative = g(z), derivative(z).astype(z.dtype, copy=False)
+    return a.astype(z.dtype, copy=False), derivative
 
 
-def through(name: str, a: Floats, slope: Floats | None, dA: Floats) -> Floats:
+def activation_backward(name: str, a: Floats, derivative: Floats | None, dA: Floats) -> Floats:
     """dLoss/dz from dLoss/da: ``dA * g'(z)``, and for the softmax the product with its Jacobian.
 
     The latter adds up to 0 in each row: at the largest a, where it would cancel, it is minus the sum of the others.
@@ -169,22 +173,22 @@ def through(name: str, a: Floats, slope: Floats | None, dA: Floats) -> Floats:
         delta[row, top] *= 0  # a NaN stays one
         delta[row, top] = -np.sum(delta, axis=1)
         return delta
-    if slope is None:
-        slope = ACTIVATIONS[name][1](a).astype(dA.dtype, copy=False)
-    return dA * slope
+    if derivative is None:
+        derivative = ACTIVATIONS[name][1](a).astype(dA.dtype, copy=False)
+    return dA * derivative
 
 
-def through_outputs(name: str, a: Floats, slope: Floats | None, dA: Floats) -> Floats:
+def output_backward(name: str, a: Floats, derivative: Floats | None, dA: Floats) -> Floats:
     """The same, from a dLoss/da(L) that the caller computed from the activations.
 
     A loss with a pole where sigmoid or tanh ends, like ``1 / (1 - a)`` of a cross-entropy written by hand, gives a dA
-    with the rounding error of a, many times as large. With the slope of the same rounded a the two errors cancel; so
-    this is taken for all dA that a bounded loss would hardly give. For the others the slope is exact. The error of the
+    with the rounding error of a, many times as large. With the derivative of the same rounded a the two errors cancel; so
+    this is taken for all dA that a bounded loss would hardly give. For the others the derivative is exact. The error of the
     product is at most a rounding error of ``dA`` in both cases.
     """
-    if slope is not None and name in SLOPES_OF_ROUNDED:
-        slope = np.where(np.abs(dA) > LARGE_OUTPUT_GRADIENT, SLOPES_OF_ROUNDED[name](a), slope)
-    return through(name, a, slope, dA)
+    if derivative is not None and name in DERIVATIVES_OF_ROUNDED:
+        derivative = np.where(np.abs(dA) > LARGE_OUTPUT_GRADIENT, DERIVATIVES_OF_ROUNDED[name](a), derivative)
+    return activation_backward(name, a, derivative, dA)
 
 
 # ------------------------------------------------------------- losses: each row's loss, and delta(L) = dLoss/dz
@@ -204,7 +208,7 @@ def absolute_error(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def binary_cross_entropy(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """-y log a - (1 - y) log(1 - a), from z: log(1 + e^z) - y z, and its slope a - y, so that neither cancels."""
+    """-y log a - (1 - y) log(1 - a), from z: log(1 + e^z) - y z, and its derivative a - y, so that neither cancels."""
     wrong = np.where(z > 0, 1 - y, y)
     cost = np.log1p(np.exp(-np.abs(z))) + np.where(wrong == 0, 0, wrong * np.abs(z))
     return np.sum(cost, axis=1), (1 - y) * sigmoid(z) - y * sigmoid(-z)
@@ -213,7 +217,7 @@ def binary_cross_entropy(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Float
 def cross_entropy(z: Floats, a: Floats, y: Array) -> tuple[Floats, Floats]:
     """-y log a, from z: y (log sum e^z - z). A label stands for a row with a single 1.
 
-    Its slope is ``a sum(y) - y``, which is ``a (the other y) - y (the other a)``, and computed so for the label or the
+    Its derivative is ``a sum(y) - y``, which is ``a (the other y) - y (the other a)``, and computed so for the label or the
     largest a, where the first form would cancel.
     """
     row, top = np.arange(len(z)), np.argmax(z, axis=1)
@@ -247,33 +251,33 @@ LOSSES = {
 }
 
 
-def loss_and_delta(plan: Plan, z: Floats, a: Floats, slope: Floats | None, y: Array) -> tuple[Floats, Floats]:
-    """The loss of each row, and delta(L). A loss gives dLoss/dz for its matching output, else dLoss/da."""
-    function, matching = LOSSES[plan.loss]
+def loss_and_delta(plan: Plan, z: Floats, a: Floats, derivative: Floats | None, y: Array) -> tuple[Floats, Floats]:
+    """The loss of each row, and delta(L). A loss gives dLoss/dz for its canonical output, else dLoss/da."""
+    function, canonical = LOSSES[plan.loss]
     losses, delta = function(z, a, y)
     output = plan.activations[-1]
-    return losses, delta if output == matching else through(output, a, slope, delta)
+    return losses, delta if output == canonical else activation_backward(output, a, derivative, delta)
 
 
 # ------------------------------------------------------------------------------------------- forward and backward
 
 
 def forward_tile(plan: Plan, params: Floats, X: Floats) -> tuple[Floats, list[Floats], list[Floats | None]]:
-    """z(L), the activations ``[X, a(2), ..., a(L)]``, and the slopes that are kept: ``[g'(z(2)), ..., g'(z(L))]``."""
-    a, slopes, z = [X], [], X
+    """z(L), the activations ``[X, a(2), ..., a(L)]``, and the derivatives that are kept: ``[g'(z(2)), ..., g'(z(L))]``."""
+    a, derivatives, z = [X], [], X
     for (W, b), g in zip(plan.layers(params), plan.activations):
         z = a[-1] @ W.T + b
-        activation, slope = activate(g, z)
+        activation, derivative = activate(g, z)
         a.append(activation)
-        slopes.append(slope)
-    return z, a, slopes
+        derivatives.append(derivative)
+    return z, a, derivatives
 
 
 def backward_tile(
     plan: Plan,
     params: Floats,
     a: list[Floats],
-    slopes: list[Floats | None],
+    derivatives: list[Floats | None],
     delta: Floats,
     Delta: Floats,
 ) -> Floats:
@@ -284,53 +288,68 @@ def backward_tile(
         Delta_W += delta.T @ a[l]
         Delta_b += delta.sum(axis=0)
         if l > 0:  # the inputs have no delta
-            delta = through(plan.activations[l - 1], a[l], slopes[l - 1], delta @ W)
+            delta = activation_backward(plan.activations[l - 1], a[l], derivatives[l - 1], delta @ W)
     return delta
 
 
-# --------------------------------------------------------------------------------------------- what a backend offers
+# ------------------------------------------------------------------------------------------ the interface of a backend
 
 
-def heed(told: bytearray | None) -> None:
-    """Raise if another thread says that all is over."""
-    if told is not None and told[0]:
-        raise InterruptedError("another thread has ended the call")
+class Batches(NamedTuple):
+    """The mini-batches of a call of :func:`train_batches`."""
+
+    order: npt.NDArray[np.int64] | None  # in which rows are taken
+    first: int  # the place in that order where the first batch begins
+    batch_size: int
+    max_steps: int
+    max_seconds: float
 
 
-def rows_of_weight(X: Floats, Y: Array, sample_weight: Floats | None) -> tuple[Floats, Array, Floats | None]:
-    """The rows whose weight is not 0: the others are left out, whatever they hold."""
-    if sample_weight is None or np.all(sample_weight):
-        return X, Y, sample_weight
-    kept = sample_weight != 0
-    return X[kept], Y[kept], sample_weight[kept]
+class Update(NamedTuple):
+    """What :func:`train_batches` does with a gradient."""
+
+    optimizer: Any  # its ``steps`` are counted
+    hyperparameters: tuple[Any, ...]  # (momentum, nesterov), or Adam's (beta1, beta2, epsilon)
+    moments: tuple[Floats, ...]  # the optimizer's state
+    learning_rate: float
+    last_finite_params: Floats  # gets the parameters before each step at which all were finite
+
+
+def raise_if_cancelled(cancelled: bytearray | None) -> None:
+    """Raise InterruptedError once ``cancelled[0]`` is non-zero: another thread has ended the call."""
+    if cancelled is not None and cancelled[0]:
+        raise InterruptedError("the call was cancelled by another thread")
+
+
+def weighted_rows(tile: slice, X: Floats, Y: Array, sample_weight: Floats | None) -> Block:
+    """The rows of a tile whose weight is not 0: the others are left out, whatever they hold."""
+    if sample_weight is None:
+        return X[tile], Y[tile], None
+    kept = np.flatnonzero(sample_weight[tile]) + tile.start
+    return (X[tile], Y[tile], sample_weight[tile]) if len(kept) == tile.stop - tile.start else (
+        X[kept], Y[kept], sample_weight[kept]
+    )
 
 
 @quietly
-def forward(plan: Plan, params: Floats, X: Floats, out: Floats, told: bytearray | None = None) -> None:
-    """Fill ``out``, of shape (m, n_outputs), with the activations of the output layer.
-
-    Here and below: when ``told[0]`` is no longer 0, the result is not wanted any more, and it raises.
-    """
+def forward(plan: Plan, params: Floats, X: Floats, out: Floats, cancelled: bytearray | None = None) -> None:
+    """Fill ``out``, of shape (m, n_outputs), with the activations of the output layer."""
     for tile in plan.tiles(0, len(X)):
-        heed(told)
+        raise_if_cancelled(cancelled)
         out[tile] = forward_tile(plan, params, X[tile])[1][-1]
 
 
 @quietly
 def trace(
-    plan: Plan,
-    params: Floats,
-    X: Floats,
-    activations: list[Floats],
-    slopes: list[Floats | None],
+    plan: Plan, params: Floats, X: Floats, activations: list[Floats], derivatives: list[Floats | None]
 ) -> None:
-    """Fill the activations of every layer but the first, and the slopes of those layers that have an array for them."""
+    """Fill the activations of every layer but the first, and the derivatives of layers that have an array for them."""
     for tile in plan.tiles(0, len(X)):
         _, a, kept = forward_tile(plan, params, X[tile])
         for l in range(len(activations)):
             activations[l][tile] = a[l + 1]
-            if (slope := slopes[l]) is not None:
-                slope[tile] = kept[l]
+            if (derivative := derivatives[l]) is not None:
+                derivative[tile] = kept[l]
 
 
 @quietly
@@ -338,7 +357,7 @@ def backward(
     plan: Plan,
     params: Floats,
     activations: list[Floats],
-    slopes: list[Floats | None],
+    derivatives: list[Floats | None],
     output_gradient: Floats,
     sums: Floats,
     input_gradient: Floats | None,
@@ -348,8 +367,8 @@ def backward(
     W = plan.layers(params)[0][0]
     for tile in plan.tiles(0, len(output_gradient)):
         a = [activation[tile] for activation in activations]
-        kept = [None if slope is None else slope[tile] for slope in slopes]
-        delta = through_outputs(plan.activations[-1], a[-1], kept[-1], output_gradient[tile])
+        kept = [None if derivative is None else derivative[tile] for derivative in derivatives]
+        delta = output_backward(plan.activations[-1], a[-1], kept[-1], output_gradient[tile])
         delta = backward_tile(plan, params, a, kept, delta, sums)
         if input_gradient is not None:
             input_gradient[tile] = delta @ W
@@ -359,52 +378,44 @@ def backward(
 def accumulate(
     plan: Plan,
     params: Floats,
-    X: Floats,
-    Y: Array,
-    sample_weight: Floats | None,
+    batch: Block,
     sums: Floats,
-    told: bytearray | None = None,
-    cut: tuple[int, int, int, int] | None = None,
+    cancelled: bytearray | None = None,
+    chunk_range: tuple[int, int, int, int] | None = None,
 ) -> float:
     """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses.
 
-    ``cut``, of (m, slots, begin, end), says that these are slots ``begin`` to ``end`` of those that m rows make.
+    ``chunk_range``, of (m, n_chunks, begin, end): the rows are chunks ``begin`` to ``end`` of those that m rows make.
     """
     sums[...] = 0
     total = 0.0
-    m, slots, begin, end = cut or (len(X), 1, 0, 1)
-    bounds = [slot * m // slots - begin * m // slots for slot in range(begin, end + 1)]
-    if bounds[-1] != len(X):
-        raise ValueError("cut does not fit")
+    n_rows = len(batch[0])
+    m, n_chunks, begin, end = chunk_range or (n_rows, 1, 0, 1)
+    bounds = [i * m // n_chunks - begin * m // n_chunks for i in range(begin, end + 1)]
+    if bounds[-1] != n_rows:
+        raise ValueError("chunk_range does not fit X")
     for start, stop in zip(bounds, bounds[1:]):
-        losses_of_slot = 0.0
+        losses_of_chunk = 0.0
         for tile in plan.tiles(start, stop):
-            heed(told)
-            x, y, w = rows_of_weight(X[tile], Y[tile], None if sample_weight is None else sample_weight[tile])
-            z, a, slopes = forward_tile(plan, params, x)
-            losses, delta = loss_and_delta(plan, z, a[-1], slopes[-1], y)
+            raise_if_cancelled(cancelled)
+            x, y, w = weighted_rows(tile, *batch)
+            z, a, derivatives = forward_tile(plan, params, x)
+            losses, delta = loss_and_delta(plan, z, a[-1], derivatives[-1], y)
             if w is not None:
                 losses, delta = w * losses, w[:, np.newaxis] * delta
-            backward_tile(plan, params, a, slopes, delta, sums)
-            losses_of_slot += float(np.sum(losses, dtype=np.float64))
-        total += losses_of_slot
+            backward_tile(plan, params, a, derivatives, delta, sums)
+            losses_of_chunk += float(np.sum(losses, dtype=np.float64))
+        total += losses_of_chunk
     return total
 
 
 @quietly
-def loss(
-    plan: Plan,
-    params: Floats,
-    X: Floats,
-    Y: Array,
-    sample_weight: Floats | None,
-    told: bytearray | None = None,
-) -> float:
+def loss(plan: Plan, params: Floats, batch: Block, cancelled: bytearray | None = None) -> float:
     """The sum of the weighted losses of all rows."""
     total = 0.0
-    for tile in plan.tiles(0, len(X)):
-        heed(told)
-        x, y, w = rows_of_weight(X[tile], Y[tile], None if sample_weight is None else sample_weight[tile])
+    for tile in plan.tiles(0, len(batch[0])):
+        raise_if_cancelled(cancelled)
+        x, y, w = weighted_rows(tile, *batch)
         z, a, _ = forward_tile(plan, params, x)
         losses, _ = LOSSES[plan.loss][0](z, a[-1], y)
         if w is not None:
@@ -415,7 +426,7 @@ def loss(
 
 @quietly
 def finish(plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, out: Floats) -> None:
-    """Fill ``out`` with ``D = Delta / m + lambda W``, and ``Delta / m`` for the biases."""
+    """Fill ``out`` with ``D = Delta / m + lambda W``, and ``Delta / m`` for the biases; ``out`` may be ``sums``."""
     out[...] = sums.astype(np.float64) / weight
     if l2:
         for (D_W, _), (W, _) in zip(plan.layers(out), plan.layers(params)):
@@ -430,14 +441,14 @@ def cost(plan: Plan, params: Floats, losses: float, weight: float, l2: float) ->
     return losses / weight + l2 / 2 * sum(float(np.sum(np.square(W, dtype=np.float64))) for W, _ in plan.layers(params))
 
 
-def cost_and_gradient(
-    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, most: int
+def try_cost_and_gradient(
+    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, max_rows: int
 ) -> tuple[float, Floats] | None:
-    """A compiled backend answers a small call here, from unchecked arrays; None leaves it to the caller."""
+    """The cost and gradient of a small call, from unchecked arrays; None: check them first. This backend always does."""
     return None
 
 
-def forward_directly(plan: Plan, params: object, X: object, out: object, most: int) -> Floats | None:
+def try_forward(plan: Plan, params: object, X: object, out: object, max_rows: int) -> Floats | None:
     """The same for the outputs."""
     return None
 
@@ -445,67 +456,55 @@ def forward_directly(plan: Plan, params: object, X: object, out: object, most: i
 # ------------------------------------------------------------------------------------------------- gradient descent
 
 
-def steps(
-    plan: Plan,
-    params: Floats,
-    X: Floats,
-    Y: Array,
-    sample_weight: Floats | None,
-    mean_weight: float,
-    order: npt.NDArray[np.int64] | None,
-    first: int,
-    batch_size: int,
-    l2: float,
-    rule: tuple[Any, ...],
-    state: Sequence[Floats],
-    optimizer: Any,
-    rate: float,
-    finite: Floats,
-    limit: int,
-    seconds: float,
+def train_batches(
+    plan: Plan, params: Floats, batch: Block, batches: Batches, mean_weight: float, l2: float, update: Update
 ) -> tuple[int, float, float]:
-    """Steps of gradient descent, one for each batch of rows from ``first`` on, until rows, ``limit`` or time are up.
+    """Steps of gradient descent, one for each batch, until rows, steps or time are used up.
 
-    Each batch's sums are divided by its rows times ``mean_weight``, the mean over the rows of all batches.
-    ``finite`` gets the parameters before each step whose cost is finite, and which are so themselves; at a cost that is
-    not, no step is taken. Returns the first row that is left, the last cost, and the sum of the costs over the rows.
+    Each batch's sums are divided by its rows times ``mean_weight``, the mean over the rows of all batches. No step is
+    taken at a cost that is not finite. Returns where the next batch begins, the last cost, and the sum of the costs
+    over the rows.
     """
+    X, Y, sample_weight = batch
+    order, first, batch_size, max_steps, max_seconds = batches
     J = costs = 0.0
     grad, start = np.empty_like(params), time.monotonic()
-    for _ in range(limit):
+    for _ in range(max_steps):
         if first >= len(X):
             break
         rows: Any = slice(first, first + batch_size) if order is None else order[first : first + batch_size]
-        x, y, w = X[rows], Y[rows], None if sample_weight is None else sample_weight[rows]
-        n_slots = -(-len(x) // plan.slot)
-        losses = accumulate(plan, params, x, y, w, grad, None, (len(x), n_slots, 0, n_slots))
-        finish(plan, params, grad, len(x) * mean_weight, l2, grad)
-        J = cost(plan, params, losses, len(x) * mean_weight, l2)
+        rows_of_batch = X[rows], Y[rows], None if sample_weight is None else sample_weight[rows]
+        m = len(rows_of_batch[0])
+        n_chunks = -(-m // plan.chunk_rows)
+        losses = accumulate(plan, params, rows_of_batch, grad, None, (m, n_chunks, 0, n_chunks))
+        finish(plan, params, grad, m * mean_weight, l2, grad)
+        J = cost(plan, params, losses, m * mean_weight, l2)
         if not math.isfinite(J):
             break
         if np.isfinite(params).all():
-            finite[...] = params
-        if len(rule) == 3:
-            mean, square = state
-            adam_step(params, grad, mean, square, rate, *rule, optimizer.steps + 1)
-        else:
-            gradient_descent_step(params, grad, state[0] if state else None, rate, *rule)
-        optimizer.steps += 1
-        first += len(x)
-        costs += len(x) * J
-        if time.monotonic() - start > seconds:
+            update.last_finite_params[...] = params
+        step(params, grad, update)
+        update.optimizer.steps += 1
+        first += m
+        costs += m * J
+        if time.monotonic() - start > max_seconds:
             break
     return first, J, costs
 
 
+def step(params: Floats, grad: Floats, update: Update) -> None:
+    """One step of the optimizer."""
+    if len(update.hyperparameters) == 3:
+        count = update.optimizer.steps + 1
+        adam_step(params, grad, update.moments, update.hyperparameters, update.learning_rate, count)
+    else:
+        velocity = update.moments[0] if update.moments else None
+        gradient_descent_step(params, grad, velocity, update.learning_rate, *update.hyperparameters)
+
+
 @quietly
 def gradient_descent_step(
-    params: Floats,
-    grad: Floats,
-    velocity: Floats | None,
-    learning_rate: float,
-    momentum: float,
-    nesterov: bool,
+    params: Floats, grad: Floats, velocity: Floats | None, learning_rate: float, momentum: float, nesterov: bool
 ) -> None:
     """``v = mu v + g; p -= lr v``; with Nesterov's momentum ``p -= lr (g + mu v)``. In place."""
     if velocity is None:
@@ -520,18 +519,20 @@ def gradient_descent_step(
 def adam_step(
     params: Floats,
     grad: Floats,
-    mean: Floats,
-    square: Floats,
+    moments: tuple[Floats, ...],
+    hyperparameters: tuple[float, ...],
     learning_rate: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
     step: int,
 ) -> None:
-    """Step number ``step`` (from 1) of Adam, in place: D. P. Kingma and J. Ba (2015), arXiv:1412.6980, algorithm 1."""
-    mean *= beta1
-    mean += (1 - beta1) * grad
-    square *= beta2
-    square += (1 - beta2) * grad * grad
+    """Step number ``step`` (from 1) of Adam, in place: D. P. Kingma and J. Ba (2015), arXiv:1412.6980, algorithm 1.
+
+    ``moments``: the first and second; ``hyperparameters``: beta1, beta2 and epsilon.
+    """
+    first_moment, second_moment = moments
+    beta1, beta2, epsilon = hyperparameters
+    first_moment *= beta1
+    first_moment += (1 - beta1) * grad
+    second_moment *= beta2
+    second_moment += (1 - beta2) * grad * grad
     rate = learning_rate / (1 - beta1**step)
-    params -= rate * mean / (np.sqrt(square / (1 - beta2**step)) + epsilon)
+    params -= rate * first_moment / (np.sqrt(second_moment / (1 - beta2**step)) + epsilon)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import arrays
-from .arrays import Array, Floats
+from . import _validation
+from ._validation import Array, Floats
 from .network import Network
 
 #: Entries smaller than this share of the largest are compared with that share: their differences are rounding.
@@ -116,12 +116,12 @@ def check_gradient(
     """
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Network, got {type(net).__name__}")
-    epsilon = arrays.number("epsilon", epsilon, strict=True)
+    epsilon = _validation.check_scalar("epsilon", epsilon, strict=True)
     _, grad = net.cost_and_gradient(params, X, Y, l2, sample_weight)
     exact = Network(net.sizes, net.hidden, net.loss, net.output, "float64")
     # The parameters as the network takes them: rounded to its dtype first.
-    p = arrays.vector("params", params, net.n_parameters, net.dtype).astype(np.float64)
-    X = arrays.real_array("X", X)
+    p = _validation.check_vector("params", params, net.n_parameters, net.dtype).astype(np.float64)
+    X = _validation.real_array("X", X)
     X = X.astype(net.dtype, copy=False)
     if not np.isfinite(p).all():
         raise ValueError("params must be finite: there are no differences at infinity")
@@ -147,7 +147,7 @@ def check_gradient(
     def cost(p: Floats) -> float:
         return exact.cost(p, X, Y, l2, sample_weight)
 
-    def slope(index: int, share: float = 1.0) -> tuple[float, float]:
+    def central_difference(index: int, share: float = 1.0) -> tuple[float, float]:
         """The central difference, and how large it must be to mean anything: see `_errors`."""
         above, below, distance = difference(index, share, cost)
         noise = 16 * float(np.finfo(np.float64).eps) * abs(J)
@@ -155,7 +155,7 @@ def check_gradient(
 
     J = cost(p)
     found = grad[chosen].astype(np.float64)
-    differences, floors = np.array([slope(index) for index in chosen]).T
+    differences, floors = np.array([central_difference(index) for index in chosen]).T
     on_kink = np.zeros(len(chosen), bool)
     if exact.loss == "absolute_error" or any(name in KINKED for name in (*exact.hidden, exact.output)):
         sides = _sides(exact, X, Y, sample_weight)
@@ -167,7 +167,7 @@ def check_gradient(
             for share in SMALLER_STEPS:
                 above, below, _ = difference(chosen[i], share, sides)
                 if above == below:
-                    (differences[i], floors[i]), on_kink[i] = slope(chosen[i], share), False
+                    (differences[i], floors[i]), on_kink[i] = central_difference(chosen[i], share), False
                     break
     if on_kink.any():
         beside = _beside_kinks(exact, p, X, sample_weight, epsilon)
@@ -237,7 +237,7 @@ def _rows_of_weight(n_rows: int, sample_weight: npt.ArrayLike | None) -> npt.NDA
 def _sides(net: Network, X: Array, Y: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Callable[[Floats], bytes]:
     """A function that tells on which side of its kink each unit of each row lies, for given parameters."""
     weights = None if sample_weight is None else np.asarray(sample_weight)
-    targets = arrays.targets(Y, len(X), net.sizes[-1], net.loss, weights)
+    targets = _validation.check_batch(X, Y, weights, net.sizes, net.loss, net.dtype)[0].Y
     rows = _rows_of_weight(len(X), sample_weight)
 
     def sides(p: Floats) -> bytes:
@@ -258,9 +258,9 @@ def _sides(net: Network, X: Array, Y: npt.ArrayLike, sample_weight: npt.ArrayLik
 def _chosen(indices: Iterable[int], size: int) -> npt.NDArray[np.intp]:
     """The indices as an array, counted from 0."""
     if not isinstance(indices, Iterable):
-        raise TypeError(f"indices is {indices!r}, but integers are wanted")
-    checked = [arrays.integer(f"indices[{i}]", index, -(1 << 62)) for i, index in enumerate(indices)]
+        raise TypeError(f"indices must be integers, got {indices!r}")
+    checked = [_validation.check_int(f"indices[{i}]", index, -(1 << 62)) for i, index in enumerate(indices)]
     for index in checked:
         if not -size <= index < size:
-            raise IndexError(f"indices has {index}, but there are {size} parameters")
+            raise IndexError(f"indices must be of {size} parameters, got {index}")
     return np.array(checked, np.intp) % size

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, overload
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from . import arrays, backend, slots
+from . import _chunks, _dispatch, _validation
+from ._validation import Floats
 from .accumulator import Accumulator
-from .arrays import Floats
+
+Result = TypeVar("Result")
 
 #: Activations that any layer may have; "softmax" and "exp" are for the output layer alone.
 ACTIVATIONS = (
@@ -27,7 +30,7 @@ ACTIVATIONS = (
 OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
 
 #: Each loss with its matching output activation, the one for which delta is ``a - y`` (or nearly that).
-MATCHING_OUTPUT = {
+CANONICAL_OUTPUT = {
     "squared_error": "identity",
     "binary_cross_entropy": "sigmoid",
     "cross_entropy": "softmax",
@@ -42,11 +45,11 @@ FROM_LOGITS = ("binary_cross_entropy", "cross_entropy", "poisson")
 RECTIFIERS = ("relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
 
 #: Their derivative does not follow exactly from the activation, so it is kept from the forward pass.
-WITH_SLOPE = ("sigmoid", "tanh", "elu", "silu", "gelu")
+KEPT_DERIVATIVE = ("sigmoid", "tanh", "elu", "silu", "gelu")
 
 
 #: Iterable, but no sequences of sizes or names.
-UNORDERED = (str, bytes, bytearray, set, frozenset, dict)
+NOT_SEQUENCES = (str, bytes, bytearray, set, frozenset, dict)
 
 
 class Layer(NamedTuple):
@@ -75,7 +78,7 @@ class Network:
         Units of each layer, inputs first: ``[64, 128, 10]``.
     hidden : str or sequence of str, default "relu"
         Activation of the hidden layers, one name for all or one for each: identity, sigmoid, tanh, relu, leaky_relu
-        (slope 0.01), elu (alpha 1), softplus, silu, gelu (exact, by the error function). Without hidden layers it
+        (derivative 0.01), elu (alpha 1), softplus, silu, gelu (exact, by the error function). Without hidden layers it
         may be a name or empty.
     loss : str, default "squared_error"
         The loss of a row is the sum over its outputs a, with targets y:
@@ -109,8 +112,8 @@ class Network:
         "_core",
         "_offsets",
         "_plan",
-        "_rows_alone",
-        "_rows_directly",
+        "_serial_rows",
+        "_direct_rows",
         "dtype",
         "hidden",
         "loss",
@@ -126,10 +129,10 @@ class Network:
     dtype: np.dtype[Any]
     n_parameters: int
     _offsets: tuple[int, ...]  # where each layer's weights and bias begin in the flat vector, and its end
-    _core: backend.Backend
-    _plan: backend.Plan
-    _rows_directly: int  # rows of less memory than what is given back to the system
-    _rows_alone: int  # rows that the calling thread does by itself unless told otherwise
+    _core: ModuleType
+    _plan: _dispatch.Plan
+    _direct_rows: int  # maximum rows of so little memory that a memory map's pages are not dropped
+    _serial_rows: int  # maximum rows that the calling thread computes alone by default
 
     def __init__(
         self,
@@ -143,11 +146,11 @@ class Network:
             raise AttributeError("a Network is immutable: make a new one")
         sizes = _sizes(sizes)
         hidden = _hidden(hidden, len(sizes) - 2)
-        loss = _one_of("loss", loss, MATCHING_OUTPUT)
-        output = _one_of("output", MATCHING_OUTPUT[loss] if output is None else output, OUTPUTS)
-        if loss in FROM_LOGITS and output != MATCHING_OUTPUT[loss]:
+        loss = _one_of("loss", loss, CANONICAL_OUTPUT)
+        output = _one_of("output", CANONICAL_OUTPUT[loss] if output is None else output, OUTPUTS)
+        if loss in FROM_LOGITS and output != CANONICAL_OUTPUT[loss]:
             raise ValueError(
-                f"output is {output!r}, but {loss} is computed from the logits of {MATCHING_OUTPUT[loss]!r}; "
+                f"output is {output!r}, but {loss} is computed from the logits of {CANONICAL_OUTPUT[loss]!r}; "
                 f"squared_error, huber and absolute_error take any output"
             )
         activations = (*hidden, output)
@@ -165,10 +168,10 @@ class Network:
         put(self, "dtype", _float_dtype(dtype))
         put(self, "n_parameters", offsets[-1])
         put(self, "_offsets", tuple(offsets))
-        put(self, "_core", backend.core)
-        put(self, "_plan", backend.core.Plan(sizes, activations, loss, self.dtype))
-        put(self, "_rows_directly", arrays.RELEASE_AT_LEAST // (self.dtype.itemsize * sizes[0]))
-        put(self, "_rows_alone", min(self._rows_directly, slots.rows_of_one_thread(self)))
+        put(self, "_core", _dispatch.core)
+        put(self, "_plan", _dispatch.core.Plan(sizes, activations, loss, self.dtype))
+        put(self, "_direct_rows", _validation.MIN_DROP_BYTES // (self.dtype.itemsize * sizes[0]))
+        put(self, "_serial_rows", min(self._direct_rows, _chunks.serial_rows(self._plan, self.n_parameters)))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Network is immutable: {name} cannot be set; make a new one")
@@ -195,9 +198,9 @@ class Network:
             f"output={self.output!r}, dtype={self.dtype.name!r})"
         )
 
-    def _most(self, threads: int | None) -> int:
-        """How many rows the backend may take as they come, in one go."""
-        return self._rows_alone if threads is None else self._rows_directly if threads == 1 else self._plan.slot
+    def _max_direct_rows(self, threads: int | None) -> int:
+        """Maximum rows that the backend may compute in one call, from unchecked arrays."""
+        return self._serial_rows if threads is None else self._direct_rows if threads == 1 else self._plan.chunk_rows
 
     # ------------------------------------------------------------------------------------------------- parameters
 
@@ -214,9 +217,9 @@ class Network:
         TypeError, ValueError
             If ``params`` is not an array (there could be no views), or of another shape.
         """
-        params = arrays.view("params", params)
+        params = _validation.view("params", params)
         if params.shape != (self.n_parameters,):
-            raise ValueError(f"params has shape {params.shape}, but the network takes ({self.n_parameters},)")
+            raise ValueError(f"params must have shape ({self.n_parameters},), got {params.shape}")
         parts = [params[i:j] for i, j in zip(self._offsets, self._offsets[1:])]
         return [
             Layer(weights.reshape(n_out, n_in), bias)
@@ -262,7 +265,7 @@ class Network:
 
         The matrices are copies. A gradient can be converted, too.
         """
-        flat = arrays.vector("params", params, self.n_parameters, self.dtype)
+        flat = _validation.check_vector("params", params, self.n_parameters, self.dtype)
         return [np.column_stack([layer.bias, layer.weights]) for layer in self.layers(flat)]
 
     def from_thetas(self, thetas: Sequence[npt.ArrayLike]) -> Floats:
@@ -270,15 +273,15 @@ class Network:
         try:
             count = len(thetas)
         except TypeError:
-            raise TypeError(f"thetas is {thetas!r}, but a sequence of matrices is wanted") from None
+            raise TypeError(f"thetas must be a sequence of matrices, got {thetas!r}") from None
         if count != len(self.sizes) - 1:
             raise ValueError(f"thetas has {count} matrices, but the network has {len(self.sizes) - 1} layers")
         params = np.empty(self.n_parameters, self.dtype)
         for i, (layer, given) in enumerate(zip(self.layers(params), thetas)):
             n_out, n_in = layer.weights.shape
-            theta = arrays.real_array(f"thetas[{i}]", given)
+            theta = _validation.real_array(f"thetas[{i}]", given)
             if theta.shape != (n_out, 1 + n_in):
-                raise ValueError(f"thetas[{i}] has shape {theta.shape}, but ({n_out}, {1 + n_in}) is wanted")
+                raise ValueError(f"thetas[{i}] must have shape ({n_out}, {1 + n_in}), got {theta.shape}")
             layer.bias[...], layer.weights[...] = theta[:, 0], theta[:, 1:]
         return params
 
@@ -319,20 +322,44 @@ class Network:
             If an argument is of the wrong kind, shape or layout; it is named.
         """
         if threads is None or (type(threads) is int and threads > 0):
-            direct = self._core.forward_directly(self._plan, params, X, out, self._most(threads))
+            direct = self._core.try_forward(self._plan, params, X, out, self._max_direct_rows(threads))
             if direct is not None:
                 return direct
-        params = arrays.vector("params", params, self.n_parameters, self.dtype)
-        X = arrays.matrix("X", X, self.sizes[0])
-        filled = arrays.output(out, (len(X), self.sizes[-1]), self.dtype, params, X)
+        params = _validation.check_vector("params", params, self.n_parameters, self.dtype)
+        X = _validation.check_matrix("X", X, self.sizes[0])
+        filled = _validation.check_out(out, (len(X), self.sizes[-1]), self.dtype, params, X)
 
-        def work(unit: slots.Unit, told: bytearray | None) -> None:
-            block = arrays.rows(X, unit.start, unit.stop, self.dtype)
-            self._core.forward(self._plan, params, block, filled[unit.start : unit.stop], told)
+        def work(r: _chunks.ChunkRange, cancelled: bytearray | None) -> None:
+            rows = _validation.rows(X, r.start, r.stop, self.dtype)
+            self._core.forward(self._plan, params, rows, filled[r.start : r.stop], cancelled)
 
-        threads = slots.n_threads(self, len(X), threads)
-        slots.in_order(work, lambda unit, done: None, slots.units(self, len(X), 1), threads, X)
+        self._for_each_chunk(work, lambda r, done: None, threads, X)
         return filled if out is None else out
+
+    def _for_each_chunk(
+        self,
+        work: Callable[[_chunks.ChunkRange, bytearray | None], Result],
+        add: Callable[[_chunks.ChunkRange, Result], None],
+        threads: int | None,
+        *sources: Floats | None,
+    ) -> None:
+        """Call ``work`` for each chunk of the rows of the sources, shared among threads, and ``add`` in order."""
+        m = len(sources[0])  # type: ignore[arg-type]  # X, which is given
+        threads = _chunks.n_threads(self._plan, self.n_parameters, m, threads)
+        _chunks.ordered_reduce(work, add, _chunks.chunk_ranges(self._plan, m, 1), threads, *sources)
+
+    def _check_call(
+        self, params: object, X: object, Y: object, l2: object, sample_weight: object
+    ) -> tuple[Floats, _validation.Batch, float, float]:
+        """Checked parameters and rows to learn from, the sum of the weights, which is positive, and l2."""
+        checked = _validation.check_vector("params", params, self.n_parameters, self.dtype)
+        penalty = _validation.check_scalar("l2", l2)
+        batch, total = _validation.check_batch(X, Y, sample_weight, self.sizes, self.loss, self.dtype)
+        if not total > 0:
+            raise ValueError(
+                "the sum of sample_weight must be > 0, got 0" if len(batch.X) else "X must have at least one row, got 0"
+            )
+        return checked, batch, total, penalty
 
     def cost(
         self,
@@ -344,27 +371,19 @@ class Network:
         threads: int | None = None,
     ) -> float:
         """The cost J; see :meth:`cost_and_gradient`, whose arguments and errors are the same."""
-        params = arrays.vector("params", params, self.n_parameters, self.dtype)
-        X = arrays.matrix("X", X, self.sizes[0])
-        l2 = arrays.number("l2", l2)
-        weights, total = arrays.sample_weights(sample_weight, len(X), self.dtype)
-        Y = arrays.targets(Y, len(X), self.sizes[-1], self.loss, weights)
-        if not total > 0:
-            raise ValueError(_no_weight(len(X)))
-
+        params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight)
         losses = 0.0
 
-        def work(unit: slots.Unit, told: bytearray | None) -> float:
-            rows = slots.block(self, X, Y, weights, unit.start, unit.stop)
-            return self._core.loss(self._plan, params, *rows, told)
+        def work(r: _chunks.ChunkRange, cancelled: bytearray | None) -> float:
+            rows = batch.block(r.start, r.stop, self.dtype)
+            return float(self._core.loss(self._plan, params, rows, cancelled))
 
-        def add(unit: slots.Unit, loss: float) -> None:
+        def add(r: _chunks.ChunkRange, loss: float) -> None:
             nonlocal losses
             losses += loss
 
-        threads = slots.n_threads(self, len(X), threads)
-        slots.in_order(work, add, slots.units(self, len(X), 1), threads, X, Y, weights)
-        return self._core.cost(self._plan, params, losses, total, l2)
+        self._for_each_chunk(work, add, threads, *batch)
+        return float(self._core.cost(self._plan, params, losses, total, l2))
 
     def cost_and_gradient(
         self,
@@ -410,20 +429,16 @@ class Network:
             If an argument is of the wrong kind, shape or value; it is named, and nothing of the caller's is changed.
         """
         if sample_weight is None and (threads is None or (type(threads) is int and threads > 0)):
-            direct = self._core.cost_and_gradient(self._plan, params, X, Y, l2, out, self._most(threads))
+            direct = self._core.try_cost_and_gradient(
+                self._plan, params, X, Y, l2, out, self._max_direct_rows(threads)
+            )
             if direct is not None:
-                return direct
-        params = arrays.vector("params", params, self.n_parameters, self.dtype)
-        X = arrays.matrix("X", X, self.sizes[0])
-        l2 = arrays.number("l2", l2)
-        weights, total = arrays.sample_weights(sample_weight, len(X), self.dtype)
-        Y = arrays.targets(Y, len(X), self.sizes[-1], self.loss, weights)
-        if not total > 0:
-            raise ValueError(_no_weight(len(X)))
-        filled = arrays.output(out, params.shape, self.dtype, params, X, Y, weights)
-        losses, sums = slots.add_up(self, params, X, Y, weights, threads, filled)
+                return direct  # type: ignore[no-any-return]
+        params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight)
+        filled = _validation.check_out(out, params.shape, self.dtype, params, *batch)
+        losses, sums = _chunks.reduce_gradients(self._core, self._plan, params, batch, threads, filled)
         self._core.finish(self._plan, params, sums, total, l2, filled)
-        return self._core.cost(self._plan, params, losses, total, l2), filled if out is None else out
+        return float(self._core.cost(self._plan, params, losses, total, l2)), filled if out is None else out
 
     def trace(self, params: npt.ArrayLike, X: npt.ArrayLike) -> Trace:
         """A forward pass that keeps the activations of all layers, for backpropagation from a loss of your own.
@@ -454,7 +469,7 @@ class Trace:
         ``[X, a(2), ..., a(L)]``, each of shape ``(m, units of the layer)``. All but ``X`` are read-only.
     """
 
-    __slots__ = ("_slopes", "activations", "network", "params")
+    __slots__ = ("_derivatives", "activations", "network", "params")
 
     network: Network
     params: Floats
@@ -462,17 +477,17 @@ class Trace:
 
     def __init__(self, network: Network, params: npt.ArrayLike, X: npt.ArrayLike) -> None:
         if not isinstance(network, Network):
-            raise TypeError(f"network is {network!r}, but a Network is wanted")
+            raise TypeError(f"network must be a Network, got {network!r}")
         net = self.network = network
-        self.params = arrays.vector("params", params, net.n_parameters, net.dtype).copy()
+        self.params = _validation.check_vector("params", params, net.n_parameters, net.dtype).copy()
         self.params.flags.writeable = False
-        X = arrays.native(arrays.matrix("X", X, net.sizes[0]), net.dtype)
+        X = _validation.as_contiguous(_validation.check_matrix("X", X, net.sizes[0]), net.dtype)
         empty = [np.empty((len(X), n), net.dtype) for n in net.sizes[1:]]
-        kept = [activation in WITH_SLOPE for activation in (*net.hidden, net.output)]
+        kept = [activation in KEPT_DERIVATIVE for activation in (*net.hidden, net.output)]
         self.activations = [X, *empty]
-        self._slopes = [np.empty_like(a) if keep else None for a, keep in zip(empty, kept)]
-        for unit in slots.units(net, len(X), 1):
-            net._core.trace(net._plan, self.params, *self._block(unit.start, unit.stop))
+        self._derivatives = [np.empty_like(a) if keep else None for a, keep in zip(empty, kept)]
+        for r in _chunks.chunk_ranges(net._plan, len(X), 1):
+            net._core.trace(net._plan, self.params, *self._block(r.start, r.stop))
         for activation in empty:
             activation.flags.writeable = False
 
@@ -481,8 +496,8 @@ class Trace:
 
     def _block(self, start: int, stop: int) -> tuple[Floats, list[Floats], list[Floats | None]]:
         X, *activations = (a[start:stop] for a in self.activations)
-        slopes = [None if slope is None else slope[start:stop] for slope in self._slopes]
-        return X, activations, slopes
+        derivatives = [None if derivative is None else derivative[start:stop] for derivative in self._derivatives]
+        return X, activations, derivatives
 
     @overload
     def backward(self, output_gradient: npt.ArrayLike, input_gradient: Literal[False] = False) -> Floats: ...
@@ -496,7 +511,7 @@ class Trace:
         output_gradient : array_like of shape (m, n_outputs)
             ``dLoss/da(L)``, with respect to the activations of the output layer, not to its logits. Its
             error counts: where a sigmoid or tanh output is saturated, 1 - a has few digits left. For entries up to 2
-            the slope is exact; for larger ones it is that of the rounded ``a``, so that the error of a loss with a
+            the derivative is exact; for larger ones it is that of the rounded ``a``, so that the error of a loss with a
             pole, ``1 / (1 - a)``, cancels. Either way delta is off by at most a rounding error of ``output_gradient``.
         input_gradient : bool, default False
             Whether to return ``dLoss/dX`` too.
@@ -515,22 +530,22 @@ class Trace:
         """
         net = self.network
         if not isinstance(input_gradient, (bool, np.bool_)):
-            raise TypeError(f"input_gradient is {input_gradient!r}, but True or False is wanted")
-        dA = arrays.matrix("output_gradient", output_gradient, net.sizes[-1], "gives")
+            raise TypeError(f"input_gradient must be True or False, got {input_gradient!r}")
+        dA = _validation.check_matrix("output_gradient", output_gradient, net.sizes[-1], "gives")
         m = len(self.activations[0])
         if len(dA) != m:
             raise ValueError(f"output_gradient has {len(dA)} rows, but the trace has {m}")
         dX = np.empty((m, net.sizes[0]), net.dtype) if input_gradient else None
         total = np.zeros(net.n_parameters)
         sums = np.empty(net.n_parameters, net.dtype)
-        for _, _, start, stop in slots.units(net, m, 1):
-            X, activations, slopes = self._block(start, stop)
+        for _, _, start, stop in _chunks.chunk_ranges(net._plan, m, 1):
+            X, activations, derivatives = self._block(start, stop)
             net._core.backward(
                 net._plan,
                 self.params,
                 [X, *activations],
-                slopes,
-                arrays.rows(dA, start, stop, net.dtype),
+                derivatives,
+                _validation.rows(dA, start, stop, net.dtype),
                 sums,
                 None if dX is None else dX[start:stop],
             )
@@ -540,25 +555,21 @@ class Trace:
         return grad if dX is None else (grad, dX)
 
 
-def _no_weight(n_rows: int) -> str:
-    return "the sum of sample_weight is 0" if n_rows else "X has no rows, so there is no mean cost"
-
-
 def _one_of(name: str, value: object, known: Iterable[str]) -> str:
     """The value as a plain string, if it is one of those that are known."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} is {value!r}, but a name is wanted")
+        raise TypeError(f"{name} must be a name, got {value!r}")
     if value not in known:
-        raise ValueError(f"{name} is {value!r}, but one of {', '.join(known)} is wanted")
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     return str(value)
 
 
 def _sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(sizes, UNORDERED) or not isinstance(sizes, Iterable) or np.ndim(sizes) == 0:
-        raise TypeError(f"sizes is {sizes!r}, but a sequence of integers is wanted")
-    checked = tuple(arrays.integer(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
+    if isinstance(sizes, NOT_SEQUENCES) or not isinstance(sizes, Iterable) or np.ndim(sizes) == 0:
+        raise TypeError(f"sizes must be a sequence of integers, got {sizes!r}")
+    checked = tuple(_validation.check_int(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
     if len(checked) < 2:
-        raise ValueError(f"sizes is {list(checked)}, but inputs and outputs are wanted, at least two")
+        raise ValueError(f"sizes must have at least two entries, inputs and outputs, got {list(checked)}")
     return checked
 
 
@@ -567,8 +578,8 @@ def _hidden(hidden: str | Sequence[str] | None, count: int) -> tuple[str, ...]:
     if isinstance(hidden, str):
         return (_one_of("hidden", hidden, ACTIVATIONS),) * count
     names = () if hidden is None else hidden
-    if isinstance(names, UNORDERED) or not isinstance(names, Iterable):
-        raise TypeError(f"hidden is {hidden!r}, but a name or a sequence of names is wanted")
+    if isinstance(names, NOT_SEQUENCES) or not isinstance(names, Iterable):
+        raise TypeError(f"hidden must be a name or a sequence of names, got {hidden!r}")
     names = tuple(_one_of(f"hidden[{i}]", name, ACTIVATIONS) for i, name in enumerate(names))
     if len(names) != count:
         raise ValueError(f"hidden names {len(names)} activations, but there are {count} hidden layers")
@@ -579,7 +590,7 @@ def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     try:
         checked = np.dtype(dtype)
     except TypeError:
-        raise TypeError(f"dtype is {dtype!r}, but float32 or float64 is wanted") from None
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from None
     if dtype is None or checked.name not in ("float32", "float64"):
-        raise ValueError(f"dtype is {dtype!r}, but float32 or float64 is wanted")
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     return np.dtype(checked.name)  # NumPy's one native object: an array of an equal other one would be copied

@@ -9,8 +9,8 @@ from typing import Any, Protocol, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import arrays, backend
-from .arrays import Floats
+from . import _dispatch, _validation
+from ._validation import Floats
 
 #: A learning rate, or a function that gives it for each step, counted from 0.
 LearningRate: TypeAlias = float | Callable[[int], float]
@@ -26,7 +26,7 @@ class Optimizer(Protocol):
         """Forget the steps taken."""
 
 
-class _Stepper:
+class _BaseOptimizer:
     """What the optimizers share: a learning rate, a count of steps, and state that belongs to one vector's shape.
 
     Attributes
@@ -43,7 +43,7 @@ class _Stepper:
 
     def __init__(self, learning_rate: LearningRate) -> None:
         if not callable(learning_rate):
-            learning_rate = arrays.number("learning_rate", learning_rate)
+            learning_rate = _validation.check_scalar("learning_rate", learning_rate)
         self.learning_rate = learning_rate
         self.reset()
 
@@ -60,46 +60,46 @@ class _Stepper:
     def current_learning_rate(self) -> float:
         """The rate of the step to come."""
         rate = self.learning_rate
-        return arrays.number("learning_rate", rate(self.steps) if callable(rate) else rate)
+        return _validation.check_scalar("learning_rate", rate(self.steps) if callable(rate) else rate)
 
     #: How many vectors of state there are, and what else the update takes beside the learning rate.
     _n_state: int
-    _rule: tuple[Any, ...]
+    _hyperparameters: tuple[Any, ...]
 
     def _prepare(self, params: object, grad: object) -> tuple[Floats, Floats, float]:
         """Check both vectors, make the state on the first step; both as the backends take them, and the rate.
 
         Nothing is changed before all is checked.
         """
-        params = arrays.view("params", params)
+        params = _validation.view("params", params)
         if params.dtype not in (np.dtype("float32"), np.dtype("float64")):
-            raise TypeError(f"params has dtype {params.dtype}, but float32 or float64 is wanted")
+            raise TypeError(f"params must have dtype float32 or float64, got {params.dtype}")
         if params.ndim != 1:
-            raise ValueError(f"params has shape {params.shape}, but a flat vector is wanted")
-        arrays.writable("params", params)
-        given = arrays.real_array("grad", grad)
+            raise ValueError(f"params must be a flat vector, got shape {params.shape}")
+        _validation.check_writable("params", params)
+        given = _validation.real_array("grad", grad)
         if given.shape != params.shape:
-            raise ValueError(f"grad has shape {given.shape}, but params has {params.shape}")
-        if arrays.overlap(params, given):
-            raise ValueError("grad shares memory with params")
-        return params, arrays.native(given, params.dtype), self._start(params)
+            raise ValueError(f"grad must have the shape of params, {params.shape}, got {given.shape}")
+        if _validation.overlap(params, given):
+            raise ValueError("grad must not share memory with params")
+        return params, _validation.as_contiguous(given, params.dtype), self._start(params)
 
     def _start(self, params: Floats) -> float:
         """Make the state on the first step, check it on any other; the rate of the step."""
         rate = self.current_learning_rate
         if not self._state:
-            self._state = tuple(arrays.zeros_beside(params) for _ in range(self._n_state))
+            self._state = tuple(_validation.aligned_zeros_like(params) for _ in range(self._n_state))
         for state in self._state:
             if state.shape != params.shape or state.dtype != params.dtype:
                 raise ValueError(
-                    f"params has shape {params.shape} and dtype {params.dtype}, but the steps before were of "
-                    f"shape {state.shape} and dtype {state.dtype}; reset() forgets them"
+                    f"params must have shape {state.shape} and dtype {state.dtype}, as in the steps before, got "
+                    f"{params.shape} and {params.dtype}; reset() forgets those"
                 )
         self.last_learning_rate = rate
         return rate
 
 
-class GradientDescent(_Stepper):
+class GradientDescent(_BaseOptimizer):
     """Gradient descent: ``v = momentum * v + g``, ``p -= learning_rate * v``, PyTorch's convention.
 
     With ``nesterov``, ``p -= learning_rate * (g + momentum * v)``.
@@ -124,24 +124,24 @@ class GradientDescent(_Stepper):
     """
 
     def __init__(self, learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False) -> None:
-        momentum = arrays.number("momentum", momentum, high=1.0)
+        momentum = _validation.check_scalar("momentum", momentum, high=1.0)
         if not isinstance(nesterov, (bool, np.bool_)):
-            raise TypeError(f"nesterov is {nesterov!r}, but True or False is wanted")
+            raise TypeError(f"nesterov must be True or False, got {nesterov!r}")
         if nesterov and not momentum:
-            raise ValueError("nesterov needs a momentum, but momentum is 0")
-        self._n_state, self._rule = (1 if momentum else 0), (momentum, bool(nesterov))
+            raise ValueError("momentum must be > 0 with nesterov, got 0")
+        self._n_state, self._hyperparameters = (1 if momentum else 0), (momentum, bool(nesterov))
         super().__init__(learning_rate)
 
     @property
     def momentum(self) -> float:
         """The momentum; fixed, as the velocity belongs to it."""
-        momentum: float = self._rule[0]
+        momentum: float = self._hyperparameters[0]
         return momentum
 
     @property
     def nesterov(self) -> bool:
         """Whether the momentum is Nesterov's; fixed, too."""
-        nesterov: bool = self._rule[1]
+        nesterov: bool = self._hyperparameters[1]
         return nesterov
 
     def __repr__(self) -> str:
@@ -166,11 +166,11 @@ class GradientDescent(_Stepper):
         """
         params, grad, rate = self._prepare(params, grad)
         velocity = self._state[0] if self._state else None
-        backend.core.gradient_descent_step(params, grad, velocity, rate, *self._rule)
+        _dispatch.core.gradient_descent_step(params, grad, velocity, rate, *self._hyperparameters)
         self.steps += 1
 
 
-class Adam(_Stepper):
+class Adam(_BaseOptimizer):
     """Adam: steps scaled by running means of the gradient and of its square, both corrected for their start at 0.
 
     Parameters
@@ -199,27 +199,27 @@ class Adam(_Stepper):
         beta2: float = 0.999,
         epsilon: float = 1e-8,
     ) -> None:
-        beta1 = arrays.number("beta1", beta1, high=1.0, below=True)
-        beta2 = arrays.number("beta2", beta2, high=1.0, below=True)
-        self._n_state, self._rule = 2, (beta1, beta2, arrays.number("epsilon", epsilon))
+        beta1 = _validation.check_scalar("beta1", beta1, high=1.0, below=True)
+        beta2 = _validation.check_scalar("beta2", beta2, high=1.0, below=True)
+        self._n_state, self._hyperparameters = 2, (beta1, beta2, _validation.check_scalar("epsilon", epsilon))
         super().__init__(learning_rate)
 
     @property
     def beta1(self) -> float:
         """Decay of the mean; fixed, like the other two."""
-        beta1: float = self._rule[0]
+        beta1: float = self._hyperparameters[0]
         return beta1
 
     @property
     def beta2(self) -> float:
         """Decay of the mean of the squares."""
-        beta2: float = self._rule[1]
+        beta2: float = self._hyperparameters[1]
         return beta2
 
     @property
     def epsilon(self) -> float:
         """What is added to the root."""
-        epsilon: float = self._rule[2]
+        epsilon: float = self._hyperparameters[2]
         return epsilon
 
     def __repr__(self) -> str:
@@ -228,7 +228,5 @@ class Adam(_Stepper):
     def step(self, params: Any, grad: npt.ArrayLike) -> None:
         """Take one step, in place; see :meth:`GradientDescent.step`."""
         params, grad, rate = self._prepare(params, grad)
-        mean, square = self._state
-        betas = self.beta1, self.beta2
-        backend.core.adam_step(params, grad, mean, square, rate, *betas, self.epsilon, self.steps + 1)
+        _dispatch.core.adam_step(params, grad, self._state, self._hyperparameters, rate, self.steps + 1)
         self.steps += 1

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from . import arrays, slots
-from .arrays import Array, Floats
+from . import _chunks, _validation
+from ._validation import Array, Batch, Floats
+from .fallback import Batches, Update
 from .network import Network
 from .optimizers import Adam, GradientDescent, Optimizer
 
@@ -125,46 +126,45 @@ def train(
         If ``progress`` is asked for without tqdm.
     """
     if not isinstance(net, Network):
-        raise TypeError(f"net is a {type(net).__name__}, but a Network is wanted")
+        raise TypeError(f"net must be a Network, got {type(net).__name__}")
     params = _check_params(net, params)
-    X = arrays.matrix("X", X, net.sizes[0])
-    weights, total = arrays.sample_weights(sample_weight, len(X), net.dtype)
-    Y = arrays.targets(Y, len(X), net.sizes[-1], net.loss, weights)
+    batch, total = _validation.check_batch(X, Y, sample_weight, net.sizes, net.loss, net.dtype)
+    m = len(batch.X)
     if not total > 0:
-        raise ValueError("the sum of sample_weight is 0" if len(X) else "X has no rows")
-    if weights is not None:
-        weights = arrays.native(weights, net.dtype)
-    for name, array in (("X", X), ("Y", Y), ("sample_weight", weights)):
-        if array is not None and arrays.overlap(params, array):
-            raise ValueError(f"params shares memory with {name}")
-    epochs = arrays.integer("epochs", epochs, 1)
-    batch_size = len(X) if batch_size is None else arrays.integer("batch_size", batch_size, 1)
-    l2 = arrays.number("l2", l2)
-    tolerance = arrays.number("tolerance", tolerance)
-    patience = None if patience is None else arrays.integer("patience", patience, 1)
+        raise ValueError("the sum of sample_weight must be > 0, got 0" if m else "X must have at least one row, got 0")
+    if batch.sample_weight is not None:
+        batch = batch._replace(sample_weight=_validation.as_contiguous(batch.sample_weight, net.dtype))
+    for name, array in batch._asdict().items():
+        if array is not None and _validation.overlap(params, array):
+            raise ValueError(f"params must not share memory with {name}")
+    epochs = _validation.check_int("epochs", epochs, 1)
+    batch_size = m if batch_size is None else _validation.check_int("batch_size", batch_size, 1)
+    l2 = _validation.check_scalar("l2", l2)
+    tolerance = _validation.check_scalar("tolerance", tolerance)
+    patience = None if patience is None else _validation.check_int("patience", patience, 1)
     if threads is not None:
-        arrays.integer("threads", threads, 1)
+        _validation.check_int("threads", threads, 1)
     if callback is not None and not callable(callback):
-        raise TypeError(f"callback is {callback!r}, but a callable is wanted")
+        raise TypeError(f"callback must be callable, got {callback!r}")
     optimizer = Adam() if optimizer is None else optimizer
     if isinstance(optimizer, type) or not callable(getattr(optimizer, "step", None)):
-        raise TypeError(f"optimizer is {optimizer!r}, but GradientDescent, Adam or the like is wanted")
-    validation = _validation(net, params, validation_data)
+        raise TypeError(f"optimizer must be GradientDescent, Adam or have a method step, got {optimizer!r}")
+    validation = _check_validation_data(net, params, validation_data)
     try:
         generator = np.random.default_rng(seed)
     except (TypeError, ValueError) as error:
         raise type(error)(f"seed is {seed!r}: {error}") from None
     bar = _bar(epochs) if progress else None
 
-    run = _Run(net, params, optimizer, l2, total / len(X), threads)
+    trainer = _Trainer(net, params, optimizer, l2, total / m, threads)
     history = History()
     best_cost, best_params = np.inf, params.copy()
     start = time.perf_counter()
     try:
         for epoch in range(1, epochs + 1):
             # All rows at once need no order, and are not copied.
-            order = generator.permutation(len(X)) if shuffle and batch_size < len(X) else None
-            history.cost.append(run.epoch(epoch, X, Y, weights, order, batch_size))
+            order = generator.permutation(m) if shuffle and batch_size < m else None
+            history.cost.append(trainer.epoch(epoch, batch, order, batch_size))
             if (rate := getattr(optimizer, "last_learning_rate", None)) is not None:
                 history.learning_rate.append(float(rate))
             cost = history.cost[-1]
@@ -188,7 +188,7 @@ def train(
             if history.stopped != "epochs":
                 break
     except KeyboardInterrupt:
-        run.undo_half_a_step()
+        trainer.rollback_step()
         history.stopped = "interrupted"
     finally:
         if bar is not None:
@@ -199,7 +199,7 @@ def train(
     return history
 
 
-class _Run:
+class _Trainer:
     """Steps over batches; it knows the last parameters whose cost was finite."""
 
     def __init__(
@@ -214,33 +214,32 @@ class _Run:
         self.net, self.params, self.optimizer = net, params, optimizer
         self.l2, self.mean_weight, self.threads = l2, mean_weight, threads
         self.grad = np.empty_like(params)
-        self.finite = params.copy()
+        self.last_finite_params = params.copy()
         self.before = params.copy()
         self.stepping = False
 
     def epoch(
         self,
         epoch: int,
-        X: Array,
-        Y: Array,
-        weights: Array | None,
+        batch: Batch,
         order: npt.NDArray[np.intp] | None,
         batch_size: int,
     ) -> float:
         """One step for each batch; the mean of their costs, by their rows."""
-        if self._in_core(X, Y, batch_size):
-            return self._epoch_in_core(epoch, X, Y, weights, order, batch_size)
+        if self._in_core(batch, batch_size):
+            return self._epoch_in_core(epoch, batch, order, batch_size)
+        X, Y, weights = batch
         costs = 0.0
         for step, first in enumerate(range(0, len(X), batch_size), 1):
             last = min(first + batch_size, len(X))
             rows: Any = slice(first, last) if order is None else order[first:last]
             w = None if weights is None else weights[rows]
-            cost = self._cost_and_gradient(X[rows], Y[rows], w)
+            cost = self._cost_and_gradient(Batch(X[rows], Y[rows], w))
             if not np.isfinite(cost):
                 self._diverged(f"the cost is {cost} at epoch {epoch}, step {step}")
             self.before[...] = self.params
             if np.isfinite(self.before).all():  # an activation may hide from the cost that they are not
-                self.finite[...] = self.before
+                self.last_finite_params[...] = self.before
             self.stepping = True
             self.optimizer.step(self.params, self.grad)
             self.stepping = False
@@ -249,23 +248,24 @@ class _Run:
             self._diverged(f"the parameters are not finite after epoch {epoch}")
         return costs / len(X)
 
-    def _cost_and_gradient(self, X: Array, Y: Array, weights: Array | None) -> float:
+    def _cost_and_gradient(self, batch: Batch) -> float:
         """The cost of a batch, its gradient in ``self.grad``; both are means by the mean weight of all rows."""
         net, params, grad = self.net, self.params, self.grad
-        if weights is None:
-            return net.cost_and_gradient(params, X, Y, self.l2, None, grad, self.threads)[0]
-        losses, sums = slots.add_up(net, params, X, Y, weights, self.threads, grad)
-        total = len(X) * self.mean_weight
+        if batch.sample_weight is None:
+            return net.cost_and_gradient(params, batch.X, batch.Y, self.l2, None, grad, self.threads)[0]
+        losses, sums = _chunks.reduce_gradients(net._core, net._plan, params, batch, self.threads, grad)
+        total = len(batch.X) * self.mean_weight
         net._core.finish(net._plan, params, sums, total, self.l2, grad)
-        return net._core.cost(net._plan, params, losses, total, self.l2)
+        return float(net._core.cost(net._plan, params, losses, total, self.l2))
 
-    def _in_core(self, X: Array, Y: Array, batch_size: int) -> bool:
-        """Whether the backend can take the steps itself: our own optimizers, rows as it wants them, small batches."""
+    def _in_core(self, batch: Batch, batch_size: int) -> bool:
+        """Whether the backend can take the steps: with our own optimizers, arrays that it reads in place, small batches."""
+        X, Y, _ = batch
         labels = np.dtype(np.int64) if Y.ndim == 1 else self.net.dtype
         return (
             type(self.optimizer) in (GradientDescent, Adam)
-            and "step" not in vars(self.optimizer)  # somebody's own, as for clipping
-            and batch_size <= self.net._plan.slot * self.net._plan.together
+            and "step" not in vars(self.optimizer)  # replaced by the caller, to clip gradients for example
+            and batch_size <= self.net._plan.chunk_rows * self.net._plan.group_size
             and all(a.flags.c_contiguous and a.flags.aligned for a in (X, Y))
             and (X.dtype, Y.dtype) == (self.net.dtype, labels)
         )
@@ -273,52 +273,39 @@ class _Run:
     def _epoch_in_core(
         self,
         epoch: int,
-        X: Array,
-        Y: Array,
-        weights: Array | None,
+        batch: Batch,
         order: npt.NDArray[np.intp] | None,
         batch_size: int,
     ) -> float:
-        """The same, with the loop in the backend, which comes back for signals and for each rate of a schedule."""
+        """The same, with the loop in the backend, which returns for signals and for each rate of a schedule."""
+        m = len(batch.X)
         optimizer: Any = self.optimizer
         costs, first = 0.0, 0
         order = None if order is None else order.astype(np.int64, copy=False)
-        while first < len(X):
+        while first < m:
             scheduled = callable(optimizer.learning_rate)
             rate = optimizer._start(self.params)
-            first, cost, summed = self.net._core.steps(
-                self.net._plan,
-                self.params,
-                X,
-                Y,
-                weights,
-                self.mean_weight,
-                order,
-                first,
-                batch_size,
-                self.l2,
-                optimizer._rule,
-                optimizer._state,
-                optimizer,
-                rate,
-                self.finite,
-                1 if scheduled else len(X),
-                SECONDS_UNINTERRUPTED,
+            batches = Batches(order, first, batch_size, 1 if scheduled else m, SECONDS_UNINTERRUPTED)
+            update = Update(
+                optimizer, optimizer._hyperparameters, optimizer._state, rate, self.last_finite_params
+            )
+            first, cost, summed = self.net._core.train_batches(
+                self.net._plan, self.params, tuple(batch), batches, self.mean_weight, self.l2, update
             )
             if not np.isfinite(cost):
                 self._diverged(f"the cost is {cost} at epoch {epoch}, step {first // batch_size + 1}")
             costs += summed
         if not np.isfinite(self.params).all():
             self._diverged(f"the parameters are not finite after epoch {epoch}")
-        return costs / len(X)
+        return costs / m
 
-    def undo_half_a_step(self) -> None:
+    def rollback_step(self) -> None:
         """After an interrupt in the middle of an optimizer's step: the parameters of the last whole one."""
         if self.stepping:
             self.params[...] = self.before
 
     def _diverged(self, what: str) -> None:
-        self.params[...] = self.finite
+        self.params[...] = self.last_finite_params
         raise FloatingPointError(
             f"{what}; params are the last ones whose cost was finite. A smaller learning rate or scaled inputs may "
             f"help; NaN or infinity in X or Y would show in the first step"
@@ -326,32 +313,30 @@ class _Run:
 
 
 def _check_params(net: Network, given: object) -> Floats:
-    params = arrays.view("params", given)
+    params = _validation.view("params", given)
     if params.dtype != net.dtype:
-        raise ValueError(f"params has dtype {params.dtype}, but the network's is {net.dtype}")
+        raise ValueError(f"params must have the network's dtype, {net.dtype}, got {params.dtype}")
     if params.shape != (net.n_parameters,):
-        raise ValueError(f"params has shape {params.shape}, but the network takes ({net.n_parameters},)")
-    arrays.writable("params", params)
+        raise ValueError(f"params must have shape ({net.n_parameters},), got {params.shape}")
+    _validation.check_writable("params", params)
     return params
 
 
-def _validation(net: Network, params: Floats, data: tuple[Any, ...] | None) -> tuple[Array, Array, Array | None] | None:
+def _check_validation_data(net: Network, params: Floats, data: tuple[Any, ...] | None) -> Batch | None:
     if data is None:
         return None
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise TypeError("validation_data is not a tuple (X, Y) or (X, Y, sample_weight)")
+        raise TypeError("validation_data must be a tuple (X, Y) or (X, Y, sample_weight)")
     try:
-        X = arrays.matrix("X", data[0], net.sizes[0])
-        weights, total = arrays.sample_weights(data[2] if len(data) == 3 else None, len(X), net.dtype)
-        Y = arrays.targets(data[1], len(X), net.sizes[-1], net.loss, weights)
+        weights = data[2] if len(data) == 3 else None
+        batch, total = _validation.check_batch(data[0], data[1], weights, net.sizes, net.loss, net.dtype)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation_data: {error}") from None
     if not total > 0:
-        raise ValueError("validation_data has no rows of any weight")
-    for array in (X, Y, weights):
-        if array is not None and arrays.overlap(params, array):
-            raise ValueError("params shares memory with validation_data")
-    return X, Y, weights
+        raise ValueError("validation_data must have a row of a weight > 0, got none")
+    if any(array is not None and _validation.overlap(params, array) for array in batch):
+        raise ValueError("params must not share memory with validation_data")
+    return batch
 
 
 def _bar(epochs: int) -> Any:

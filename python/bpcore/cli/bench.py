@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from bpcore import Network, __version__
-from bpcore.arrays import Array, Floats
-from bpcore.backend import available_backends, load
+from bpcore._validation import Array, Floats
+from bpcore._dispatch import available_backends, load
 from bpcore.network import MATCHING_OUTPUT
 
 from . import arguments
@@ -234,7 +234,7 @@ def largest_error(found: Array, exact: Array) -> float:
 @contextlib.contextmanager
 def computing_with(name: str) -> Iterator[None]:
     """Let the networks and optimizers made inside the block compute with that backend."""
-    module: Any = importlib.import_module("bpcore.backend")  # `bpcore.backend` is the name in use
+    module: Any = importlib.import_module("bpcore._dispatch")
     before = module.name, module.core
     module.name, module.core = name, _loaded(name)
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 import bpcore
 from bpcore import __version__
-from bpcore.backend import available_backends, cpu_features, default_threads, reason
+from bpcore._dispatch import available_backends, cpu_features, default_threads, reason
 
 
 def add_parser(commands: Any) -> None:

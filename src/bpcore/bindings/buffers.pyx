@@ -10,6 +10,12 @@ cdef struct buffers_t:
     Py_ssize_t count
 
 
+cdef inline buffers_t new_buffers(Py_buffer *views) noexcept:
+    cdef buffers_t buffers
+    buffers.views, buffers.count = views, 0
+    return buffers
+
+
 cdef inline void release_buffers(buffers_t *buffers) noexcept:
     while buffers.count > 0:
         buffers.count -= 1

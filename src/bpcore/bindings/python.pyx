@@ -19,7 +19,7 @@ cdef const floating *check_params(buffers_t *buffers, Plan plan, params, const f
 
 cdef object forward_typed(Plan plan, params, X, out, cancelled, const floating *tag):
     cdef Py_buffer views[3]
-    cdef buffers_t buffers = buffers_t(views, 0)
+    cdef buffers_t buffers = new_buffers(&views[0])
     cdef batch_t batch
     cdef const floating *theta
     cdef void *outputs
@@ -61,7 +61,7 @@ def try_forward(Plan plan not None, params, X, out, Py_ssize_t max_rows):
     if type(params) is not ndarray or type(X) is not ndarray or (out is not None and type(out) is not ndarray):
         return None
     cdef Py_buffer views[3]
-    cdef buffers_t buffers = buffers_t(views, 0)
+    cdef buffers_t buffers = new_buffers(&views[0])
     cdef const plan_t *p = &plan.plan
     cdef batch_t batch
     cdef void *theta
@@ -254,7 +254,7 @@ cdef double accumulate_typed(Plan plan, params, tuple given, sums, cancelled, ch
                              const floating *tag) except? -1:
     """``sums`` may be None: the losses alone."""
     cdef Py_buffer views[5]
-    cdef buffers_t buffers = buffers_t(views, 0)
+    cdef buffers_t buffers = new_buffers(&views[0])
     cdef const plan_t *p = &plan.plan
     cdef batch_t batch
     cdef chunk_range_t chunks
@@ -417,7 +417,7 @@ def try_cost_and_gradient(Plan plan not None, params, X, Y, l2, out, Py_ssize_t 
             or (out is not None and type(out) is not ndarray)):
         return None
     cdef Py_buffer views[4]
-    cdef buffers_t buffers = buffers_t(views, 0)
+    cdef buffers_t buffers = new_buffers(&views[0])
     cdef double penalty = l2
     cdef batch_t batch
     cdef void *theta

@@ -157,7 +157,7 @@ def train_batches(Plan plan not None, params, tuple batch not None, tuple batche
     learning_rate and last_finite_params; :mod:`bpcore.fallback` says what these are.
     """
     cdef Py_buffer views[8]
-    cdef buffers_t buffers = buffers_t(views, 0)
+    cdef buffers_t buffers = new_buffers(&views[0])
     cdef training_t t
     memset(&t, 0, sizeof(t))
     order, t.first, t.batch_size, t.steps_left, t.seconds = batches

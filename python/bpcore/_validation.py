@@ -1,8 +1,8 @@
-"""What comes in is checked here, once, for every backend: kind, shape and value, with errors that name the argument.
+"""Arguments are checked here, once, for every backend: kind, shape and value, with errors that name the argument.
 
-Nothing is converted that need not be: the memory of anything that has the buffer protocol, ``__array__`` or DLPack on
-the CPU is used where it is. Rows stay as they came, whatever their dtype and layout, until :func:`rows`
-takes a block of them: so a memory map, a Fortran-ordered array or a column of a table is never copied whole.
+Nothing is converted without need: the memory of anything that has the buffer protocol, ``__array__`` or DLPack on the
+CPU is used in place. Rows keep their dtype and layout until :func:`rows` converts a block of them, so that a memory map,
+a Fortran-ordered array or a column of a table is never copied whole.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,22 +18,42 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 
-#: Losses whose targets are not negative, and what they take.
-LOWEST_TARGET = {
-    "binary_cross_entropy": "0 to 1",
-    "cross_entropy": "probabilities, not negative",
-    "poisson": "counts, not negative",
+#: Losses whose targets are limited, and how.
+TARGET_RANGES = {
+    "binary_cross_entropy": ">= 0 and <= 1",
+    "cross_entropy": ">= 0",
+    "poisson": ">= 0",
 }
 
 #: DLPack's kinds of device whose memory the CPU can address: its own, pinned for CUDA or ROCm, managed by CUDA.
 CPU_DEVICES = (1, 3, 11, 13)
 
 #: Bytes from which on a memory map's pages are given back once they were read.
-RELEASE_AT_LEAST = 1 << 26
+MIN_DROP_BYTES = 1 << 26
 
 #: Sample weights that are added up in one go.
 WEIGHTS_SUMMED_AT_ONCE = 1 << 16
 FLOAT64 = np.dtype(np.float64)
+INT64 = np.dtype(np.int64)
+
+
+class Batch(NamedTuple):
+    """Checked rows to learn from, in whatever dtype and layout they came.
+
+    ``Y`` has shape ``(m, n_outputs)``, or ``(m,)`` for integer labels; ``sample_weight`` has shape ``(m,)`` or is None.
+    """
+
+    X: Array
+    Y: Array
+    sample_weight: Array | None
+
+    def block(self, start: int, stop: int, dtype: np.dtype[Any]) -> tuple[Floats, Array, Floats | None]:
+        """Rows ``start`` to ``stop`` as the backends take them."""
+        return (
+            rows(self.X, start, stop, dtype),
+            rows(self.Y, start, stop, dtype if self.Y.ndim == 2 else INT64),
+            None if self.sample_weight is None else rows(self.sample_weight, start, stop, dtype),
+        )
 
 
 def real_array(name: str, value: object) -> Array:
@@ -45,13 +65,13 @@ def real_array(name: str, value: object) -> Array:
         If it holds anything else: complex numbers, text, objects, dates, or masked entries.
     """
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill or drop the masked entries first")
+        raise TypeError(f"{name} must not be a masked array: fill or drop the masked entries first")
     try:
         array = value if isinstance(value, np.ndarray) else _taken(value)
     except Exception as error:  # ragged lists, tensors that need grad, whatever an __array__ may raise
-        raise TypeError(f"{name} cannot be taken as an array of real numbers: {error}") from error
+        raise TypeError(f"{name} must be an array of real numbers: {error}") from error
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are wanted")
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     return array
 
 
@@ -63,7 +83,7 @@ def _taken(value: object) -> Array:
         except BufferError:  # JAX's arrays in many pieces, which __array__ puts together
             device = CPU_DEVICES[0]
         if device not in CPU_DEVICES:
-            raise TypeError(f"it is on another device than the CPU (of DLPack's kind {device})")
+            raise TypeError(f"its memory must be on the CPU, got DLPack's device kind {device}")
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__") and not _has_buffer(value):
         return np.from_dlpack(value)
     return np.asarray(value)
@@ -90,19 +110,19 @@ def view(name: str, value: object) -> Array:
     kinds = "__array__", "__dlpack__"
     if isinstance(value, type) or not (any(hasattr(value, kind) for kind in kinds) or _has_buffer(value)):
         raise TypeError(
-            f"{name} is a {type(value).__name__}, but a NumPy array is wanted, or what gives its memory as one"
+            f"{name} must be a NumPy array or give its memory as one, got {type(value).__name__}"
         )
     try:
         array = _taken(value)
         copied = array.size > 0 and not np.may_share_memory(array, _taken(value))
     except Exception as error:
-        raise TypeError(f"{name} does not give its memory as an array: {error}") from error
+        raise TypeError(f"{name} must give its memory as an array: {error}") from error
     if copied:
-        raise TypeError(f"{name} is a {type(value).__name__} whose __array__ gives a copy of its memory")
+        raise TypeError(f"{name} must give its memory, got a {type(value).__name__} whose __array__ returns a copy")
     return array
 
 
-def native(array: Array, dtype: np.dtype[Any]) -> Array:
+def as_contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
     """The array in ``dtype``, C-contiguous, aligned and native: itself if it is so already, else a copy."""
     array = np.ascontiguousarray(array, dtype=dtype)
     return array if array.flags.aligned else array.copy()
@@ -110,17 +130,17 @@ def native(array: Array, dtype: np.dtype[Any]) -> Array:
 
 def rows(array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> Array:
     """Rows ``start`` to ``stop`` as the backends take them; a copy of those rows only where one is needed."""
-    return native(array[start:stop], dtype)
+    return as_contiguous(array[start:stop], dtype)
 
 
-def release(array: Array, start: int, stop: int) -> None:
+def drop_pages(array: Array, start: int, stop: int) -> None:
     """Give the pages of rows ``start`` to ``stop`` of a large memory map back to the system.
 
     They stay in the system's cache and are mapped again when they are touched: it changes no data, and keeps the
     resident size of a process that reads a map larger than its memory limit small. Only whole maps of files are
     touched, shared ones (a private, copy-on-write map would lose its changes), where the system can do it.
     """
-    if array.nbytes < RELEASE_AT_LEAST or not array.flags.c_contiguous:
+    if array.nbytes < MIN_DROP_BYTES or not array.flags.c_contiguous:
         return
     source: object = array
     shared = False
@@ -142,14 +162,14 @@ def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def zeros_beside(array: Floats) -> Floats:
-    """Zeros like a flat array, whose entries lie in the cache's lines where those of the array lie in theirs."""
-    spare = np.zeros(array.size + 64 // array.itemsize, array.dtype)
-    first = (_address(array) - _address(spare)) % 64 // array.itemsize
-    return spare[first : first + array.size]
+def aligned_zeros_like(array: Floats) -> Floats:
+    """Zeros like a flat array, at the same offset in a cache line."""
+    block = np.zeros(array.size + 64 // array.itemsize, array.dtype)
+    first = (_address(array) - _address(block)) % 64 // array.itemsize
+    return block[first : first + array.size]
 
 
-def vector(name: str, value: object, size: int, dtype: np.dtype[Any]) -> Floats:
+def check_vector(name: str, value: object, size: int, dtype: np.dtype[Any]) -> Floats:
     """A flat vector of ``size`` parameters in ``dtype``; another real dtype or layout is copied.
 
     Raises
@@ -159,11 +179,11 @@ def vector(name: str, value: object, size: int, dtype: np.dtype[Any]) -> Floats:
     """
     array = real_array(name, value)
     if array.shape != (size,):
-        raise ValueError(f"{name} has shape {array.shape}, but the network takes ({size},)")
-    return native(array, dtype)
+        raise ValueError(f"{name} must have shape ({size},), got {array.shape}")
+    return as_contiguous(array, dtype)
 
 
-def matrix(name: str, value: object, columns: int, what: str = "takes") -> Array:
+def check_matrix(name: str, value: object, columns: int, what: str = "inputs") -> Array:
     """A two-dimensional real array with that many columns, as it came.
 
     Raises
@@ -173,14 +193,29 @@ def matrix(name: str, value: object, columns: int, what: str = "takes") -> Array
     """
     array = real_array(name, value)
     if array.ndim != 2:
-        raise ValueError(f"{name} has shape {array.shape}, but two dimensions are wanted: (rows, {columns})")
+        raise ValueError(f"{name} must have shape (rows, {columns}), got {array.shape}")
     if array.shape[1] != columns:
         count = array.shape[1]
-        raise ValueError(f"{name} has {count} column{'' if count == 1 else 's'}, but the network {what} {columns}")
+        raise ValueError(f"{name} has {count} column{'' if count == 1 else 's'}, but the network has {columns} {what}")
     return array
 
 
-def targets(value: object, n_rows: int, n_outputs: int, loss: str, weights: Array | None = None) -> Array:
+def check_batch(
+    X: object, Y: object, sample_weight: object, sizes: tuple[int, ...], loss: str, dtype: np.dtype[Any]
+) -> tuple[Batch, float]:
+    """Rows to learn from, and the sum of their weights: the one place where X, Y and sample weights are checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the kind, the shape or a value of one of them is wrong; it is named.
+    """
+    X = check_matrix("X", X, sizes[0])
+    weights, total = _check_sample_weight(sample_weight, len(X), dtype)
+    return Batch(X, _check_targets(Y, len(X), sizes[-1], loss, weights), weights), total
+
+
+def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weights: Array | None) -> Array:
     """Targets as an array of shape ``(rows, n_outputs)``, or integer labels of shape ``(rows,)`` for cross_entropy.
 
     Those of rows of weight 0 may have any value.
@@ -197,15 +232,15 @@ def targets(value: object, n_rows: int, n_outputs: int, loss: str, weights: Arra
     if labels:
         if Y.dtype.kind == "f":
             raise TypeError(
-                f"Y has shape {Y.shape} and dtype {Y.dtype}, but cross_entropy takes integer labels of shape "
-                f"({n_rows},) or rows of probabilities of shape ({n_rows}, {n_outputs})"
+                f"Y must hold integer labels of shape ({n_rows},) or probabilities of shape ({n_rows}, {n_outputs}) "
+                f"for cross_entropy, got shape {Y.shape} and dtype {Y.dtype}"
             )
     elif Y.ndim != 2 or Y.shape[1] != n_outputs:
         also = f" or integer labels of shape ({n_rows},)" if loss == "cross_entropy" else ""
-        raise ValueError(f"Y has shape {Y.shape}, but the network gives ({n_rows}, {n_outputs}){also}")
+        raise ValueError(f"Y must have shape ({n_rows}, {n_outputs}){also}, got {Y.shape}")
     if len(Y) != n_rows:
         raise ValueError(f"Y has {len(Y)} rows, but X has {n_rows}")
-    if n_rows and (labels or loss in LOWEST_TARGET):
+    if n_rows and (labels or loss in TARGET_RANGES):
         limit = n_outputs - 1 if labels else 1 if loss == "binary_cross_entropy" else np.inf
         low, high = Y.min(), Y.max()
         if not (low >= 0 and high <= limit):  # or NaN, which is accepted, and hides what else is there
@@ -214,13 +249,12 @@ def targets(value: object, n_rows: int, n_outputs: int, loss: str, weights: Arra
                 wrong &= (weights != 0) if labels else (weights != 0)[:, np.newaxis]
             if wrong.any():
                 where = tuple(int(i) for i in np.argwhere(wrong)[0])
-                takes = f"labels of {n_outputs} classes run from 0 to {limit}" if labels else ""
-                takes = takes or f"{loss} takes {LOWEST_TARGET[loss]}"
-                raise ValueError(f"Y[{', '.join(map(str, where))}] is {Y[where]}, but {takes}")
+                must = f"labels must be from 0 to {limit}" if labels else f"targets of {loss} must be {TARGET_RANGES[loss]}"
+                raise ValueError(f"{must}, got Y[{', '.join(map(str, where))}] = {Y[where]}")
     return Y
 
 
-def sample_weights(value: object, n_rows: int, dtype: np.dtype[Any]) -> tuple[Array | None, float]:
+def _check_sample_weight(value: object, n_rows: int, dtype: np.dtype[Any]) -> tuple[Array | None, float]:
     """Sample weights as they came, and their sum; ``None`` and the number of rows where none are given.
 
     Raises
@@ -233,7 +267,7 @@ def sample_weights(value: object, n_rows: int, dtype: np.dtype[Any]) -> tuple[Ar
         return None, float(n_rows)
     weights = real_array("sample_weight", value)
     if weights.shape != (n_rows,):
-        raise ValueError(f"sample_weight has shape {weights.shape}, but X has {n_rows} rows")
+        raise ValueError(f"sample_weight must have shape ({n_rows},), got {weights.shape}")
     with np.errstate(over="ignore"):
         # In blocks of one layout: NumPy adds those of another in another order, and the last bits would tell.
         blocks = range(0, n_rows, WEIGHTS_SUMMED_AT_ONCE)
@@ -242,16 +276,16 @@ def sample_weights(value: object, n_rows: int, dtype: np.dtype[Any]) -> tuple[Ar
         wrong = ~np.isfinite(weights) | (weights < 0)
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise ValueError(f"sample_weight[{row}] is {weights[row]}, but weights are finite and not negative")
-        raise ValueError("the sum of sample_weight overflows")
+            raise ValueError(f"sample_weight must be finite and >= 0, got sample_weight[{row}] = {weights[row]}")
+        raise ValueError("the sum of sample_weight must be finite, got inf")
     largest, limits = float(weights.max(initial=0)), np.finfo(dtype)
     lowest, highest = float(limits.tiny / limits.eps), float(limits.max)
     if largest > highest or 0 < largest < lowest:
-        raise ValueError(f"sample_weight has a largest entry of {largest:g}, out of the range of {dtype}; scale them")
+        raise ValueError(f"the largest sample_weight must be in the range of {dtype}, got {largest:g}: scale them")
     return weights, total
 
 
-def output(value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None) -> Floats:
+def check_out(value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None) -> Floats:
     """The caller's ``out`` as an array of its memory, or a new array if it is None.
 
     Raises
@@ -265,24 +299,24 @@ def output(value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs:
         return np.empty(shape, dtype)
     value = view("out", value)
     if value.dtype != dtype:
-        raise ValueError(f"out has dtype {value.dtype}, but {dtype} is wanted")
+        raise ValueError(f"out must have dtype {dtype}, got {value.dtype}")
     if value.shape != shape:
-        raise ValueError(f"out has shape {value.shape}, but {shape} is wanted")
-    writable("out", value)
+        raise ValueError(f"out must have shape {shape}, got {value.shape}")
+    check_writable("out", value)
     for other in inputs:
         if other is not None and overlap(value, other):
-            raise ValueError("out shares memory with an input")
+            raise ValueError("out must not share memory with an input")
     return value
 
 
-def writable(name: str, array: Array) -> None:
+def check_writable(name: str, array: Array) -> None:
     """Raise unless the array can be filled in place: not masked, C-contiguous, aligned, not read-only."""
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, but a plain one is wanted")
+        raise TypeError(f"{name} must not be a masked array")
     if not (array.flags.c_contiguous and array.flags.aligned):
-        raise ValueError(f"{name} is not C-contiguous and aligned")
+        raise ValueError(f"{name} must be C-contiguous and aligned")
     if not array.flags.writeable:
-        raise ValueError(f"{name} is read-only")
+        raise ValueError(f"{name} must be writable, got a read-only array")
 
 
 def overlap(a: Array, b: Array) -> bool:
@@ -295,7 +329,7 @@ def overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def number(
+def check_scalar(
     name: str, value: object, low: float = 0.0, high: float = np.inf, strict: bool = False, below: bool = False
 ) -> float:
     """A finite number from ``low`` to ``high``, more than ``low`` if ``strict``, less than ``high`` if ``below``.
@@ -306,13 +340,13 @@ def number(
         If it is not a real number, or out of range.
     """
     if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating, list, tuple)):
-        raise TypeError(f"{name} is {value!r}, but a number is wanted")
+        raise TypeError(f"{name} must be a number, got {value!r}")
     try:
         if np.ndim(value) != 0:  # type: ignore[arg-type]
             raise TypeError
         result = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, but a number is wanted") from None
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
     except OverflowError:
         result = np.inf
     if (
@@ -321,13 +355,13 @@ def number(
         or result > high
         or (below and result == high)
     ):
-        wanted = f"{'more than' if strict else 'at least'} {low:g}"
-        limit = f" and {'less than' if below else 'at most'} {high:g}" if high < np.inf else " and finite"
-        raise ValueError(f"{name} is {value!r}, but a number of {wanted}{limit} is wanted")
+        must = f"{'>' if strict else '>='} {low:g}"
+        must = f"{must} and {'<' if below else '<='} {high:g}" if high < np.inf else f"finite and {must}"
+        raise ValueError(f"{name} must be {must}, got {value!r}")
     return result
 
 
-def integer(name: str, value: object, low: int) -> int:
+def check_int(name: str, value: object, low: int) -> int:
     """A whole number of at least ``low``.
 
     Raises
@@ -336,11 +370,11 @@ def integer(name: str, value: object, low: int) -> int:
         If it is not an integer, or less than ``low``.
     """
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}, but an integer is wanted")
+        raise TypeError(f"{name} must be an integer, got {value!r}")
     try:
         result = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"{name} is {value!r}, but an integer is wanted") from None
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
     if result < low:
-        raise ValueError(f"{name} is {result}, but at least {low} is wanted")
+        raise ValueError(f"{name} must be >= {low}, got {result}")
     return result

@@ -1,0 +1,121 @@
+"""Select the implementation that computes, once, when bpcore is imported.
+
+A backend is a module with the functions of :mod:`bpcore.fallback`, which is their interface. The compiled ones are the
+same sources built for different instruction sets. ``BPCORE_BACKEND`` names one; otherwise the best that this machine can
+run is selected. Pure Python is selected only if no compiled module is installed: a compiled module that is installed but
+cannot be loaded is an error, never a slower program.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Mapping
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING
+
+#: Compiled backends, best first, and the module of each.
+MODULES: Mapping[str, str] = MappingProxyType(
+    {"avx512": "_avx512", "avx2": "_avx2", "neon": "_neon", "baseline": "_baseline"}
+)
+
+#: What each needs of the processor and the operating system.
+NEEDS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "avx512": frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl", "fma"}),
+        "avx2": frozenset({"avx2", "fma"}),
+    }
+)
+
+
+def available_backends() -> list[str]:
+    """Names of the backends that this machine can run, best first, ``"python"`` last."""
+    features = set(cpu_features())
+    names = [name for name in MODULES if _installed(name) and NEEDS.get(name, frozenset()) <= features]
+    return [*names, "python"]
+
+
+def load(name: str) -> ModuleType:
+    """The backend of that name, to call it side by side with others; ``bpcore.backend`` stays as it is.
+
+    Raises
+    ------
+    ImportError
+        If this machine cannot run it (the message lists those it can), or if its compiled module is broken.
+    """
+    if name not in available_backends():
+        raise ImportError(
+            f"BPCORE_BACKEND must be a backend that this machine can run: {', '.join(available_backends())}; got {name!r}"
+        )
+    return importlib.import_module(f".{MODULES.get(name, 'fallback')}", __package__)
+
+
+def cpu_features() -> list[str]:
+    """Names of the CPU features that decide which backends can run, as far as they are present."""
+    if not _installed("baseline"):
+        return []
+    found: list[str] = importlib.import_module(f".{MODULES['baseline']}", __package__).cpu_features()
+    return found
+
+
+def default_threads() -> int:
+    """How many threads ``threads=None`` may use: ``BPCORE_NUM_THREADS``, or the CPUs that this process is allowed.
+
+    The CPUs allowed are those of its affinity mask, and no more than its control group's quota.
+    """
+    requested = os.environ.get("BPCORE_NUM_THREADS", "")
+    if requested:
+        if not requested.isdecimal() or int(requested) < 1:
+            raise ValueError(f"BPCORE_NUM_THREADS must be a positive integer, got {requested!r}")
+        return int(requested)
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        cpus = os.cpu_count() or 1
+    return max(1, min(cpus, _quota()))
+
+
+def _quota() -> int:
+    """CPUs that the control group grants (version 2, then 1), rounded up; very many where there is no limit."""
+    unlimited = 1 << 30
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+                quota = file.read().strip()
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+                period = file.read().strip()
+        except OSError:
+            return unlimited
+    try:
+        return -(-int(quota) // int(period)) if int(quota) > 0 else unlimited
+    except (ValueError, ZeroDivisionError):  # "max"
+        return unlimited
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(f".{MODULES[name]}", __package__) is not None
+
+
+def _choose() -> tuple[str, str]:
+    """The name of the backend to use, and the reason in words."""
+    requested = os.environ.get("BPCORE_BACKEND", "")
+    if requested:
+        return requested, "BPCORE_BACKEND names it"
+    best = available_backends()[0]
+    if best == "python":
+        return best, "no compiled module is installed"
+    return best, "the best of those that this machine can run"
+
+
+#: The name of the backend in use, and why it was chosen.
+name, reason = _choose()
+if TYPE_CHECKING:  # every backend has this interface
+    from . import fallback as core
+    from .fallback import Plan as Plan
+else:
+    #: The module that computes.
+    core = load(name)
