@@ -297,6 +297,11 @@ def heed(told: bytearray | None) -> None:
         raise InterruptedError("another thread has ended the call")
 
 
+def cancel(told: bytearray) -> None:
+    """Have calls that were given ``told`` end soon."""
+    told[0] = 1
+
+
 def rows_of_weight(X: Floats, Y: Array, sample_weight: Floats | None) -> tuple[Floats, Array, Floats | None]:
     """The rows whose weight is not 0: the others are left out, whatever they hold."""
     if sample_weight is None or np.all(sample_weight):

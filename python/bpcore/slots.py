@@ -23,7 +23,7 @@ import numpy as np
 
 from . import arrays
 from .arrays import Array, Floats, integer, release
-from .backend import default_threads
+from .backend import core, default_threads
 
 if TYPE_CHECKING:
     from .network import Network
@@ -109,7 +109,7 @@ def in_order(
 
     def end(error: BaseException) -> None:
         errors.append(error)
-        told[0] = 1
+        core.cancel(told)
         with changed:
             changed.notify_all()
 

@@ -8,6 +8,8 @@ cdef extern from "Python.h":
 
 cdef extern from "simd.h" nogil:
     double now "bpcore_now"()
+    unsigned char flag "bpcore_flag"(const unsigned char *p)
+    void set_flag "bpcore_set_flag"(unsigned char *p)
 
 cdef enum:
     LOOK_AFTER = 16777216           # multiplications: from half a millisecond to some
@@ -34,7 +36,7 @@ cdef inline watch_t new_watch(const unsigned char[::1] told) noexcept:
 cdef void look(watch_t *watch) noexcept nogil:
     cdef double time = now()
     watch.left = LOOK_AFTER
-    if watch.told != NULL and watch.told[0] != 0:
+    if watch.told != NULL and flag(watch.told) != 0:
         watch.stopped = True
     elif watch.next == 0:
         watch.next = time + LOOK_EVERY
@@ -55,6 +57,12 @@ cdef inline bint stopped(watch_t *watch, Py_ssize_t work) noexcept nogil:
     if watch.left < 0 and not watch.stopped:
         look(watch)
     return watch.stopped
+
+
+def cancel(unsigned char[::1] told not None):
+    """Have calls that were given ``told`` end soon."""
+    if told.shape[0] > 0:
+        set_flag(&told[0])
 
 
 cdef inline int heed(watch_t *watch) except -1:
