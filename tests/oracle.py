@@ -51,9 +51,11 @@ def softplus(z):
 def normal_cdf(z):
     if special is not None:
         return special.erfc(-z / math.sqrt(2)) / 2
-    if np.iscomplexobj(z):
-        raise NotImplementedError("erfc of complex numbers needs SciPy")
-    return np.vectorize(math.erfc, otypes=[float])(-z / math.sqrt(2)) / 2
+    real = np.vectorize(math.erfc, otypes=[float])(-z.real / math.sqrt(2)) / 2
+    if not np.iscomplexobj(z):
+        return real
+    # Of a complex step, so small that its square is nothing: the first term of Taylor's series is all of it.
+    return real + 1j * z.imag * np.exp(-z.real * z.real / 2) / math.sqrt(2 * math.pi)
 
 
 def softmax(z):
@@ -149,10 +151,6 @@ def cost(net, params, X, Y, weights, l2):
 def by_complex_step(function, x, direction):
     """The derivative of a real function along a direction."""
     return (function(x + 1j * STEP * direction)).imag / STEP
-
-
-def has_complex_step(activations) -> bool:
-    return special is not None or "gelu" not in activations
 
 
 def by_jax(net, params, X, Y, weights, l2):

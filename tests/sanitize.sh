@@ -261,7 +261,7 @@ for report in $(found); do
   bad=1
   if [ "$report" != "$reports/output" ]; then
     printf '\n--- %s\n' "$report"
-    head -n 60 "$report"
+    head -n 200 "$report"
   fi
 done
 if [ "$bad" ]; then

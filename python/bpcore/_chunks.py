@@ -111,7 +111,7 @@ def ordered_reduce(
 
     def cancel(error: BaseException) -> None:
         errors.append(error)
-        cancelled[0] = 1
+        _dispatch.core.cancel(cancelled)
         with changed:
             changed.notify_all()
 

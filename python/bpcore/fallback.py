@@ -321,6 +321,11 @@ def raise_if_cancelled(cancelled: bytearray | None) -> None:
         raise InterruptedError("the call was cancelled by another thread")
 
 
+def cancel(cancelled: bytearray) -> None:
+    """Have the calls that were given ``cancelled`` raise InterruptedError soon."""
+    cancelled[0] = 1
+
+
 def weighted_rows(tile: slice, X: Floats, Y: Array, sample_weight: Floats | None) -> Block:
     """The rows of a tile whose weight is not 0: the others are left out, whatever they hold."""
     if sample_weight is None:

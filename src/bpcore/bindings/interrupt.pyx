@@ -8,6 +8,8 @@ cdef extern from "Python.h":
 
 cdef extern from "simd.h" nogil:
     double now "bpcore_now"()
+    unsigned char flag "bpcore_flag"(const unsigned char *p)
+    void set_flag "bpcore_set_flag"(unsigned char *p)
 
 cdef enum:
     POLL_WORK = 16777216            # multiplications: half a millisecond to a few milliseconds
@@ -33,7 +35,7 @@ cdef inline interrupt_t new_interrupt(const unsigned char[::1] cancelled) noexce
 cdef void poll(interrupt_t *interrupt) noexcept nogil:
     cdef double time = now()
     interrupt.work_left = POLL_WORK
-    if interrupt.cancelled != NULL and interrupt.cancelled[0] != 0:
+    if interrupt.cancelled != NULL and flag(interrupt.cancelled) != 0:
         interrupt.stopped = True
     elif interrupt.next_poll == 0:
         interrupt.next_poll = time + POLL_SECONDS
@@ -54,6 +56,12 @@ cdef inline bint should_stop(interrupt_t *interrupt, Py_ssize_t work) noexcept n
     if interrupt.work_left < 0 and not interrupt.stopped:
         poll(interrupt)
     return interrupt.stopped
+
+
+def cancel(unsigned char[::1] cancelled not None):
+    """Have the calls that were given ``cancelled`` return soon."""
+    if cancelled.shape[0] > 0:
+        set_flag(&cancelled[0])
 
 
 cdef inline int raise_if_cancelled(interrupt_t *interrupt) except -1:

@@ -250,7 +250,7 @@ def backward(Plan plan not None, params, list activations not None, list derivat
 # -------------------------------------------------------------------------------------------------------- accumulate
 
 
-cdef double accumulate_typed(Plan plan, params, tuple given, sums, cancelled, chunk_range,
+cdef double accumulate_typed(Plan plan, params, given, sums, cancelled, chunk_range,
                              const floating *tag) except? -1:
     """``sums`` may be None: the losses alone."""
     cdef Py_buffer views[5]
@@ -299,14 +299,14 @@ cdef chunk_range_t check_chunks(chunk_range, Py_ssize_t rows) except *:
     return c
 
 
-def accumulate(Plan plan not None, params, tuple batch not None, sums not None, cancelled=None, chunk_range=None):
+def accumulate(Plan plan not None, params, batch not None, sums not None, cancelled=None, chunk_range=None):
     """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses."""
     if plan.is_float32:
         return accumulate_typed(plan, params, batch, sums, cancelled, chunk_range, <const float *>NULL)
     return accumulate_typed(plan, params, batch, sums, cancelled, chunk_range, <const double *>NULL)
 
 
-def loss(Plan plan not None, params, tuple batch not None, cancelled=None):
+def loss(Plan plan not None, params, batch not None, cancelled=None):
     """The sum of the weighted losses of all rows."""
     if plan.is_float32:
         return accumulate_typed(plan, params, batch, None, cancelled, None, <const float *>NULL)

@@ -149,8 +149,8 @@ cdef object train_typed(Plan plan, training_t *t, const floating *tag):
     return t.first, t.cost, t.sum_of_costs
 
 
-def train_batches(Plan plan not None, params, tuple batch not None, tuple batches not None, double mean_weight,
-                  double l2, tuple update not None):
+def train_batches(Plan plan not None, params, batch not None, batches not None, double mean_weight,
+                  double l2, update not None):
     """Steps of gradient descent, one for each batch, until rows, steps or time are used up.
 
     ``batches``: order, first, batch_size, max_steps and seconds; ``update``: optimizer, hyperparameters, moments,

@@ -144,6 +144,15 @@ BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 #define bpcore_exchange(place, value) _InterlockedExchangePointer(place, value)
 #endif
 
+/* A byte that one thread sets and others look at; nothing else is passed on by it. */
+#if defined(BPCORE_GNU)
+#define bpcore_flag(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define bpcore_set_flag(p) __atomic_store_n(p, 1, __ATOMIC_RELAXED)
+#else
+#define bpcore_flag(p) (*(const volatile unsigned char *)(p))
+#define bpcore_set_flag(p) ((void)(*(volatile unsigned char *)(p) = 1))
+#endif
+
 #define BPCORE_LANES_F32 (sizeof(bpcore_f32v) / sizeof(float))
 #define BPCORE_LANES_F64 (sizeof(bpcore_f64v) / sizeof(double))
 #define BPCORE_BLOCK (BPCORE_MR * BPCORE_NR_VECTORS * BPCORE_LANES_F32) /* numbers of a block of the kernel, at most */
