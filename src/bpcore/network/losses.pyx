@@ -83,9 +83,10 @@ cdef double cross_entropy(const floating[:, ::1] Z, Py_ssize_t n, const batch_t 
     cdef floating totals[LANES_F32]
     cdef floating others[LANES_F32]
     cdef const floating *targets = <const floating *>batch.targets
+    cdef const floating *weights = <const floating *>batch.sample_weight
     cdef double total = 0
-    cdef floating x
-    cdef Py_ssize_t i, k, count, first = 0, lane = lanes(&Z[0, 0])
+    cdef floating loss, x
+    cdef Py_ssize_t i, j, k, count, first = 0, lane = lanes(&Z[0, 0])
     for k in range(lanes(&Z[0, 0])):
         totals[k] = others[k] = 1
     while first < Z.shape[0]:
@@ -102,32 +103,24 @@ cdef double cross_entropy(const floating[:, ::1] Z, Py_ssize_t n, const batch_t 
             x = others[k] * totals[k]
             totals[k] = select(others[k] <= <floating>0.5, log1p_(x), log_(totals[k]))
         for k in range(count):
-            total += cross_entropy_loss(&Z[first + k, 0], n, batch, first + k, largest[k], totals[k],
-                                        &delta[first + k, 0])
+            i = first + k
+            loss = 0
+            if batch.labels == NULL:
+                for j in range(n):
+                    if targets[i * n + j] != 0:  # 0 times an infinite logit is 0 here
+                        loss += targets[i * n + j] * (totals[k] - (Z[i, j] - largest[k]))
+            elif 0 <= batch.labels[i] < n:
+                loss = totals[k] - (Z[i, batch.labels[i]] - largest[k])
+            else:
+                loss = INFINITY - INFINITY
+            if weights != NULL:
+                for j in range(n):
+                    delta[i, j] *= weights[i]
+                total += <double>loss * weights[i]
+            else:
+                total += loss
         first += lane
     return total
-
-
-cdef inline double cross_entropy_loss(const floating *z, Py_ssize_t n, const batch_t *batch, Py_ssize_t i,
-                                      floating largest, floating log_total, floating *delta) noexcept nogil:
-    """The weighted loss of row i; its delta is multiplied by its weight."""
-    cdef const floating *targets = <const floating *>batch.targets + i * n
-    cdef const floating *weights = <const floating *>batch.sample_weight
-    cdef floating loss = 0
-    cdef Py_ssize_t j
-    if batch.labels == NULL:
-        for j in range(n):
-            if targets[j] != 0:  # 0 times an infinite logit is 0 here
-                loss += targets[j] * (log_total - (z[j] - largest))
-    elif 0 <= batch.labels[i] < n:
-        loss = log_total - (z[batch.labels[i]] - largest)
-    else:
-        loss = INFINITY - INFINITY
-    if weights == NULL:
-        return loss
-    for j in range(n):
-        delta[j] *= weights[i]
-    return <double>loss * weights[i]
 
 
 cdef inline floating pointwise_loss(Loss loss, floating a, floating y, floating *d) noexcept nogil:
