@@ -2,8 +2,9 @@
 
     python tests/bits.py [--backend NAME] [--cases N] > before.txt     # and after the change > after.txt; then diff
 
-Each line is a case: its network, and a digest of each route through the public functions. The bits depend on the backend,
-the compiler and, for the pure-Python backend, on NumPy, so compare runs on one machine only.
+Each line is a case: its network, and a digest of each route through the public functions. The bits depend on the
+backend, the compiler and, for the pure-Python backend, on NumPy's BLAS, whose bits may vary from run to run: compare
+runs of compiled backends on one machine.
 """
 
 from __future__ import annotations

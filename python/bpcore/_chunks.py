@@ -7,8 +7,8 @@ Where the cuts fall depends on the network and the number of rows alone, and so 
   network's dtype: that is a *group*;
 - the groups are added in order, in float64.
 
-A backend that gets several chunks of a group adds their sums as it makes them, which costs nothing. Several threads take
-groups where there are enough of them, else chunks, whose sums are then added to those before them: the same additions
+A backend that gets several chunks of a group adds their sums as it makes them, which costs nothing. Several threads
+take groups if there are enough of them, else chunks, whose sums are then added to those before them: the same additions
 in the same order, so the result has the same bits for any number of threads.
 
 This module knows plans and arrays, not networks.
@@ -54,7 +54,7 @@ def count_chunks(plan: Plan, n_rows: int) -> int:
 
 
 def chunk_ranges(plan: Plan, n_rows: int, size: int) -> list[ChunkRange]:
-    """All chunks, ``size`` of them at a time, as even as possible: chunk i begins with row ``i * n_rows // n_chunks``."""
+    """All chunks, ``size`` at a time. They are as even as possible: chunk i begins with row ``i * n_rows // n_chunks``."""
     n = count_chunks(plan, n_rows)
     cuts = [(begin, min(begin + size, n)) for begin in range(0, n, size)]
     return [ChunkRange(begin, end, begin * n_rows // n, end * n_rows // n) for begin, end in cuts]

@@ -1,9 +1,9 @@
 """Select the implementation that computes, once, when bpcore is imported.
 
 A backend is a module with the functions of :mod:`bpcore.fallback`, which is their interface. The compiled ones are the
-same sources built for different instruction sets. ``BPCORE_BACKEND`` names one; otherwise the best that this machine can
-run is selected. Pure Python is selected only if no compiled module is installed: a compiled module that is installed but
-cannot be loaded is an error, never a slower program.
+same sources built for different instruction sets. ``BPCORE_BACKEND`` names one; otherwise the best that this machine
+can run is selected. Pure Python is selected only if no compiled module is installed: a compiled module that is
+installed but cannot be loaded is an error, never a slower program.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def load(name: str) -> ModuleType:
     """
     if name not in available_backends():
         raise ImportError(
-            f"BPCORE_BACKEND must be a backend that this machine can run: {', '.join(available_backends())}; got {name!r}"
+            f"the backend must be one that this machine can run ({', '.join(available_backends())}), got {name!r}; "
+            f"BPCORE_BACKEND may name one"
         )
     return importlib.import_module(f".{MODULES.get(name, 'fallback')}", __package__)
 
@@ -114,8 +115,10 @@ def _choose() -> tuple[str, str]:
 #: The name of the backend in use, and why it was chosen.
 name, reason = _choose()
 if TYPE_CHECKING:  # every backend has this interface
-    from . import fallback as core
+    from . import fallback
     from .fallback import Plan as Plan
+
+    core = fallback
 else:
     #: The module that computes.
     core = load(name)

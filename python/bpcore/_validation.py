@@ -1,8 +1,8 @@
 """Arguments are checked here, once, for every backend: kind, shape and value, with errors that name the argument.
 
 Nothing is converted without need: the memory of anything that has the buffer protocol, ``__array__`` or DLPack on the
-CPU is used in place. Rows keep their dtype and layout until :func:`rows` converts a block of them, so that a memory map,
-a Fortran-ordered array or a column of a table is never copied whole.
+CPU is used in place. Rows keep their dtype and layout until :func:`rows` converts a block of them, so that a memory
+map, a Fortran-ordered array or a column of a table is never copied whole.
 """
 
 from __future__ import annotations
@@ -109,9 +109,7 @@ def view(name: str, value: object) -> Array:
         return value
     kinds = "__array__", "__dlpack__"
     if isinstance(value, type) or not (any(hasattr(value, kind) for kind in kinds) or _has_buffer(value)):
-        raise TypeError(
-            f"{name} must be a NumPy array or give its memory as one, got {type(value).__name__}"
-        )
+        raise TypeError(f"{name} must be a NumPy array or give its memory as one, got {type(value).__name__}")
     try:
         array = _taken(value)
         copied = array.size > 0 and not np.may_share_memory(array, _taken(value))
@@ -249,7 +247,11 @@ def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weight
                 wrong &= (weights != 0) if labels else (weights != 0)[:, np.newaxis]
             if wrong.any():
                 where = tuple(int(i) for i in np.argwhere(wrong)[0])
-                must = f"labels must be from 0 to {limit}" if labels else f"targets of {loss} must be {TARGET_RANGES[loss]}"
+                must = (
+                    f"labels must be from 0 to {limit}"
+                    if labels
+                    else f"targets of {loss} must be {TARGET_RANGES[loss]}"
+                )
                 raise ValueError(f"{must}, got Y[{', '.join(map(str, where))}] = {Y[where]}")
     return Y
 

@@ -132,7 +132,11 @@ class Accumulator:
         l2 = _validation.check_scalar("l2", l2)
         losses, weight, rows = (float(x) for x in self.buffer[:3])
         if not weight > 0:
-            what = f"the sum of sample_weight must be > 0, got {weight:g}" if rows else "rows must be added first, got none"
+            what = (
+                f"the sum of sample_weight must be > 0, got {weight:g}"
+                if rows
+                else "rows must be added first, got none"
+            )
             raise ValueError(what)
         filled = _validation.check_out(out, params.shape, net.dtype, params, self.buffer)
         core.finish(plan, params, self.buffer[3:], weight, l2, filled)

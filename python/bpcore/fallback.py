@@ -84,7 +84,7 @@ class Plan(NamedTuple):
         return (slice(first, min(first + rows, stop)) for first in range(start, stop, rows))
 
 
-# ----------------------------------------------------------------------------------------- activations and their derivatives
+# ------------------------------------------------------------------------------------ activations and their derivatives
 
 
 def sigmoid(z: Floats) -> Floats:
@@ -151,15 +151,15 @@ DERIVATIVES_OF_ROUNDED: dict[str, Function] = {
 
 def activate(name: str, z: Floats) -> tuple[Floats, Floats | None]:
     """a = g(z), and g'(z) if it is to be kept. The softmax of a row depends on all of it, other g on single entries."""
-    derivative = None
+    kept = None
     if name == "softmax":
         a = softmax(z)
     elif name in ACTIVATIONS:
         a = ACTIVATIONS[name][0](z)
     else:
         g, derivative = ACTIVATIONS_WITH_DERIVATIVE[name]
-        a, derivative = g(z), derivative(z).astype(z.dtype, copy=False)
-    return a.astype(z.dtype, copy=False), derivative
+        a, kept = g(z), derivative(z).astype(z.dtype, copy=False)
+    return a.astype(z.dtype, copy=False), kept
 
 
 def activation_backward(name: str, a: Floats, derivative: Floats | None, dA: Floats) -> Floats:
@@ -182,9 +182,9 @@ def output_backward(name: str, a: Floats, derivative: Floats | None, dA: Floats)
     """The same, from a dLoss/da(L) that the caller computed from the activations.
 
     A loss with a pole where sigmoid or tanh ends, like ``1 / (1 - a)`` of a cross-entropy written by hand, gives a dA
-    with the rounding error of a, many times as large. With the derivative of the same rounded a the two errors cancel; so
-    this is taken for all dA that a bounded loss would hardly give. For the others the derivative is exact. The error of the
-    product is at most a rounding error of ``dA`` in both cases.
+    with the rounding error of a, many times as large. With the derivative of the same rounded a the two errors cancel;
+    so this is used for all dA that a bounded loss would hardly give. For the others the derivative is exact. In both
+    cases the error of the product is at most a rounding error of ``dA``.
     """
     if derivative is not None and name in DERIVATIVES_OF_ROUNDED:
         derivative = np.where(np.abs(dA) > LARGE_OUTPUT_GRADIENT, DERIVATIVES_OF_ROUNDED[name](a), derivative)
@@ -217,8 +217,8 @@ def binary_cross_entropy(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Float
 def cross_entropy(z: Floats, a: Floats, y: Array) -> tuple[Floats, Floats]:
     """-y log a, from z: y (log sum e^z - z). A label stands for a row with a single 1.
 
-    Its derivative is ``a sum(y) - y``, which is ``a (the other y) - y (the other a)``, and computed so for the label or the
-    largest a, where the first form would cancel.
+    Its derivative is ``a sum(y) - y``, which is ``a (the other y) - y (the other a)``, and computed so for the label or
+    the largest a, where the first form would cancel.
     """
     row, top = np.arange(len(z)), np.argmax(z, axis=1)
     z = z - z.max(axis=1, keepdims=True)
@@ -263,7 +263,7 @@ def loss_and_delta(plan: Plan, z: Floats, a: Floats, derivative: Floats | None, 
 
 
 def forward_tile(plan: Plan, params: Floats, X: Floats) -> tuple[Floats, list[Floats], list[Floats | None]]:
-    """z(L), the activations ``[X, a(2), ..., a(L)]``, and the derivatives that are kept: ``[g'(z(2)), ..., g'(z(L))]``."""
+    """z(L), the activations ``[X, a(2), ..., a(L)]``, and the derivatives ``[g'(z(2)), ..., g'(z(L))]`` that are kept."""
     a, derivatives, z = [X], [], X
     for (W, b), g in zip(plan.layers(params), plan.activations):
         z = a[-1] @ W.T + b
@@ -331,8 +331,10 @@ def weighted_rows(tile: slice, X: Floats, Y: Array, sample_weight: Floats | None
     if sample_weight is None:
         return X[tile], Y[tile], None
     kept = np.flatnonzero(sample_weight[tile]) + tile.start
-    return (X[tile], Y[tile], sample_weight[tile]) if len(kept) == tile.stop - tile.start else (
-        X[kept], Y[kept], sample_weight[kept]
+    return (
+        (X[tile], Y[tile], sample_weight[tile])
+        if len(kept) == tile.stop - tile.start
+        else (X[kept], Y[kept], sample_weight[kept])
     )
 
 
@@ -345,9 +347,7 @@ def forward(plan: Plan, params: Floats, X: Floats, out: Floats, cancelled: bytea
 
 
 @quietly
-def trace(
-    plan: Plan, params: Floats, X: Floats, activations: list[Floats], derivatives: list[Floats | None]
-) -> None:
+def trace(plan: Plan, params: Floats, X: Floats, activations: list[Floats], derivatives: list[Floats | None]) -> None:
     """Fill the activations of every layer but the first, and the derivatives of layers that have an array for them."""
     for tile in plan.tiles(0, len(X)):
         _, a, kept = forward_tile(plan, params, X[tile])
@@ -449,7 +449,7 @@ def cost(plan: Plan, params: Floats, losses: float, weight: float, l2: float) ->
 def try_cost_and_gradient(
     plan: Plan, params: object, X: object, Y: object, l2: object, out: object, max_rows: int
 ) -> tuple[float, Floats] | None:
-    """The cost and gradient of a small call, from unchecked arrays; None: check them first. This backend always does."""
+    """The cost and gradient of a small call, from unchecked arrays; None: check them first, as this backend always does."""
     return None
 
 

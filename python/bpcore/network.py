@@ -110,10 +110,10 @@ class Network:
     __slots__ = (
         "__weakref__",
         "_core",
+        "_direct_rows",
         "_offsets",
         "_plan",
         "_serial_rows",
-        "_direct_rows",
         "dtype",
         "hidden",
         "loss",
@@ -324,7 +324,7 @@ class Network:
         if threads is None or (type(threads) is int and threads > 0):
             direct = self._core.try_forward(self._plan, params, X, out, self._max_direct_rows(threads))
             if direct is not None:
-                return direct
+                return direct  # type: ignore[no-any-return]
         params = _validation.check_vector("params", params, self.n_parameters, self.dtype)
         X = _validation.check_matrix("X", X, self.sizes[0])
         filled = _validation.check_out(out, (len(X), self.sizes[-1]), self.dtype, params, X)
@@ -429,9 +429,7 @@ class Network:
             If an argument is of the wrong kind, shape or value; it is named, and nothing of the caller's is changed.
         """
         if sample_weight is None and (threads is None or (type(threads) is int and threads > 0)):
-            direct = self._core.try_cost_and_gradient(
-                self._plan, params, X, Y, l2, out, self._max_direct_rows(threads)
-            )
+            direct = self._core.try_cost_and_gradient(self._plan, params, X, Y, l2, out, self._max_direct_rows(threads))
             if direct is not None:
                 return direct  # type: ignore[no-any-return]
         params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight)

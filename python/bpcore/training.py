@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _chunks, _validation
-from ._validation import Array, Batch, Floats
+from ._validation import Batch, Floats
 from .fallback import Batches, Update
 from .network import Network
 from .optimizers import Adam, GradientDescent, Optimizer
@@ -259,7 +259,7 @@ class _Trainer:
         return float(net._core.cost(net._plan, params, losses, total, self.l2))
 
     def _in_core(self, batch: Batch, batch_size: int) -> bool:
-        """Whether the backend can take the steps: with our own optimizers, arrays that it reads in place, small batches."""
+        """Whether the backend can take the steps: our own optimizers, arrays that it reads in place, small batches."""
         X, Y, _ = batch
         labels = np.dtype(np.int64) if Y.ndim == 1 else self.net.dtype
         return (
@@ -286,9 +286,7 @@ class _Trainer:
             scheduled = callable(optimizer.learning_rate)
             rate = optimizer._start(self.params)
             batches = Batches(order, first, batch_size, 1 if scheduled else m, SECONDS_UNINTERRUPTED)
-            update = Update(
-                optimizer, optimizer._hyperparameters, optimizer._state, rate, self.last_finite_params
-            )
+            update = Update(optimizer, optimizer._hyperparameters, optimizer._state, rate, self.last_finite_params)
             first, cost, summed = self.net._core.train_batches(
                 self.net._plan, self.params, tuple(batch), batches, self.mean_weight, self.l2, update
             )

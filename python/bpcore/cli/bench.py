@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from bpcore import Network, __version__
-from bpcore._validation import Array, Floats
 from bpcore._dispatch import available_backends, load
-from bpcore.network import MATCHING_OUTPUT
+from bpcore._validation import Array, Floats
+from bpcore.network import CANONICAL_OUTPUT
 
 from . import arguments
 
@@ -61,7 +61,7 @@ class Cell:
     def network_name(self) -> str:
         """Sizes, activations and dtype, as in ``64-128-10 relu softmax``."""
         words = ["-".join(map(str, self.sizes)), self.hidden if len(self.sizes) > 2 else ""]
-        words += [MATCHING_OUTPUT[self.loss], self.dtype]
+        words += [CANONICAL_OUTPUT[self.loss], self.dtype]
         return " ".join(word for word in words if word not in ("", "identity", "float32"))
 
     @property

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import bpcore
 from bpcore.data import load_digits
 from bpcore.model_file import Model, check_save_path, save_model
-from bpcore.network import ACTIVATIONS, MATCHING_OUTPUT, Network
+from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, Network
 from bpcore.optimizers import Adam, GradientDescent
 from bpcore.training import History
 from bpcore.training import train as run_training
@@ -68,7 +68,7 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help=f"of the hidden layers, one for all or one for each: {', '.join(ACTIVATIONS)}",
     )
-    add("--loss", choices=tuple(MATCHING_OUTPUT), help="chosen by the target unless given")
+    add("--loss", choices=tuple(CANONICAL_OUTPUT), help="chosen by the target unless given")
     add("--dtype", choices=("float32", "float64"), default="float32")
     add("--no-scale", action="store_true", help="take the features (and targets) as they are")
 
