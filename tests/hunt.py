@@ -392,7 +392,12 @@ class Problem:
 
 
 def copy_of(arrays: dict) -> dict:
-    return {name: None if array is None else array.tobytes() for name, array in arrays.items()}
+    return {name: None if array is None else bytes_of(array) for name, array in arrays.items()}
+
+
+def bytes_of(array) -> bytes:
+    """Of the numbers: a long double has bytes beside them, which nobody writes."""
+    return (array.astype(np.float64) if array.dtype == np.longdouble else array).tobytes()
 
 
 # ------------------------------------------------------------------------------------------------------------ layouts

@@ -106,7 +106,7 @@ case $mode in
     # CPython's small integers come of a digit that is looked at although there is none; and libc's and the loader's
     # comparisons read whole words.
     for kind in Cond Value8; do
-      printf '{\nCPython\nMemcheck:%s\nobj:%s\n}\n' $kind '*/libpython3*' $kind '*/bin/python3*'
+      printf '{\nCPython\nMemcheck:%s\nobj:%s\n}\n' $kind '*/libpython3*' $kind '*/bin/python3*' $kind '*/_json.*'
     done > "$work/suppressions"
     printf '{\nlibc\nMemcheck:Addr%s\nfun:%s\n}\n' 32 '__wmemcmp_*' 8 strncmp >> "$work/suppressions"
     ahead=(valgrind -q --error-exitcode=9 --trace-children=yes "--trace-children-skip=*/sh,*/gcc,*/lscpu"
