@@ -18,9 +18,9 @@ import mpmath
 import numpy as np
 
 import bpcore
-from bpcore.network import ACTIVATIONS, MATCHING_OUTPUT
+from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT
 
-backends = importlib.import_module("bpcore.backend")
+backends = importlib.import_module("bpcore._dispatch")
 mp = mpmath.mp
 ONE, ZERO = mpmath.mpf(1), mpmath.mpf(0)
 
@@ -160,11 +160,11 @@ def main() -> int:
     for scale, title in ((1, "Weights as they are initialized"), (300, "Weights in the hundreds (300 times these)")):
         lines = [(g, {d: few_rows(names, g, "squared_error", d, scale, n) for d in dtypes}) for g in ACTIVATIONS]
         table(f"{title}: 3-7-5-2, squared_error, by hidden activation, against 50 digits.", names, lines)
-    lines = [(loss, {d: few_rows(names, "tanh", loss, d, 1, n) for d in dtypes}) for loss in MATCHING_OUTPUT]
+    lines = [(loss, {d: few_rows(names, "tanh", loss, d, 1, n) for d in dtypes}) for loss in CANONICAL_OUTPUT]
     table("3-7-5-2 tanh, by loss, against 50 digits.", names, lines)
     lines = [
         (loss, {d: few_rows(names, "identity", loss, d, 4000, n, (3, 4)) for d in dtypes})
-        for loss in MATCHING_OUTPUT
+        for loss in CANONICAL_OUTPUT
         if loss != "poisson"  # exp(1e4) is no float
     ]
     table("Logits to 1e4: 3-4 without hidden layers, by loss, against 50 digits.", names, lines)

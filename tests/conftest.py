@@ -12,7 +12,7 @@ import pytest
 
 import bpcore
 
-backends = importlib.import_module("bpcore.backend")  # `bpcore.backend` is the name in use
+backends = importlib.import_module("bpcore._dispatch")  # `bpcore.backend` is the name in use
 
 #: Plain Python, as the only backend or demanded by name, has no functions for C, and says so (test_backend.py); a pure
 #: build has no elementary ones of its own, either.

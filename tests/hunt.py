@@ -37,21 +37,21 @@ import oracle
 
 import bpcore
 from bpcore import fallback
-from bpcore.network import ACTIVATIONS, FROM_LOGITS, MATCHING_OUTPUT, OUTPUTS
+from bpcore.network import ACTIVATIONS, FROM_LOGITS, CANONICAL_OUTPUT, OUTPUTS
 
 # ------------------------------------------------------------------------------- all that is private of the package
 
 
-def slots_of(net) -> tuple[int, int]:
-    """Rows of a slot, and slots of a group."""
-    return net._plan.slot, net._plan.together
+def chunks_of(net) -> tuple[int, int]:
+    """Rows of a chunk, and chunks of a group."""
+    return net._plan.chunk_rows, net._plan.group_size
 
 
 def sums_of_the_twin(net, params, X, Y, weights):
     """Losses and gradients, summed by plain Python in float64."""
     plan = fallback.Plan(net.sizes, (*net.hidden, net.output), net.loss, np.dtype(np.float64))
     sums = np.empty(net.n_parameters)
-    return fallback.accumulate(plan, params, X, Y, weights, sums), sums
+    return fallback.accumulate(plan, params, (X, Y, weights), sums), sums
 
 
 #: plan.pyx makes tiles of about so many bytes and, within these limits, rows. It bears on where cases are drawn alone.
@@ -81,9 +81,9 @@ THREADS = (2, 3, None)
 RATE, MOMENTUM, BETA1, BETA2, EPSILON = 0.01, 0.75, 0.9, 0.999, 1e-2
 #: Numbers behind and before an array that is written, which must stay as they are.
 MARGIN = 64
-ROUTES = ("table", "gradient", "forward", "cost", "accumulator", "trace", "descend_rows", "optimizers", "train")
+ROUTES = ("table", "gradient", "forward", "cost", "accumulator", "trace", "sgd_rows", "optimizers", "train")
 #: By which of them a fault is shown best.
-SHOWN = ("gradient", "forward", "cost", "trace", "accumulator", "train", "optimizers", "table", "descend_rows")
+SHOWN = ("gradient", "forward", "cost", "trace", "accumulator", "train", "optimizers", "table", "sgd_rows")
 LAYOUTS = (
     "Fortran", "strided", "reversed", "misaligned", "offset", "page end", "read-only", "memory map", "swapped", "wider",
     "narrower",
@@ -151,7 +151,7 @@ def draw_sizes(rng, dtype: str, work: float) -> list[int]:
 def draw_rows(rng, net, work: float) -> int:
     """Rows: few, near whole tiles and slots, or anything, as far as the work allows."""
     most = max(1, min(int(work / net.n_parameters), int(MOST_NUMBERS / sum(net.sizes)), 20_000))
-    slot, together = slots_of(net)
+    slot, together = chunks_of(net)
     tile = min(max(TILE_BYTES // (sum(net.sizes) * net.dtype.itemsize), TILE_ROWS[0]), TILE_ROWS[1])
     block = int(rng.choice(BLOCKS))
     tile = -(-(slot if slot <= 256 else tile) // block) * block
@@ -193,8 +193,8 @@ def draw(seed: int, index: int) -> dict:
     large = rng.random() < 0.005  # many slots of many parameters, by few calls
     sizes = draw_sizes(rng, dtype, 4 * MOST_WORK if large else work)
     numbers = str(rng.choice(NUMBERS, p=[0.6, 0.2, 0.05, 0.05, 0.05, 0.05]))
-    loss = str(rng.choice(list(MATCHING_OUTPUT)))
-    output = MATCHING_OUTPUT[loss] if loss in FROM_LOGITS or rng.random() < 0.3 else str(rng.choice(OUTPUTS))
+    loss = str(rng.choice(list(CANONICAL_OUTPUT)))
+    output = CANONICAL_OUTPUT[loss] if loss in FROM_LOGITS or rng.random() < 0.3 else str(rng.choice(OUTPUTS))
     hidden = [str(rng.choice(ACTIVATIONS)) for _ in sizes[2:]]
     if numbers == "exact":
         loss = str(rng.choice(["squared_error", "huber", "absolute_error"]))
@@ -634,7 +634,7 @@ class Checker:
         self.near(J, p.J, p.J_error, "accumulator, cost")
         self.gradient_near(gradient, "accumulator")
         self.gradient_near(both[0].buffer[3:], "accumulator, buffer", p.sums.sums, p.sums.error)
-        self.near(both[0].weight, p.total, 2.0**-50 * p.total, "accumulator, weight")
+        self.near(both[0].sample_weight_sum, p.total, 2.0**-50 * p.total, "accumulator, weight")
         self.true(both[0].rows == p.rows, "accumulator", "another number of rows")
         out = Margined(gradient.shape, self.net.dtype)
         again, found = self.call(both[0].finish, given["params"], p.l2, out=out.array)
@@ -851,7 +851,7 @@ class Checker:
         do("accumulate", at, *rows, *learned, 0, only.ctypes.data)
         self.near(loss[0], p.loss, p.loss_error, "accumulate of the table, loss")
         self.near(only[0], p.loss, p.loss_error, "accumulate of the table without sums, loss")
-        slots = -(-p.rows // slots_of(net)[0])  # each is added in the dtype
+        slots = -(-p.rows // chunks_of(net)[0])  # each is added in the dtype
         self.gradient_near(sums.array, "accumulate of the table", p.sums.sums, self.added(p.sums, slots))
         self.true(sums.intact(), "accumulate of the table", "it writes beside sums")
 
@@ -893,7 +893,7 @@ class Checker:
         self.true(error == 0, "plan of the table", f"error {error}: {c['error_message'](error)}")
         return memory.ctypes.data, (memory, sizes, activations)
 
-    def descend_rows(self) -> None:
+    def sgd_rows(self) -> None:
         """Row by row the same bits as accumulate and gradient_descent."""
         if (c := c_functions()) is None or np.isnan(self.problem.X).any():
             return
@@ -912,7 +912,7 @@ class Checker:
         params.array[...] = p.params
         at, rate = workspace.ctypes.data, 2.0**-7
         place = plan, at, params.array.ctypes.data, X.ctypes.data, m
-        error = self.call(c["descend_rows" + kind], *place, *rows(0), rate, loss.ctypes.data)
+        error = self.call(c["sgd_rows" + kind], *place, *rows(0), rate, loss.ctypes.data)
         for i in range(m):
             sums = np.zeros_like(expected)
             place = plan, at, expected.ctypes.data, X[i:].ctypes.data, 1
@@ -920,9 +920,9 @@ class Checker:
             error |= self.call(c["accumulate" + kind], *place, *rows(i), *to)
             args = expected.size, expected.ctypes.data, sums.ctypes.data, 0, rate, 0.0, 0
             error |= self.call(c["gradient_descent" + kind], *args)
-        self.true(error == 0 and params.intact(), "descend_rows", f"error {error}, or it writes beside params")
-        self.same(params.array, expected, "descend_rows")
-        self.same(loss, expected_loss, "descend_rows, loss")
+        self.true(error == 0 and params.intact(), "sgd_rows", f"error {error}, or it writes beside params")
+        self.same(params.array, expected, "sgd_rows")
+        self.same(loss, expected_loss, "sgd_rows, loss")
         del kept
 
 

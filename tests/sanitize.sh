@@ -53,7 +53,7 @@ wrong=(heap)
 # flags have -fwrapv, which makes signed overflow defined, so that it would go unseen.
 undefined=("-fsanitize=undefined,float-cast-overflow" -fno-sanitize-recover=all -fno-wrapv)
 #: A test that measures the peak of a process's memory, of which a checker has its share.
-memory=tests/test_slots.py::test_memory_does_not_grow_with_the_rows
+memory=tests/test_chunks.py::test_memory_does_not_grow_with_the_rows
 
 library() { # NAME: where the compiler has it
   realpath "$(gcc "-print-file-name=$1")"
@@ -84,7 +84,7 @@ case $mode in
   tsan)
     flags+=(-fsanitize=thread)
     slowness=50
-    selected=(tests/test_slots.py tests/test_accumulator.py tests/test_found.py
+    selected=(tests/test_chunks.py tests/test_accumulator.py tests/test_found.py
       tests/test_embedding.py::test_functions_share_a_plan_among_threads
       tests/test_embedding_python.py::test_sixteen_threads_share_a_network_and_parameters
       tests/test_embedding_python.py::test_threads_end_with_the_call)

@@ -45,7 +45,7 @@ def test_any_split_and_any_order_of_merging_gives_the_same_gradient(dtype, cuts,
     J, grad = whole.finish(params, l2)
     assert J == pytest.approx(expected_J, rel=1e-12 if dtype == "float64" else 1e-5)
     assert_agree(grad, expected, dtype, 2)
-    assert (whole.rows, whole.weight) == (60, weights.sum())
+    assert (whole.rows, whole.sample_weight_sum) == (60, weights.sum())
 
 
 @quick
@@ -100,7 +100,7 @@ def test_finish_does_not_write_into_the_sums(start, rng):
     params, accumulator = net.initialize(0), net.accumulator()
     accumulator.add(params, rng.normal(size=(5, 2)), rng.normal(size=(5, 1)))
     before = accumulator.buffer.copy()
-    with pytest.raises(ValueError, match="out shares memory with an input"):
+    with pytest.raises(ValueError, match="out must not share memory with an input"):
         accumulator.finish(params, out=accumulator.buffer[start : start + net.n_parameters])
     np.testing.assert_array_equal(accumulator.buffer, before)
 
@@ -150,10 +150,10 @@ def test_finish_refuses(rng):
     net = bpcore.Network([3, 2])
     params = net.initialize(0)
     accumulator = net.accumulator()
-    with pytest.raises(ValueError, match="no rows were added"):
+    with pytest.raises(ValueError, match="rows must be added first"):
         accumulator.finish(params)
     accumulator.add(params, np.zeros((2, 3)), np.zeros((2, 2)), np.zeros(2))
-    with pytest.raises(ValueError, match="the sum of the weights is 0"):
+    with pytest.raises(ValueError, match="the sum of sample_weight must be > 0, got 0"):
         accumulator.finish(params)
     accumulator.add(params, np.zeros((2, 3)), np.zeros((2, 2)))
     with pytest.raises(ValueError, match="l2"):

@@ -40,7 +40,7 @@ def test_default_is_the_best():
 
 @pytest.mark.parametrize("name", bpcore.available_backends())
 def test_environment_forces_one(name):
-    code = "import bpcore; from bpcore.backend import core, reason; print(bpcore.backend, core.__name__, reason)"
+    code = "import bpcore; from bpcore._dispatch import core, reason; print(bpcore.backend, core.__name__, reason)"
     result = run(code, BPCORE_BACKEND=name)
     found, module, reason = result.stdout.split(maxsplit=2)
     assert found == name
@@ -85,7 +85,7 @@ import importlib.util
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name.startswith("._") else find(name, package)
 import bpcore
-from bpcore.backend import reason
+from bpcore._dispatch import reason
 print(bpcore.backend, "|", reason)
 """
     assert run(code).stdout.strip() == "python | no compiled module is installed"
@@ -111,7 +111,7 @@ assert before == (dict(os.environ), np.geterr(), threading.active_count())
 
 
 def test_number_of_threads_from_the_environment():
-    code = "from bpcore.backend import default_threads; print(default_threads())"
+    code = "from bpcore._dispatch import default_threads; print(default_threads())"
     assert run(code, BPCORE_NUM_THREADS="3").stdout.strip() == "3"
     for bad in ("0", "-1", "many", "1.5"):
         result = run(code, BPCORE_NUM_THREADS=bad)
@@ -123,7 +123,7 @@ def test_affinity_is_respected():
     code = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from bpcore.backend import default_threads
+from bpcore._dispatch import default_threads
 print(default_threads())
 """
     assert run(code).stdout.strip() == "1"

@@ -10,7 +10,7 @@ import pytest
 from test_parity import parameters
 
 import bpcore
-from bpcore import arrays
+from bpcore import _validation
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -131,11 +131,11 @@ def test_inputs_of_other_kinds(net, data, kind, rng):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_fits_is_not_copied(net, data, kind):
     for name, value in data.items():
-        assert np.shares_memory(arrays.real_array(name, KINDS[kind](value)), value)
-        assert np.shares_memory(arrays.view(name, KINDS[kind](value)), value)
+        assert np.shares_memory(_validation.real_array(name, KINDS[kind](value)), value)
+        assert np.shares_memory(_validation.view(name, KINDS[kind](value)), value)
     flat = numbers(net.dtype)
     flat.extend(data["params"])
-    assert np.shares_memory(arrays.vector("params", flat, len(flat), net.dtype), np.frombuffer(flat, net.dtype))
+    assert np.shares_memory(_validation.check_vector("params", flat, len(flat), net.dtype), np.frombuffer(flat, net.dtype))
 
 
 @pytest.mark.parametrize("kind", IN_PLACE)
@@ -215,7 +215,7 @@ def test_layers_of_other_kinds_are_views(net, data):
 def test_memory_that_is_not_to_be_had(net, data, name, kind):
     arguments = {**data, "sample_weight": np.ones(10, net.dtype), "out": np.zeros_like(data["params"])}
     arguments[name] = kind(arguments[name])
-    with pytest.raises(TypeError, match=rf"^{name} .*(requires grad|another device)"):
+    with pytest.raises(TypeError, match=rf"^{name} .*(requires grad|must be on the CPU)"):
         net.cost_and_gradient(**arguments)
     assert not getattr(arguments["out"], "memory", arguments["out"]).any()
 
@@ -229,7 +229,7 @@ def test_parameters_that_cannot_be_changed(net, data, kind):
         lambda params: bpcore.train(net, params, data["X"], data["Y"], epochs=1),
         net.layers,
     ):
-        with pytest.raises(TypeError, match="^params .*(requires grad|another device|a copy)"):
+        with pytest.raises(TypeError, match="^params .*(requires grad|must be on the CPU|a copy)"):
             call(kind(data["params"]))
     with pytest.raises(TypeError, match="^grad "):
         bpcore.Adam().step(data["params"], NeedsGrad(grad))
@@ -241,9 +241,9 @@ def test_out_that_cannot_be_filled(net, data):
     frozen = good.copy()
     frozen.flags.writeable = False
     for bad, error, message in (
-        (memoryview(frozen), ValueError, "out is read-only"),
-        (ByArray(frozen), ValueError, "out is read-only"),
-        (memoryview(good).toreadonly(), ValueError, "out is read-only"),
+        (memoryview(frozen), ValueError, "out must be writable, got a read-only array"),
+        (ByArray(frozen), ValueError, "out must be writable, got a read-only array"),
+        (memoryview(good).toreadonly(), ValueError, "out must be writable, got a read-only array"),
         (bytes(good.nbytes), (TypeError, ValueError), "^out "),
         (bytearray(good.nbytes), ValueError, "out has dtype uint8"),
         (Copies(good), TypeError, "out is a Copies whose __array__ gives a copy"),
@@ -252,15 +252,15 @@ def test_out_that_cannot_be_filled(net, data):
         (ByArray(good.astype(good.dtype.newbyteorder())), ValueError, "out has dtype"),
         (ByArray, TypeError, "out is a type"),
         (good.tolist(), TypeError, "out is a list"),
-        (memoryview(data["params"]), ValueError, "out shares memory with an input"),
-        (ByArray(data["params"]), ValueError, "out shares memory with an input"),
+        (memoryview(data["params"]), ValueError, "out must not share memory with an input"),
+        (ByArray(data["params"]), ValueError, "out must not share memory with an input"),
     ):
         with pytest.raises(error, match=message):
             net.cost_and_gradient(**data, out=bad)
         with pytest.raises((TypeError, ValueError)):
             net.forward(data["params"], data["X"], out=bad)
     assert not good.any()
-    with pytest.raises(ValueError, match="grad shares memory with params"):
+    with pytest.raises(ValueError, match="grad must not share memory with params"):
         bpcore.Adam().step(data["params"], memoryview(data["params"]))
 
 

@@ -21,7 +21,7 @@ import pytest
 
 import bpcore
 from bpcore import capi
-from bpcore.network import MATCHING_OUTPUT
+from bpcore.network import CANONICAL_OUTPUT
 
 HERE = Path(__file__).parent
 COMPILED = [name for name in bpcore.available_backends() if name != "python"]
@@ -231,7 +231,7 @@ def data(net, rows, rng):
 
 
 @pytest.mark.parametrize("rows", [1, 5, 6, 300])
-@pytest.mark.parametrize("loss", list(MATCHING_OUTPUT))
+@pytest.mark.parametrize("loss", list(CANONICAL_OUTPUT))
 def test_functions_forward_and_accumulate(dtype, loss, rows, rng):
     net = bpcore.Network([5, 33, 20, 3], ["gelu", "tanh"], loss, dtype=dtype)
     c, (params, X, Y) = Embedded(net), data(net, rows, rng)
@@ -333,14 +333,14 @@ def test_functions_errors(dtype, rng):
         return c("plan", room, room.size if size is None else size, layers, sizes, activations, loss)
 
     assert plan([5, 4, 3], [3, 0], 0) == ok
-    assert plan([5, 0, 3], [3, 0], 0) == NUMBER["wrong_sizes"]
-    assert plan([5, 4, 3], [3, 0], 0, size=8) == NUMBER["wrong_sizes"]
-    assert plan([5, 4, 3], [3, 0], 0, layers=0) == NUMBER["wrong_sizes"]
-    assert plan([5, 4, 3], [9, 0], 0) == NUMBER["wrong_activation"]
-    assert plan([5, 4, 3], [3, 11], 0) == plan([5, 4, 3], [3, -1], 0) == NUMBER["wrong_activation"]
-    assert plan([5, 4, 3], [3, 0], 6) == plan([5, 4, 3], [3, 0], -1) == NUMBER["wrong_loss"]
-    assert plan([5, 4, 3], [3, 0], 2) == NUMBER["wrong_output"]
-    assert plan([2**31 - 1] * 3, [3, 0], 0) == NUMBER["too_large"]
+    assert plan([5, 0, 3], [3, 0], 0) == NUMBER["err_sizes"]
+    assert plan([5, 4, 3], [3, 0], 0, size=8) == NUMBER["err_sizes"]
+    assert plan([5, 4, 3], [3, 0], 0, layers=0) == NUMBER["err_sizes"]
+    assert plan([5, 4, 3], [9, 0], 0) == NUMBER["err_activation"]
+    assert plan([5, 4, 3], [3, 11], 0) == plan([5, 4, 3], [3, -1], 0) == NUMBER["err_activation"]
+    assert plan([5, 4, 3], [3, 0], 6) == plan([5, 4, 3], [3, 0], -1) == NUMBER["err_loss"]
+    assert plan([5, 4, 3], [3, 0], 2) == NUMBER["err_output"]
+    assert plan([2**31 - 1] * 3, [3, 0], 0) == NUMBER["err_too_large"]
     assert CALL["plan_bytes"](0) == CALL["plan_bytes"](-1) == 0
     nothing = np.zeros(500, np.uint8)
     assert CALL["n_parameters"](nothing.ctypes.data) == CALL["n_parameters"](0) == -1
@@ -349,31 +349,31 @@ def test_functions_errors(dtype, rng):
     forward = [c.plan, c.workspace, params, X, 4, out]
     assert c("forward", *forward) == ok
     for wrong in (nothing, other.plan, None):
-        assert c("forward", wrong, *forward[1:]) == NUMBER["not_a_plan"]
+        assert c("forward", wrong, *forward[1:]) == NUMBER["err_plan"]
     for i in (1, 2, 3, 5):
-        assert c("forward", *[None if j == i else a for j, a in enumerate(forward)]) == NUMBER["null_pointer"]
-    assert c("forward", c.plan, c.workspace, params, X, -1, out) == NUMBER["wrong_count"]
+        assert c("forward", *[None if j == i else a for j, a in enumerate(forward)]) == NUMBER["err_null"]
+    assert c("forward", c.plan, c.workspace, params, X, -1, out) == NUMBER["err_count"]
 
     def accumulate(targets, labels, weights=None):
         return c("accumulate", c.plan, c.workspace, params, X, 4, targets, labels, weights, sums, total)
 
-    assert accumulate(None, bad) == accumulate(-Y, None) == NUMBER["wrong_target"]
-    assert accumulate(None, None) == accumulate(Y, labels) == NUMBER["wrong_target"]
-    assert accumulate(Y, None, np.array([1, 1, -1, 1], dtype)) == NUMBER["wrong_weight"]
-    assert accumulate(Y, None, np.array([1, 1, np.nan, 1], dtype)) == NUMBER["wrong_weight"]
-    assert accumulate(Y, None, np.array([1, 1, np.inf, 1], dtype)) == NUMBER["wrong_weight"]
+    assert accumulate(None, bad) == accumulate(-Y, None) == NUMBER["err_target"]
+    assert accumulate(None, None) == accumulate(Y, labels) == NUMBER["err_target"]
+    assert accumulate(Y, None, np.array([1, 1, -1, 1], dtype)) == NUMBER["err_sample_weight"]
+    assert accumulate(Y, None, np.array([1, 1, np.nan, 1], dtype)) == NUMBER["err_sample_weight"]
+    assert accumulate(Y, None, np.array([1, 1, np.inf, 1], dtype)) == NUMBER["err_sample_weight"]
     assert not sums.any()
     assert total == 0
     assert accumulate(None, labels) == ok
     cost = np.zeros(1)
-    assert c("finish", c.plan, params, sums, 1.0, 0.0, 0.0, sums, cost) == NUMBER["wrong_weight"]
-    assert c("finish", c.plan, params, sums, 1.0, 4.0, -1.0, sums, cost) == NUMBER["wrong_number"]
-    assert c("adam", 3, params, sums, sums, sums, 0.1, 1.0, 0.9, 1e-8, 1) == NUMBER["wrong_number"]
-    assert c("adam", 3, params, sums, sums, sums, 0.1, 0.9, 0.9, 1e-8, 0) == NUMBER["wrong_number"]
-    assert c("gradient_descent", 3, params, sums, None, 0.1, 0.9, 0) == NUMBER["null_pointer"]
-    assert c("adam", 3, params, sums, sums, None, 0.1, 0.9, 0.9, 1e-8, 1) == NUMBER["null_pointer"]
-    assert c("adam", -3, params, sums, sums, sums, 0.1, 0.9, 0.9, 1e-8, 1) == NUMBER["wrong_count"]
-    assert c("gradient_descent", sys.maxsize // 2 + 1, params, sums, None, 0.1, 0.0, 0) == NUMBER["wrong_count"]
+    assert c("finish", c.plan, params, sums, 1.0, 0.0, 0.0, sums, cost) == NUMBER["err_sample_weight"]
+    assert c("finish", c.plan, params, sums, 1.0, 4.0, -1.0, sums, cost) == NUMBER["err_hyperparameter"]
+    assert c("adam", 3, params, sums, sums, sums, 0.1, 1.0, 0.9, 1e-8, 1) == NUMBER["err_hyperparameter"]
+    assert c("adam", 3, params, sums, sums, sums, 0.1, 0.9, 0.9, 1e-8, 0) == NUMBER["err_hyperparameter"]
+    assert c("gradient_descent", 3, params, sums, None, 0.1, 0.9, 0) == NUMBER["err_null"]
+    assert c("adam", 3, params, sums, sums, None, 0.1, 0.9, 0.9, 1e-8, 1) == NUMBER["err_null"]
+    assert c("adam", -3, params, sums, sums, sums, 0.1, 0.9, 0.9, 1e-8, 1) == NUMBER["err_count"]
+    assert c("gradient_descent", sys.maxsize // 2 + 1, params, sums, None, 0.1, 0.0, 0) == NUMBER["err_count"]
     messages = {CALL["error_message"](error) for name, error in NUMBER.items() if name in ERRORS}
     assert len(messages) == len(ERRORS)
     assert CALL["error_message"](99) == b"an unknown error"
@@ -389,7 +389,7 @@ def test_functions_refuse_what_cannot_be(dtype, rng):
         "forward": [c.plan, c.workspace, params, X, 4, out],
         "accumulate": [c.plan, c.workspace, params, X, 4, Y, None, Y[:, 0].copy(), sums, total],
         "backward": [c.plan, c.workspace, params, X, 4, Y, sums, np.empty_like(X)],
-        "descend_rows": [c.plan, c.workspace, params, X, 4, None, labels, None, 0.0, total],
+        "sgd_rows": [c.plan, c.workspace, params, X, 4, None, labels, None, 0.0, total],
         "finish": [c.plan, params, sums, 1.0, 4.0, 0.0, sums, cost],
         "adam": [3, params, np.ones(3, dtype), np.zeros(3, dtype), np.zeros(3, dtype), 0.0, 0.9, 0.9, 1e-8, 2**62],
         "gradient_descent": [3, params, np.ones(3, dtype), np.zeros(3, dtype), 0.0, 0.9, 0],
@@ -404,20 +404,20 @@ def test_functions_refuse_what_cannot_be(dtype, rng):
             expected = "not_a_plan" if argument is c.plan else "misaligned"
             assert c(name, *off) == NUMBER[expected], (name, i)
         if arguments[0] is c.plan:
-            assert c(name, moved, *arguments[1:]) == NUMBER["not_a_plan"]
+            assert c(name, moved, *arguments[1:]) == NUMBER["err_plan"]
             for count in (-1, -sys.maxsize - 1, sys.maxsize // 2 + 1, sys.maxsize) if name != "finish" else ():
-                assert c(name, *arguments[:4], count, *arguments[5:]) == NUMBER["wrong_count"]
+                assert c(name, *arguments[:4], count, *arguments[5:]) == NUMBER["err_count"]
         for a, b in zip((a for a in arguments if isinstance(a, np.ndarray)), before):
             np.testing.assert_array_equal(a, b)
         assert c(name, *arguments) == NUMBER["ok"]
     assert (
         c("plan", c.plan.ctypes.data + 1, 1 << 20, 1, np.array([5, 3], np.intp), np.array([9], np.intc), 2)
-        == (NUMBER["misaligned"])
+        == (NUMBER["err_misaligned"])
     )
-    for name in ("forward", "accumulate", "backward", "descend_rows"):  # a workspace may begin anywhere
+    for name in ("forward", "accumulate", "backward", "sgd_rows"):  # a workspace may begin anywhere
         shifted = np.zeros(c.workspace.size + 1, np.uint8)[1:]
         assert c(name, c.plan, shifted, *calls[name][2:]) == NUMBER["ok"]
-    for name in ("forward", "accumulate", "backward", "descend_rows"):  # no rows: nothing is read or written
+    for name in ("forward", "accumulate", "backward", "sgd_rows"):  # no rows: nothing is read or written
         arguments = [None if i in (3, 5, 6, 7) else a for i, a in enumerate(calls[name])]
         arguments[4] = 0
         if name == "backward":
@@ -425,12 +425,12 @@ def test_functions_refuse_what_cannot_be(dtype, rng):
         assert c(name, *arguments) == NUMBER["ok"]
 
 
-@pytest.mark.parametrize("loss", list(MATCHING_OUTPUT))
+@pytest.mark.parametrize("loss", list(CANONICAL_OUTPUT))
 @pytest.mark.parametrize("output", [None, "tanh"])
 def test_functions_descend_row_by_row(dtype, loss, output, rng):
     """The bits of a Python loop over single rows."""
     if output is not None and loss not in ("squared_error", "huber", "absolute_error"):
-        output = MATCHING_OUTPUT[loss]
+        output = CANONICAL_OUTPUT[loss]
     net = bpcore.Network([5, 33, 20, 3], ["gelu", "tanh"], loss, output, dtype=dtype)
     c, (params, X, Y) = Embedded(net), data(net, 40, rng)
     weight = rng.uniform(size=40).astype(dtype)
@@ -443,12 +443,12 @@ def test_functions_descend_row_by_row(dtype, loss, output, rng):
             descent.step(expected, grad)
             losses += cost
         given = (None, labels) if labels is not None else (Y, None)
-        assert c("descend_rows", c.plan, c.workspace, found, X, 40, *given, None, 0.01, total) == 0
+        assert c("sgd_rows", c.plan, c.workspace, found, X, 40, *given, None, 0.01, total) == 0
         np.testing.assert_array_equal(found, expected)
         assert total[0] == losses
         assert not np.array_equal(found, params)
         again, other = found.copy(), found.copy()
-        assert c("descend_rows", c.plan, c.workspace, again, X, 1, *given, weight, 0.01, total) == 0
+        assert c("sgd_rows", c.plan, c.workspace, again, X, 1, *given, weight, 0.01, total) == 0
         sums = np.zeros_like(params)
         assert c("accumulate", c.plan, c.workspace, other, X, 1, *given, weight, sums, total) == 0
         assert c("gradient_descent", other.size, other, sums, None, 0.01, 0.0, 0) == 0
@@ -459,7 +459,7 @@ def test_functions_descend_row_by_row(dtype, loss, output, rng):
             sums[...] = 0
             assert c("accumulate", c.plan, c.workspace, expected, X[i:], 1, *row, weight[i:], sums, total) == 0
             descent.step(expected, sums)
-        assert c("descend_rows", c.plan, c.workspace, found, X, 40, *given, weight, 0.01, total) == 0
+        assert c("sgd_rows", c.plan, c.workspace, found, X, 40, *given, weight, 0.01, total) == 0
         np.testing.assert_array_equal(found, expected)
 
 
@@ -467,7 +467,7 @@ def test_functions_descend_row_by_row(dtype, loss, output, rng):
 def test_functions_sum_as_a_call_from_python(dtype, rows, rng):
     """To the last bit, where the rows are one slot: beyond it, Python's sums are of float64."""
     net = bpcore.Network([5, 33, 20, 3], "silu", "cross_entropy", dtype=dtype)
-    assert rows <= net._plan.slot
+    assert rows <= net._plan.chunk_rows
     c, (params, X, Y) = Embedded(net), data(net, rows, rng)
     sums, total, cost = np.zeros_like(params), np.zeros(1), np.zeros(1)
     assert c("accumulate", c.plan, c.workspace, params, X, rows, Y, None, None, sums, total) == 0

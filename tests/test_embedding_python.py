@@ -30,7 +30,7 @@ def test_sixteen_threads_share_a_network_and_parameters(backend, dtype, rng):
     """All of them on the same arrays, some in slots and threads of their own: the bits of one call after the other."""
     net = bpcore.Network([6, 30, 3], "silu", "cross_entropy", dtype=dtype)
     params = parameters(net, rng)
-    X, Y, weights = problem(net.sizes, net.loss, dtype, net._plan.slot + 50, rng)
+    X, Y, weights = problem(net.sizes, net.loss, dtype, net._plan.chunk_rows + 50, rng)
 
     def calls():
         accumulator = net.accumulator()
@@ -72,7 +72,7 @@ import numpy as np
 import bpcore
 
 net = bpcore.Network([8, 40, 2], dtype="float32")
-rows = 3 * net._plan.slot
+rows = 3 * net._plan.chunk_rows
 X = np.random.default_rng(0).normal(size=(rows, 8)).astype("float32")
 params = net.initialize(seed=0)
 
@@ -281,7 +281,7 @@ def test_threads_end_with_the_call(backend, threads):
     end = time.monotonic() + 20 * SLOWNESS
     with pytest.raises(InterruptedError):  # noqa: PT012 (a call may be over before the flag is set)
         while time.monotonic() < end:
-            net._core.accumulate(net._plan, params, X, X, None, sums, flag)
+            net._core.accumulate(net._plan, params, (X, X, None), sums, flag)
     stopper.join()
     assert flag[0] == 1
 
@@ -325,7 +325,7 @@ others()
 before = settings()
 import bpcore
 net = bpcore.Network([32, 64, 8], dtype="float32")
-X = np.ones((3 * net._plan.slot, 32), "float32")
+X = np.ones((3 * net._plan.chunk_rows, 32), "float32")
 results = []
 for threads in (1, 2):
     results.append(net.cost_and_gradient(net.initialize(0), X, X[:, :8].copy(), threads=threads))
@@ -405,7 +405,7 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
         code = (
             "import importlib, sys, bpcore\n"
             "if bpcore.backend != 'python': import bpcore.capi\n"
-            "load = importlib.import_module('bpcore.backend').load\n"
+            "load = importlib.import_module('bpcore._dispatch').load\n"
             "for name in bpcore.available_backends(): load(name)\n"
             "print(sys._is_gil_enabled())"
         )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bpcore
-from bpcore.network import ACTIVATIONS, FROM_LOGITS, MATCHING_OUTPUT, OUTPUTS
+from bpcore.network import ACTIVATIONS, FROM_LOGITS, CANONICAL_OUTPUT, OUTPUTS
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -74,14 +74,14 @@ def factor(index, by):
 # -------------------------------------------------------------------------------------------------- right gradients
 
 
-@pytest.mark.parametrize("loss", MATCHING_OUTPUT)
+@pytest.mark.parametrize("loss", CANONICAL_OUTPUT)
 @pytest.mark.parametrize("hidden", ACTIVATIONS)
 def test_every_activation_with_every_loss(dtype, hidden, loss):
     net, params, X, Y = problem(hidden, loss, dtype=dtype)
     assert bpcore.check_gradient(net, params, X, Y) < LIMIT[dtype]
 
 
-@pytest.mark.parametrize("loss", [loss for loss in MATCHING_OUTPUT if loss not in FROM_LOGITS])
+@pytest.mark.parametrize("loss", [loss for loss in CANONICAL_OUTPUT if loss not in FROM_LOGITS])
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_every_output_with_every_loss_that_takes_it(dtype, output, loss):
     net, params, X, Y = problem("tanh", loss, output, dtype)

@@ -8,7 +8,7 @@ import pytest
 from test_parity import COMBINATIONS, parameters, problem
 
 import bpcore
-from bpcore.network import ACTIVATIONS, MATCHING_OUTPUT
+from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -114,7 +114,7 @@ def test_activations_in_extreme_ranges_against_exact_arithmetic(hidden, dtype):
             assert slope[i, 0] == pytest.approx(right, rel=rel, abs=4 * tiny + eps * size), (hidden, x)
 
 
-@pytest.mark.parametrize("loss", [loss for loss in MATCHING_OUTPUT if loss != "cross_entropy"])
+@pytest.mark.parametrize("loss", [loss for loss in CANONICAL_OUTPUT if loss != "cross_entropy"])
 def test_losses_in_extreme_ranges_against_exact_arithmetic(loss, dtype):
     net = bpcore.Network([1, 1], (), loss, dtype=dtype)
     params = np.array([1, 0], dtype)

@@ -15,13 +15,13 @@ from conftest import backends
 
 import bpcore
 from bpcore import fallback
-from bpcore.network import ACTIVATIONS, FROM_LOGITS, MATCHING_OUTPUT, OUTPUTS
+from bpcore.network import ACTIVATIONS, FROM_LOGITS, CANONICAL_OUTPUT, OUTPUTS
 
 COMBINATIONS = [
     (loss, output)
-    for loss in MATCHING_OUTPUT
+    for loss in CANONICAL_OUTPUT
     for output in OUTPUTS
-    if loss not in FROM_LOGITS or output == MATCHING_OUTPUT[loss]
+    if loss not in FROM_LOGITS or output == CANONICAL_OUTPUT[loss]
 ]
 SEED = 20
 
@@ -97,8 +97,8 @@ def forget_the_bias(monkeypatch):
 
 
 def a_slope_a_little_off(monkeypatch):
-    g, slope = fallback.ACTIVATIONS_WITH_SLOPE["tanh"]
-    monkeypatch.setitem(fallback.ACTIVATIONS_WITH_SLOPE, "tanh", (g, lambda z: slope(z) * (1 + 1e-4)))
+    g, slope = fallback.ACTIVATIONS_WITH_DERIVATIVE["tanh"]
+    monkeypatch.setitem(fallback.ACTIVATIONS_WITH_DERIVATIVE, "tanh", (g, lambda z: slope(z) * (1 + 1e-4)))
 
 
 def a_penalty_on_the_bias(monkeypatch):
@@ -183,9 +183,9 @@ def test_one_row_of_many_is_missed(dtype, monkeypatch):
 def test_threads_that_differ_are_found(monkeypatch):
     accumulate = fallback.accumulate
 
-    def by_the_way(plan, params, X, Y, weights, sums, told=None, cut=None):
-        total = accumulate(plan, params, X, Y, weights, sums, told, cut)
-        if told is not None:
+    def by_the_way(plan, params, batch, sums, cancelled=None, chunk_range=None):
+        total = accumulate(plan, params, batch, sums, cancelled, chunk_range)
+        if cancelled is not None:
             sums *= 1 + 2 * np.finfo(sums.dtype).eps
         return total
 

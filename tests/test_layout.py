@@ -72,40 +72,40 @@ def needs(core, sizes, activations, item, name, layout):
         return -(-columns // width) * width
 
     kept = ("sigmoid", "tanh", "elu", "silu", "gelu")
-    wanted = {}
+    needed = {}
     for l, (n_in, n_out) in enumerate(zip(sizes, sizes[1:])):
         assert steps[l] >= vectors(n_out)
         assert steps[l] % width == 0
         assert steps[l] * item % 512 != 0, "the columns of delta would share a few cache sets"
-        wanted["a", l] = tile * steps[l]
-        wanted["slope", l] = tile * steps[l] if activations[l] in kept else 0
-        wanted["forward", l] = vectors(n_out) * (1 + n_in)  # a row of biases ahead of the panel
-        wanted["backward", l] = vectors(n_in) * (1 + n_out)
+        needed["a", l] = tile * steps[l]
+        needed["derivative", l] = tile * steps[l] if activations[l] in kept else 0
+        needed["forward", l] = vectors(n_out) * (1 + n_in)  # a row of biases ahead of the panel
+        needed["backward", l] = vectors(n_in) * (1 + n_out)
     assert stride >= vectors(sizes[0])
     rows = max([stride, *steps])  # backward walks through all layers in these two, at each one's own stride
-    wanted["delta", -1] = wanted["scratch", -1] = tile * rows
-    wanted["panels", -1] = (1 + tile) * max(vectors(n_in) for n_in in sizes[:-1])
-    wanted["inputs", -1] = tile * stride
-    wanted["targets", -1] = tile * sizes[-1]
-    wanted["labels", -1] = tile * 8 // item
-    wanted["sample_weights", -1] = tile
-    return wanted
+    needed["delta", -1] = needed["scratch", -1] = tile * rows
+    needed["panels", -1] = (1 + tile) * max(vectors(n_in) for n_in in sizes[:-1])
+    needed["inputs", -1] = tile * stride
+    needed["targets", -1] = tile * sizes[-1]
+    needed["labels", -1] = tile * 8 // item
+    needed["sample_weight", -1] = tile
+    return needed
 
 
 def check(core, sizes, activations, dtype, name, guard=0):
     item = np.dtype(dtype).itemsize
     layout = core.workspace_layout(tuple(sizes), tuple(activations), "squared_error", np.dtype(dtype), name, guard)
-    wanted = needs(core, sizes, activations, item, name, layout)
+    needed = needs(core, sizes, activations, item, name, layout)
     assert layout["holds"]
     assert layout["tile"] % core.INSTRUCTION_SETS[name][1] == 0
     end = 0
     for region, layer, start, size in layout["regions"]:
-        assert size >= wanted.pop((region, layer)), (region, layer, sizes)
+        assert size >= needed.pop((region, layer)), (region, layer, sizes)
         assert start >= end, f"{region} overlaps the region before it"
         assert start * item % 64 == 0
         end = start + size + guard
     assert layout["workspace"] >= end
-    assert not wanted
+    assert not needed
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -160,7 +160,7 @@ def test_this_machine_uses_the_layout_that_is_checked(core, dtype):
     functions = capi.functions()
     sizes, kinds = np.array([66, 64, 10], np.intp), np.array([2, 0], np.intc)
     plan = np.zeros(functions["plan_bytes"](2), np.uint8)
-    make = functions["plan_f64" if dtype == "float64" else "plan_f32"]
+    make = functions["plan_init_f64" if dtype == "float64" else "plan_init_f32"]
     assert make(plan.ctypes.data, plan.size, 2, sizes.ctypes.data, kinds.ctypes.data, 0) == 0
     found = functions["workspace_bytes"](plan.ctypes.data)
     network = (66, 64, 10), ("tanh", "identity"), "squared_error", np.dtype(dtype)

@@ -17,7 +17,7 @@ from conftest import BACKENDS, backends
 from test_parity import parameters, problem
 
 import bpcore
-from bpcore.network import ACTIVATIONS, MATCHING_OUTPUT
+from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT
 
 # -------------------------------------------------------------------------------------------------- limits and kinks
 
@@ -115,19 +115,19 @@ def test_a_label_out_of_range_in_the_core_is_nan(name, dtype, bad):
         labels, sums = np.zeros(rows, np.int64), np.zeros(9, dtype)
         labels[-1] = bad
         X, params = np.ones((rows, 2), dtype), np.zeros(9, dtype)
-        assert np.isnan(core.loss(plan, params, X, labels, None))
-        assert np.isnan(core.accumulate(plan, params, X, labels, None, sums))
+        assert np.isnan(core.loss(plan, params, (X, labels, None)))
+        assert np.isnan(core.accumulate(plan, params, (X, labels, None), sums))
         assert np.isnan(sums).any()
 
 
-@pytest.mark.parametrize("cut", [(9, 3, 0, 2), (5, 1, 0, 1), (15, 2, 1, 2), (6, 5, 0, 5)])
-def test_a_cut_of_other_rows_is_refused_by_the_core(backend, dtype, cut):
+@pytest.mark.parametrize("chunk_range", [(9, 3, 0, 2), (5, 1, 0, 1), (15, 2, 1, 2), (6, 5, 0, 5)])
+def test_a_range_of_chunks_of_other_rows_is_refused_by_the_core(backend, dtype, chunk_range):
     core = backends.load(backend)
     plan, X = core.Plan((2, 1), ("identity",), "squared_error", np.dtype(dtype)), np.ones((7, 2), dtype)
     params, sums, Y = np.zeros(3, dtype), np.zeros(3, dtype), np.ones((7, 1), dtype)
-    core.accumulate(plan, params, X, Y, None, sums, None, (14, 2, 0, 1))  # the first half of 14 rows
-    with pytest.raises(ValueError, match="cut does not fit"):
-        core.accumulate(plan, params, X, Y, None, sums, None, cut)
+    core.accumulate(plan, params, (X, Y, None), sums, None, (14, 2, 0, 1))  # the first half of 14 rows
+    with pytest.raises(ValueError, match="chunk_range does not fit"):
+        core.accumulate(plan, params, (X, Y, None), sums, None, chunk_range)
 
 
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "python"])
@@ -206,7 +206,7 @@ def labelled(loss):
     return [False, True] if loss == "cross_entropy" else [False]
 
 
-KINDS = [(loss, labels) for loss in MATCHING_OUTPUT for labels in labelled(loss)]
+KINDS = [(loss, labels) for loss in CANONICAL_OUTPUT for labels in labelled(loss)]
 
 
 def make(sizes, rows, loss, labels, dtype, rng):
@@ -284,7 +284,7 @@ def test_many_slots_are_the_sum_of_single_rows(backend, dtype, loss, labels, thr
 def test_many_groups_are_the_sum_of_their_halves(backend, dtype, loss, labels, rng):
     """Rows for more than one group in one call, against two calls of less than one."""
     net, params, X, Y, _ = make(MANY_SLOTS[0], MANY_GROUPS, loss, labels, dtype, rng)
-    assert net._plan.slot * net._plan.together < MANY_GROUPS < 2 * net._plan.slot * net._plan.together
+    assert net._plan.chunk_rows * net._plan.group_size < MANY_GROUPS < 2 * net._plan.chunk_rows * net._plan.group_size
     cost, grad = net.cost_and_gradient(params, X, Y, threads=1)
     halves = [net.cost_and_gradient(params, X[i::2], Y[i::2], threads=1) for i in (0, 1)]
     expected = sum(half[0] for half in halves) / 2, (halves[0][1].astype(float) + halves[1][1]) / 2
@@ -302,12 +302,12 @@ def test_what_is_in_the_sums_does_not_count(backend, dtype, loss, labels, empty,
             weights[: 2 * empty] = 0
         losses, sums = one_by_one(net, params, X, Y, weights)
         found = np.full(net.n_parameters, np.nan, dtype)
-        for cut in (None, (rows, -(-rows // net._plan.slot), 0, -(-rows // net._plan.slot))):
+        for chunk_range in (None, (rows, -(-rows // net._plan.chunk_rows), 0, -(-rows // net._plan.chunk_rows))):
             assert_sums(
-                (net._core.accumulate(net._plan, params, X, Y, weights, found, None, cut), found), losses, sums, dtype
+                (net._core.accumulate(net._plan, params, X, Y, weights, found, None, chunk_range), found), losses, sums, dtype
             )
             found[...] = np.nan
-        net._core.accumulate(net._plan, params, X, Y, np.zeros_like(weights), found)
+        net._core.accumulate(net._plan, params, (X, Y, np.zeros_like(weights)), found)
         assert not found.any()
 
 

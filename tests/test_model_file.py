@@ -19,7 +19,7 @@ from conftest import MODEL_SUFFIXES, needs_safetensors
 import bpcore
 from bpcore import model_file
 from bpcore.model_file import Model, ModelFileError, check_save_path, load_model, save_model
-from bpcore.network import MATCHING_OUTPUT
+from bpcore.network import CANONICAL_OUTPUT
 
 
 def classifier(dtype: str = "float32") -> Model:
@@ -154,7 +154,7 @@ def test_round_trip(path, model, rng):
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
 
 
-@pytest.mark.parametrize("loss", MATCHING_OUTPUT)
+@pytest.mark.parametrize("loss", CANONICAL_OUTPUT)
 def test_every_loss_comes_back(path, loss):
     net = bpcore.Network([2, 3, 2], "elu", loss)
     save_model(path, Model(net, net.initialize(0)))

@@ -667,18 +667,18 @@ def test_bad_epsilon(bad):
 
 def test_kinds_of_errors():
     """Out of range is a ValueError, not a number a TypeError."""
-    with pytest.raises(ValueError, match=r"learning_rate is -1"):
+    with pytest.raises(ValueError, match=r"learning_rate must be .*, got -1"):
         bpcore.GradientDescent(-1)
-    with pytest.raises(TypeError, match=r"learning_rate is '1'"):
+    with pytest.raises(TypeError, match=r"learning_rate must be a number, got '1'"):
         bpcore.GradientDescent("1")
-    with pytest.raises(ValueError, match=r"beta1 is 1"):
+    with pytest.raises(ValueError, match=r"beta1 must be .*, got 1"):
         bpcore.Adam(beta1=1)
-    with pytest.raises(TypeError, match=r"epsilon is None"):
+    with pytest.raises(TypeError, match=r"epsilon must be a number, got None"):
         bpcore.Adam(epsilon=None)
 
 
 def test_nesterov_needs_a_momentum():
-    with pytest.raises(ValueError, match=r"nesterov.*momentum"):
+    with pytest.raises(ValueError, match=r"momentum must be > 0 with nesterov"):
         bpcore.GradientDescent(0.1, nesterov=True)
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import assert_agree, backends
 
 import bpcore
-from bpcore.network import ACTIVATIONS, FROM_LOGITS, MATCHING_OUTPUT, OUTPUTS
+from bpcore.network import ACTIVATIONS, FROM_LOGITS, CANONICAL_OUTPUT, OUTPUTS
 
 SIZES = [
     [1, 1],
@@ -30,9 +30,9 @@ SIZES = [
 ]
 COMBINATIONS = [
     (loss, output)
-    for loss in MATCHING_OUTPUT
+    for loss in CANONICAL_OUTPUT
     for output in OUTPUTS
-    if loss not in FROM_LOGITS or output == MATCHING_OUTPUT[loss]
+    if loss not in FROM_LOGITS or output == CANONICAL_OUTPUT[loss]
 ]
 
 
@@ -206,9 +206,9 @@ def test_numbers_of_rows(backend, dtype, rows, rng, monkeypatch):
         assert not grad.any()
         assert dX.shape == (0, 3)
         for function in (net.cost, net.cost_and_gradient):
-            with pytest.raises(ValueError, match="X has no rows"):
+            with pytest.raises(ValueError, match="X must have at least one row"):
                 function(params, X, Y)
-        with pytest.raises(ValueError, match="no rows were added"):
+        with pytest.raises(ValueError, match="rows must be added first"):
             accumulator.finish(params)
         return
     compare([[3, 70, 2], "silu"], {"dtype": dtype}, [params, X, Y], dtype, monkeypatch)
@@ -246,7 +246,7 @@ def test_nan_and_infinity_propagate_alike(backend, dtype, where, value, hidden, 
 
 
 @pytest.mark.parametrize("logit", [1e4, -1e4, 700.0, -700.0, 88.0, -88.0, 0.0])
-@pytest.mark.parametrize("loss", list(MATCHING_OUTPUT))
+@pytest.mark.parametrize("loss", list(CANONICAL_OUTPUT))
 def test_large_logits(backend, dtype, loss, logit, monkeypatch):
     """A logit of 1e4 gives a finite cost and gradient, except for exp(1e4), which is not a float."""
     args = [[1, 3], (), loss]
@@ -263,7 +263,7 @@ def test_large_logits(backend, dtype, loss, logit, monkeypatch):
 
 
 def test_arguments_are_never_changed(backend, dtype, rng):
-    for loss, hidden in itertools.product(MATCHING_OUTPUT, ["relu", "gelu"]):
+    for loss, hidden in itertools.product(CANONICAL_OUTPUT, ["relu", "gelu"]):
         net = bpcore.Network([4, 5, 3], hidden, loss, dtype=dtype)
         params = parameters(net, rng)
         data = [params, *problem(net.sizes, loss, dtype, 25, rng)]

@@ -15,7 +15,7 @@ import sys
 
 import mpmath
 import numpy as np
-from bpcore.backend import load
+from bpcore._dispatch import load
 
 import bpcore
 

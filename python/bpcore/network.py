@@ -150,7 +150,7 @@ class Network:
         output = _one_of("output", CANONICAL_OUTPUT[loss] if output is None else output, OUTPUTS)
         if loss in FROM_LOGITS and output != CANONICAL_OUTPUT[loss]:
             raise ValueError(
-                f"output is {output!r}, but {loss} is computed from the logits of {CANONICAL_OUTPUT[loss]!r}; "
+                f"output must be {CANONICAL_OUTPUT[loss]!r} for {loss}, which is computed from its logits, got {output!r}; "
                 f"squared_error, huber and absolute_error take any output"
             )
         activations = (*hidden, output)
@@ -249,7 +249,7 @@ class Network:
         try:
             generator = np.random.default_rng(seed)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"seed is {seed!r}: {error}") from None
+            raise type(error)(f"seed must be one of numpy.random.default_rng, got {seed!r}: {error}") from None
         params = np.zeros(self.n_parameters, self.dtype)
         for layer, activation in zip(self.layers(params), (*self.hidden, self.output)):
             n_out, n_in = layer.weights.shape
@@ -275,7 +275,7 @@ class Network:
         except TypeError:
             raise TypeError(f"thetas must be a sequence of matrices, got {thetas!r}") from None
         if count != len(self.sizes) - 1:
-            raise ValueError(f"thetas has {count} matrices, but the network has {len(self.sizes) - 1} layers")
+            raise ValueError(f"thetas must be {len(self.sizes) - 1} matrices, one for each layer, got {count}")
         params = np.empty(self.n_parameters, self.dtype)
         for i, (layer, given) in enumerate(zip(self.layers(params), thetas)):
             n_out, n_in = layer.weights.shape
@@ -580,7 +580,7 @@ def _hidden(hidden: str | Sequence[str] | None, count: int) -> tuple[str, ...]:
         raise TypeError(f"hidden must be a name or a sequence of names, got {hidden!r}")
     names = tuple(_one_of(f"hidden[{i}]", name, ACTIVATIONS) for i, name in enumerate(names))
     if len(names) != count:
-        raise ValueError(f"hidden names {len(names)} activations, but there are {count} hidden layers")
+        raise ValueError(f"hidden must name {count} activations, one for each hidden layer, got {len(names)}")
     return names
 
 

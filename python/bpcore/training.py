@@ -153,7 +153,7 @@ def train(
     try:
         generator = np.random.default_rng(seed)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"seed is {seed!r}: {error}") from None
+        raise type(error)(f"seed must be one of numpy.random.default_rng, got {seed!r}: {error}") from None
     bar = _bar(epochs) if progress else None
 
     trainer = _Trainer(net, params, optimizer, l2, total / m, threads)

@@ -1,7 +1,7 @@
 """What a training step costs from Cython, beside the same loop in Python: python tests/benchmarks/embedded.py
 
 The network is 4-64-64-2 (relu, squared error). A step is the cost, its gradient and an update: of one row by gradient
-descent, in one call (descend_rows) or in two (accumulate, gradient_descent); and of a batch, with l2, by Adam. The
+descent, in one call (sgd_rows) or in two (accumulate, gradient_descent); and of a batch, with l2, by Adam. The
 Cython package is that of tests/embedding, built against the installed bpcore. Microseconds a step, the best of several
 repeats.
 

@@ -49,7 +49,7 @@ enum { THREADS = 4, ROWS = 300, IN = 5, OUT = 3 };
             j->errors += bp->finish_##type(j->plan, j->p, j->g, loss, (double)m + 1, 0.1, j->g, &cost);               \
             j->errors += bp->gradient_descent_##type(n, j->p, j->g, j->mean, 1e-3, 0.5, 1);                           \
             j->errors += bp->adam_##type(n, j->p, j->g, j->mean, j->square, 1e-3, 0.9, 0.999, 1e-8, i + 1);           \
-            j->errors += bp->descend_rows_##type(j->plan, j->workspace, j->p, j->X, m, j->Y, 0, 0, 1e-3, &loss);      \
+            j->errors += bp->sgd_rows_##type(j->plan, j->workspace, j->p, j->X, m, j->Y, 0, 0, 1e-3, &loss);      \
             j->errors += bp->error_message(i)[0] == 0;                                                                \
             j->sum += loss + cost + (double)j->dX[0];                                                                 \
         }                                                                                                             \

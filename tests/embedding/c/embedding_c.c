@@ -32,7 +32,7 @@ static PyObject *train(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "OOOnnd", &given[0], &given[1], &given[2], &batch, &steps, &rate)) return NULL;
     size_t bytes = bp->plan_bytes(3);
     bpcore_plan *plan = malloc(bytes);
-    error = bp->plan_f64(plan, bytes, 3, sizes, activations, BPCORE_SQUARED_ERROR);
+    error = bp->plan_init_f64(plan, bytes, 3, sizes, activations, BPCORE_SQUARED_ERROR);
     if (error != BPCORE_OK) goto end;
     for (; taken < 3; taken++)
         if (take(given[taken], &buffers[taken], taken == 0) < 0) goto end;

@@ -22,7 +22,7 @@ static double train(Array params, Array X, Array Y, std::ptrdiff_t batch, std::p
     const std::ptrdiff_t sizes[] = {4, 64, 64, 2};
     const int activations[] = {BPCORE_RELU, BPCORE_RELU, BPCORE_IDENTITY};
     std::vector<std::max_align_t> room(bp->plan_bytes(3) / sizeof(std::max_align_t) + 1);
-    check(bp->plan_f32(room.data(), room.size() * sizeof(std::max_align_t), 3, sizes, activations,
+    check(bp->plan_init_f32(room.data(), room.size() * sizeof(std::max_align_t), 3, sizes, activations,
                        BPCORE_SQUARED_ERROR));
     auto plan = reinterpret_cast<const bpcore_plan *>(room.data());
     const std::ptrdiff_t n = bp->n_parameters(plan), m = X.ndim() == 2 ? X.shape(0) : 0;

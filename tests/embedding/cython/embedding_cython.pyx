@@ -2,9 +2,9 @@
 """Train networks of 4-64-64-2 in loops of our own: one plan, a thread and a workspace for each, and no GIL."""
 
 from bpcore.capi cimport (
-    IDENTITY, RELU, SQUARED_ERROR, accumulate_f32, accumulate_f64, adam_f32, adam_f64, bpcore_plan, descend_rows_f32,
-    descend_rows_f64, error_message, finish_f32, finish_f64, gradient_descent_f32, gradient_descent_f64, n_parameters,
-    plan_bytes, plan_f32, plan_f64, workspace_bytes,
+    IDENTITY, RELU, SQUARED_ERROR, accumulate_f32, accumulate_f64, adam_f32, adam_f64, bpcore_plan, sgd_rows_f32,
+    sgd_rows_f64, error_message, finish_f32, finish_f64, gradient_descent_f32, gradient_descent_f64, n_parameters,
+    plan_bytes, plan_init_f32, plan_init_f64, workspace_bytes,
 )
 from cpython.pythread cimport (
     PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock,
@@ -79,9 +79,9 @@ cdef bpcore_plan *make_plan(bint single) except NULL:
     cdef bpcore_plan *plan = <bpcore_plan *>malloc(size)
     cdef int error
     if single:
-        error = plan_f32(plan, size, 3, sizes, activations, SQUARED_ERROR)
+        error = plan_init_f32(plan, size, 3, sizes, activations, SQUARED_ERROR)
     else:
-        error = plan_f64(plan, size, 3, sizes, activations, SQUARED_ERROR)
+        error = plan_init_f64(plan, size, 3, sizes, activations, SQUARED_ERROR)
     if error != 0:
         free(plan)
         raise ValueError(error_message(error).decode())
@@ -161,7 +161,7 @@ def learn(floating[::1] params, const floating[:, ::1] X, const floating[:, ::1]
                 i = step % m
                 if floating is float:
                     if fused:
-                        error = descend_rows_f32(plan, workspace, &params[0], &X[i, 0], 1, &Y[i, 0], NULL, NULL, rate,
+                        error = sgd_rows_f32(plan, workspace, &params[0], &X[i, 0], 1, &Y[i, 0], NULL, NULL, rate,
                                                  &loss)
                     else:
                         memset(sums, 0, n * sizeof(floating))
@@ -171,7 +171,7 @@ def learn(floating[::1] params, const floating[:, ::1] X, const floating[:, ::1]
                             error = gradient_descent_f32(n, &params[0], sums, NULL, rate, 0, False)
                 else:
                     if fused:
-                        error = descend_rows_f64(plan, workspace, &params[0], &X[i, 0], 1, &Y[i, 0], NULL, NULL, rate,
+                        error = sgd_rows_f64(plan, workspace, &params[0], &X[i, 0], 1, &Y[i, 0], NULL, NULL, rate,
                                                  &loss)
                     else:
                         memset(sums, 0, n * sizeof(floating))

@@ -46,7 +46,7 @@ def train(params, X, Y, batch, steps, rate):
         raise ValueError("batch is out of range")
     sizes, activations = np.array([4, 64, 64, 2], np.intp), np.array([3, 3, 0], np.intc)
     plan = np.zeros(functions["plan_bytes"](3), np.uint8)
-    error = functions["plan_f32"](plan.ctypes.data, plan.size, 3, sizes.ctypes.data, activations.ctypes.data, 0)
+    error = functions["plan_init_f32"](plan.ctypes.data, plan.size, 3, sizes.ctypes.data, activations.ctypes.data, 0)
     if not error:
         workspace = np.empty(functions["workspace_bytes"](plan.ctypes.data), np.uint8)
         error, cost = loop(plan, workspace, params, X, Y, batch, steps, rate)

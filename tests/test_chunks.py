@@ -1,4 +1,4 @@
-"""Rows, slots and threads: the same bits for any number of threads, and memory that does not grow with the rows."""
+"""Rows, chunks and threads: the same bits for any number of threads, and memory that does not grow with the rows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from conftest import EMULATED, backends
 from test_parity import parameters, problem
 
 import bpcore
-from bpcore import slots
+from bpcore import _chunks
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
 def test_same_bits_for_any_number_of_threads(backend, dtype, loss, rng):
     net = bpcore.Network([5, 40, 3], "tanh", loss, dtype=dtype)
     params = parameters(net, rng)
-    rows = 5 * net._plan.slot + 17
+    rows = 5 * net._plan.chunk_rows + 17
     X, Y, weights = problem(net.sizes, loss, dtype, rows, rng)
     expected = None
     for threads in (1, 2, 3, 7, 100, None):
@@ -38,17 +38,17 @@ def test_same_bits_for_any_number_of_threads(backend, dtype, loss, rng):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("sizes", [(5, 40, 3), (150, 500, 150)], ids=["slots of many tiles", "slots of one tile"])
+@pytest.mark.parametrize("sizes", [(5, 40, 3), (150, 500, 150)], ids=["chunks of many tiles", "chunks of one tile"])
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
-def test_few_slots_in_one_go_have_the_bits_of_the_accumulator(backend, dtype, sizes, loss, l2, rng):
-    """Groups or single slots, by one thread or by many, in the backend or put together in Python."""
+def test_few_chunks_in_one_go_have_the_bits_of_the_accumulator(backend, dtype, sizes, loss, l2, rng):
+    """Groups or single chunks, by one thread or by many, in the backend or put group_size in Python."""
     net = bpcore.Network(sizes, "tanh", loss, dtype=dtype)
     params = parameters(net, rng)
-    size, together = net._plan.slot, net._plan.together
-    assert (together > 1) == (sizes[0] == 150)
-    few = (size + 3, together * size + 1)
-    for rows in few if EMULATED else (size, *few, 3 * size, together * size):
+    size, group_size = net._plan.chunk_rows, net._plan.group_size
+    assert (group_size > 1) == (sizes[0] == 150)
+    few = (size + 3, group_size * size + 1)
+    for rows in few if EMULATED else (size, *few, 3 * size, group_size * size):
         X, Y, _ = problem(net.sizes, loss, dtype, rows, rng)
         accumulator = net.accumulator()
         accumulator.add(params, X, Y, threads=2)
@@ -67,19 +67,18 @@ def test_rows_are_cut_by_shape_alone(sizes, dtype):
     for name in bpcore.available_backends():
         core = backends.load(name)
         nets.append(core.Plan(sizes, ("tanh",) * (len(sizes) - 1), "squared_error", np.dtype(dtype)))
-    slot, together = nets[0].slot, nets[0].together
-    assert {(plan.slot, plan.together) for plan in nets} == {(slot, together)}
-    assert together == (8 if slot <= 256 else 1)
-    net = bpcore.Network(sizes)
-    for rows in (0, 1, slot, slot + 1, 10 * slot + 7):
-        cuts = slots.units(net, rows, 1)
-        assert len(cuts) == slots.count(net, rows) == -(-rows // slot)
-        assert [unit.begin for unit in cuts] == list(range(len(cuts)))
-        assert [unit.start for unit in cuts] == [0, *(unit.stop for unit in cuts)][:-1] if cuts else rows == 0
-        sizes_found = {unit.stop - unit.start for unit in cuts}
+    rows_of_chunk, group_size = nets[0].chunk_rows, nets[0].group_size
+    assert {(plan.chunk_rows, plan.group_size) for plan in nets} == {(rows_of_chunk, group_size)}
+    assert group_size == (8 if rows_of_chunk <= 256 else 1)
+    for rows in (0, 1, rows_of_chunk, rows_of_chunk + 1, 10 * rows_of_chunk + 7):
+        cuts = _chunks.chunk_ranges(nets[0], rows, 1)
+        assert len(cuts) == _chunks.count_chunks(nets[0], rows) == -(-rows // rows_of_chunk)
+        assert [r.begin for r in cuts] == list(range(len(cuts)))
+        assert [r.start for r in cuts] == [0, *(r.stop for r in cuts)][:-1] if cuts else rows == 0
+        sizes_found = {r.stop - r.start for r in cuts}
         assert max(sizes_found, default=0) - min(sizes_found, default=0) <= 1
-        assert sum(unit.stop - unit.start for unit in cuts) == rows
-        groups = slots.units(net, rows, 3)
+        assert sum(r.stop - r.start for r in cuts) == rows
+        groups = _chunks.chunk_ranges(nets[0], rows, 3)
         assert [(g.start, g.stop) for g in groups] == [(cuts[g.begin].start, cuts[g.end - 1].stop) for g in groups]
 
 
@@ -87,16 +86,16 @@ def test_a_cut_that_does_not_fit_is_refused(backend):
     net = bpcore.Network([2, 1])
     X, Y, sums = np.zeros((4, 2)), np.zeros((4, 1)), np.empty(3)
     for cut in ((4, 1, 0, 2), (4, 1, 1, 1), (10, 2, 0, 1), (3, 1, 0, 1), (4, 1, -1, 1)):
-        with pytest.raises(ValueError, match="cut"):
-            net._core.accumulate(net._plan, np.zeros(3), X, Y, None, sums, None, cut)
+        with pytest.raises(ValueError, match="chunk_range"):
+            net._core.accumulate(net._plan, np.zeros(3), (X, Y, None), sums, None, cut)
 
 
 def test_small_work_stays_on_the_calling_thread(backend, rng):
     net = bpcore.Network([4, 64, 64, 2])
-    assert slots.n_threads(net, 1, None) == 1
-    assert slots.n_threads(net, 256, None) == 1
-    assert slots.n_threads(net, 10 * net._plan.slot, 3) == 3
-    assert slots.n_threads(net, 256, 3) == 1  # there is a single slot
+    assert _chunks.n_threads(net._plan, net.n_parameters, 1, None) == 1
+    assert _chunks.n_threads(net._plan, net.n_parameters, 256, None) == 1
+    assert _chunks.n_threads(net._plan, net.n_parameters, 10 * net._plan.chunk_rows, 3) == 3
+    assert _chunks.n_threads(net._plan, net.n_parameters, 256, 3) == 1  # there is a single chunk
 
 
 def test_a_call_that_is_over_before_it_begins_ends_at_once(backend, dtype):
@@ -105,80 +104,80 @@ def test_a_call_that_is_over_before_it_begins_ends_at_once(backend, dtype):
     X, params, sums = np.ones((3000, 256), dtype), np.zeros(net.n_parameters, dtype), np.empty(net.n_parameters, dtype)
     core, plan, over = net._core, net._plan, bytearray(b"\1")
     for call in (
-        lambda: core.accumulate(plan, params, X, X, None, sums, over),
-        lambda: core.loss(plan, params, X, X, None, over),
+        lambda: core.accumulate(plan, params, (X, X, None), sums, over),
+        lambda: core.loss(plan, params, (X, X, None), over),
         lambda: core.forward(plan, params, X, np.empty_like(X), over),
     ):
-        with pytest.raises(InterruptedError, match="another thread has ended the call"):
+        with pytest.raises(InterruptedError, match="the call was cancelled by another thread"):
             call()
-    assert core.loss(plan, params, X[:9], X[:9], None, bytearray(1)) == 9 * 128
+    assert core.loss(plan, params, (X[:9], X[:9], None), bytearray(1)) == 9 * 128
 
 
-def units(n):
-    return [slots.Unit(i, i + 1, i, i + 1) for i in range(n)]
+def ranges(n):
+    return [_chunks.ChunkRange(i, i + 1, i, i + 1) for i in range(n)]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4, 300])
 def test_results_are_added_in_order_and_few_are_held_back(threads):
     done, added, most, lock = [], [], 0, threading.Lock()
 
-    def work(unit, told):
+    def work(r, cancelled):
         with lock:
-            done.append(unit)
-        return unit.begin
+            done.append(r)
+        return r.begin
 
-    def add(unit, result):
+    def add(r, result):
         nonlocal most
-        assert unit.begin == result == len(added)
+        assert r.begin == result == len(added)
         most = max(most, len(done) - len(added))
-        added.append(unit)
+        added.append(r)
 
-    slots.in_order(work, add, units(200), threads)
-    assert added == units(200)
+    _chunks.ordered_reduce(work, add, ranges(200), threads)
+    assert added == ranges(200)
     assert most <= threads
 
 
 @pytest.mark.parametrize("place", ["work", "add"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_an_error_in_a_slot_is_raised_and_no_thread_is_left(threads, place):
-    def work(unit, told):
-        if unit.begin == 20 and place == "work":
+def test_an_error_in_a_chunk_is_raised_and_no_thread_is_left(threads, place):
+    def work(r, cancelled):
+        if r.begin == 20 and place == "work":
             raise ZeroDivisionError
-        while place == "work" and unit.begin > 20 and not told[0]:  # told that all is over
+        while place == "work" and r.begin > 20 and not cancelled[0]:  # cancelled that all is over
             time.sleep(0.001)
 
-    def add(unit, result):
-        if unit.begin == 20:
+    def add(r, result):
+        if r.begin == 20:
             raise ZeroDivisionError
 
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
-        slots.in_order(work, add, units(100), threads)
+        _chunks.ordered_reduce(work, add, ranges(100), threads)
     assert threading.active_count() == before
 
 
-def test_a_thread_in_the_middle_of_its_unit_hears_of_the_error_of_another():
-    """The first unit fails when the second has begun; that one goes on until it hears of it."""
+def test_a_thread_in_the_middle_of_its_chunk_hears_of_the_error_of_another():
+    """The first r fails when the second has begun; that one goes on until it hears of it."""
     begun, heard = threading.Event(), []
 
-    def work(unit, told):
-        if unit.begin == 0:
+    def work(r, cancelled):
+        if r.begin == 0:
             assert begun.wait(20)
             raise ZeroDivisionError
         begun.set()
         end = time.monotonic() + 20
-        while not told[0] and time.monotonic() < end:
+        while not cancelled[0] and time.monotonic() < end:
             time.sleep(0.001)
-        heard.append(told[0])
+        heard.append(cancelled[0])
 
     with pytest.raises(ZeroDivisionError):
-        slots.in_order(work, lambda unit, result: None, units(2), 2)
+        _chunks.ordered_reduce(work, lambda r, result: None, ranges(2), 2)
     assert heard == [1]
 
 
 @pytest.mark.parametrize("place", ["work", "add"])
 def test_an_error_of_another_thread_is_raised_by_the_caller(place):
-    """The calling thread makes no error itself, and waits in its unit until another has begun one."""
+    """The calling thread makes no error itself, and waits in its r until another has begun one."""
     caller, begun = threading.get_ident(), threading.Event()
 
     def fail(where):
@@ -187,12 +186,12 @@ def test_an_error_of_another_thread_is_raised_by_the_caller(place):
             if where == place:
                 raise ZeroDivisionError
 
-    def work(unit, told):
+    def work(r, cancelled):
         fail("work")
         assert begun.wait(20)
 
     with pytest.raises(ZeroDivisionError):
-        slots.in_order(work, lambda unit, result: fail("add"), units(50), 2)
+        _chunks.ordered_reduce(work, lambda r, result: fail("add"), ranges(50), 2)
 
 
 def test_many_threads_on_one_network_and_one_params(backend, dtype, rng):
@@ -261,7 +260,7 @@ def test_memory_does_not_grow_with_the_rows(name, tmp_path):
 
 def test_pages_of_a_private_map_are_kept(tmp_path, monkeypatch):
     """Letting go of a copy-on-write map would lose its changes."""
-    from bpcore import arrays
+    from bpcore import _validation
 
     monkeypatch.setattr(arrays, "RELEASE_AT_LEAST", 1)
     path = tmp_path / "X"
@@ -269,11 +268,11 @@ def test_pages_of_a_private_map_are_kept(tmp_path, monkeypatch):
     for mode in ("c", "r+"):
         X = np.memmap(path, np.float64, mode, shape=(4096, 8))
         X[100:200] = 5
-        arrays.release(np.asarray(X), 0, 4096)
+        _validation.drop_pages(np.asarray(X), 0, 4096)
         assert (X[100:200] == 5).all()
         assert (X[200:] == 1).all()
     offset = np.memmap(path, np.float64, "r", offset=1000 * 64, shape=(2000, 8))
-    arrays.release(np.asarray(offset)[3:], 5, 1900)
+    _validation.drop_pages(np.asarray(offset)[3:], 5, 1900)
     assert (offset == 1).all()
 
 
