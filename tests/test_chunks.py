@@ -262,7 +262,7 @@ def test_pages_of_a_private_map_are_kept(tmp_path, monkeypatch):
     """Letting go of a copy-on-write map would lose its changes."""
     from bpcore import _validation
 
-    monkeypatch.setattr(arrays, "RELEASE_AT_LEAST", 1)
+    monkeypatch.setattr(_validation, "MIN_DROP_BYTES", 1)
     path = tmp_path / "X"
     np.ones((4096, 8)).tofile(path)
     for mode in ("c", "r+"):

@@ -148,7 +148,7 @@ def test_classification(run, fails, flowers, suffix, loss):
     X, kinds = flowers
     arguments = ["train", "flowers.csv", "--target", "kind", "--save", f"m{suffix}", "--hidden", "8"]
     if loss == "squared_error":
-        fails("squared_error takes numbers, but the target has 'lily, white'", *arguments, "--loss", loss)
+        fails("the target of squared_error must be numbers, got 'lily, white'", *arguments, "--loss", loss)
         return
     out = run(*arguments, *(["--loss", loss] if loss else []))
     assert float(values(out)["test accuracy"].split()[0]) > 90
@@ -423,20 +423,20 @@ def test_interruption(capsys, monkeypatch, tmp_path):
         ("the following arguments are required: command", ""),
         ("invalid choice: 'learn'", "learn"),
         ("unrecognized arguments: --nix", "info --nix"),
-        ("argument --epochs: '0', but a whole number of at least 1", "train --epochs 0"),
+        ("argument --epochs: must be an integer >= 1, got '0'", "train --epochs 0"),
         ("argument --epochs: '1.5'", "train --epochs 1.5"),
         ("argument --batch-size: '-3'", "train --batch-size -3"),
-        ("argument --hidden: '0', but a whole number", "train --hidden 64,0"),
+        ("argument --hidden: must be an integer >= 1, got '0'", "train --hidden 64,0"),
         ("argument --hidden: ''", "train --hidden 64,,32"),
-        ("argument --activation: 'step', but one of identity, ", "train --activation step"),
+        ("argument --activation: must be one of identity, ", "train --activation step"),
         ("argument --activation: 'softmax'", "train --activation softmax"),
-        ("--activation has 2 names, but there are 1 hidden layers", "train --activation relu,tanh"),
+        ("--activation must name one for each of 1 hidden layers, got 2", "train --activation relu,tanh"),
         ("argument --loss: invalid choice: 'x'", "train --loss x"),
         ("argument --optimizer: invalid choice: 'x'", "train --optimizer x"),
-        ("argument --learning-rate: '0', but a number above 0", "train --learning-rate 0"),
+        ("argument --learning-rate: must be a number above 0", "train --learning-rate 0"),
         ("argument --learning-rate: 'nan'", "train --learning-rate nan"),
         ("argument --learning-rate: 'inf'", "train --learning-rate inf"),
-        ("argument --momentum: '1', but a number of at least 0 and below 1", "train --momentum 1"),
+        ("argument --momentum: must be a number of at least 0 and below 1", "train --momentum 1"),
         ("--momentum does not go with --optimizer adam", "train --momentum 0.5"),
         ("argument --l2: '-1'", "train --l2 -1"),
         ("argument --test-fraction: '1'", "train --test-fraction 1"),
@@ -458,16 +458,16 @@ def test_interruption(capsys, monkeypatch, tmp_path):
         ("row 1 (line 2), column 1 'kind': 'lily, white' is not a number", "train flowers.csv --target length"),
         ("the target has one class only, '3'", "train one.csv --target 1"),
         (
-            "binary_cross_entropy takes two classes, but the target has 3",
+            "the target of binary_cross_entropy must have two classes, got 3",
             "train flowers.csv --target kind --loss binary_cross_entropy",
         ),
         ("another value in each of its 30 rows", "train many.csv --target 1 --loss cross_entropy"),
-        ("poisson takes counts, but the target has -3", "train many.csv --target 2 --loss poisson"),
+        ("the target of poisson must be >= 0, got -3", "train many.csv --target 2 --loss poisson"),
         ("there is 1 row, too few to hold one out", "train row.csv --target 1 --loss squared_error"),
         ("feature 0 has values too large to be scaled", "train large.csv --target 1 --loss squared_error"),
         ("X[0, 0] is not finite as float32", "train large.csv --target 1 --loss squared_error --no-scale"),
         ("flowers.csv is not a sound model file: neither", "predict flowers.csv flowers.csv"),
-        ("needs classes, but line.npz predicts numbers", "predict line.npz line.csv --probabilities"),
+        ("needs a model of classes, got line.npz, which predicts numbers", "predict line.npz line.csv --probabilities"),
         ("line.csv has 3 feature columns, but the model takes 2", "predict line.npz line.csv"),
         ("--output line.csv would overwrite what is read", "predict line.npz line.csv --target 2 --output line.csv"),
         ("--output line.npz would overwrite what is read", "predict line.npz line.csv --target 2 --output line.npz"),
@@ -528,7 +528,7 @@ def test_probabilities_that_are_not_numbers_are_refused(fails, tmp_path):
 def test_columns_that_the_model_takes_are_not_left_out(run, fails, flowers):
     run("train", "flowers.csv", "--target", "kind", "--epochs", 1, "--save", "m.npz")
     for option in ("--drop", "--target"):
-        message = "column 'width' is to be left out, but the model takes 'width'"
+        message = "column 'width' must not be left out: the model takes 'width'"
         fails(message, "predict", "m.npz", "flowers.csv", option, "width")
     run("predict", "m.npz", "flowers.csv", "--drop", "kind")
 

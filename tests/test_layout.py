@@ -66,7 +66,7 @@ def test_triples_of_widths(core, dtype, name):
 def needs(core, sizes, activations, item, name, layout):
     """What each region must hold, in numbers: from what the loops of forward, backward and accumulate write."""
     width = lanes_of(core, name, item)
-    tile, steps, stride = layout["tile"], layout["steps"], layout["input_step"]
+    tile, steps, stride = layout["tile"], layout["strides"], layout["input_stride"]
 
     def vectors(columns):
         return -(-columns // width) * width
@@ -147,7 +147,7 @@ def test_networks_whose_regions_once_were_too_small(core, dtype, sizes, name):
 def test_a_stride_need_not_grow_with_the_width(core):
     """Why each region takes the maximum of strides and not the stride of the maximum."""
     layouts = [core.workspace_layout((1, n), ("tanh",), "squared_error", np.dtype("float64"), "avx2") for n in (64, 66)]
-    assert [layout["steps"] for layout in layouts] == [[72], [68]]
+    assert [layout["strides"] for layout in layouts] == [[72], [68]]
 
 
 def test_this_machine_uses_the_layout_that_is_checked(core, dtype):

@@ -87,24 +87,24 @@ def test_a_sigmoid_gives_both_probabilities(rng):
     ("change", "kind", "message"),
     [
         ({"network": None}, TypeError, "network is a NoneType"),
-        ({"params": [1.0]}, TypeError, "params is [1.0], but an array of float32"),
+        ({"params": [1.0]}, TypeError, "params must be an array of float32, got [1.0]"),
         ({"params": np.zeros(83)}, TypeError, "params is an array of float64"),
         ({"params": np.zeros(3, "f4")}, ValueError, "params has shape (3,)"),
         ({"params": np.full(83, np.nan, "f4")}, ValueError, "params has values that are not finite"),
         ({"feature_mean": None}, ValueError, "feature_mean and feature_scale go together"),
-        ({"feature_scale": np.ones(3)}, ValueError, "feature_scale has shape (3,), but (4,)"),
+        ({"feature_scale": np.ones(3)}, ValueError, "feature_scale must have shape (4,), got (3,)"),
         ({"feature_scale": [1, 0, 1, 1]}, ValueError, "feature_scale has values that are not positive"),
         ({"feature_scale": [1, -1, 1, 1]}, ValueError, "feature_scale has values that are not positive"),
         ({"feature_mean": [1, np.inf, 1, 1]}, ValueError, "feature_mean has values that are not finite"),
         ({"feature_mean": list("abcd")}, TypeError, f"feature_mean has dtype {np.dtype('U1')}"),
         ({"target_mean": np.ones(3), "target_scale": np.ones(3)}, ValueError, "do not go together"),
-        ({"class_names": ["a", "b"]}, ValueError, "class_names has 2 names, but the network takes 3"),
+        ({"class_names": ["a", "b"]}, ValueError, "class_names must have 3 names, got 2"),
         ({"class_names": "abc"}, TypeError, "class_names is a str"),
         ({"class_names": {"a", "b", "c"}}, TypeError, "class_names is a set"),
-        ({"class_names": ["a", "b", 3]}, TypeError, "class_names[2] is 3, but a str"),
+        ({"class_names": ["a", "b", 3]}, TypeError, "class_names[2] must be a str, got 3"),
         ({"class_names": ["a", "b", "b"]}, ValueError, "class_names has the same name twice"),
         ({"class_names": ["a", "b", "\ud800"]}, ValueError, "class_names[2] is '\\ud800', which is not"),
-        ({"feature_names": ["a"]}, ValueError, "feature_names has 1 names, but the network takes 4"),
+        ({"feature_names": ["a"]}, ValueError, "feature_names must have 4 names, got 1"),
     ],
 )
 def test_what_does_not_fit_the_network_is_refused(change, kind, message):
@@ -125,7 +125,7 @@ def test_class_names_need_probabilities():
 @pytest.mark.parametrize(
     ("X", "kind", "message"),
     [
-        (np.ones(4), ValueError, "X has shape (4,), but the network takes (rows, 4)"),
+        (np.ones(4), ValueError, "X must have shape (rows, 4), got (4,)"),
         (np.ones((2, 3)), ValueError, "X has shape (2, 3)"),
         ([["a"] * 4], TypeError, f"X has dtype {np.dtype('U1')}"),
         ([[1, 2, np.nan, 3]], ValueError, "X[0, 2] is not finite as float32"),
@@ -250,7 +250,7 @@ def test_a_link_is_followed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["model.pkl", "model.npy", "model.v1", "model.NPZ"])
 def test_other_suffixes_are_refused(tmp_path, name):
     for call in (check_save_path, lambda path: save_model(path, classifier())):
-        with pytest.raises(ValueError, match=r"ends in \.npz or \.safetensors, but the path is"):
+        with pytest.raises(ValueError, match=r"path must end in \.npz or \.safetensors, got"):
             call(tmp_path / name)
     assert os.listdir(tmp_path) == []
 
@@ -339,7 +339,7 @@ def test_the_helper_writes_a_sound_file(path, tmp_path):
     ("change", "message"),
     [
         ({"format": "other"}, "it holds arrays, but not a model of bpcore"),
-        ({"version": 2}, "version 2 of the format, but 1 is known"),
+        ({"version": 2}, "the version of the format must be 1, got 2"),
         ({"version": True}, "version True"),
         ({"version": None}, "version None"),
         ({"sizes": [4, 6, 5]}, ""),
@@ -362,11 +362,11 @@ def test_the_helper_writes_a_sound_file(path, tmp_path):
         ({"loss": "cross"}, "loss is 'cross'"),
         ({"loss": 1}, "loss is '1'"),
         ({"loss": "poisson"}, ""),
-        ({"dtype": "float16"}, "dtype is 'float16', but float32 or float64 is wanted"),
+        ({"dtype": "float16"}, "dtype must be float32 or float64, got 'float16'"),
         ({"dtype": "float64"}, ""),
         ({"dtype": "O"}, "dtype is 'O'"),
         ({"dtype": ["f4"]}, "dtype is ['f4']"),
-        ({"class_names": ["a", "b"]}, "class_names has 2 names, but the network takes 3"),
+        ({"class_names": ["a", "b"]}, "class_names must have 3 names, got 2"),
         ({"class_names": ["a", "b", 3]}, "class_names[2] is 3"),
         ({"class_names": {"a": 1}}, "class_names is a dict"),
         ({"class_names": ["a", "b", "\ud800"]}, "is not Unicode text"),
@@ -541,7 +541,7 @@ def test_arrays_in_fortran_order_are_refused(tmp_path):
     description, arrays = parts(".npz", tmp_path)
     arrays["layers.1.weight"] = np.asfortranarray(arrays["layers.1.weight"])
     write(str(tmp_path / "m.npz"), description, arrays)
-    refused(tmp_path / "m.npz", "layers.1.weight is in Fortran order, but C order is wanted")
+    refused(tmp_path / "m.npz", "layers.1.weight must be in C order, got Fortran order")
 
 
 def test_long_descriptions_are_refused(path, tmp_path, monkeypatch):

@@ -138,7 +138,7 @@ def test_columns_are_taken_by_name(write):
 def test_a_column_that_the_model_takes_is_not_left_out(write, column):
     path = write("y,b,id,a\nno,2,k1,1\n")
     for left_out in ({"drop": ["id", column]}, {"target": column}):
-        with pytest.raises(TableError, match=f"column '{column}' is to be left out, but the model takes 'a'"):
+        with pytest.raises(TableError, match=f"column '{column}' must not be left out: the model takes 'a'"):
             read_table(path, wanted=("a", "b"), read_target=False, **left_out)
     table = read_table(path, wanted=("a", "b"), read_target=False, drop=["id", "nix", "9"], target="y")
     np.testing.assert_array_equal(table.features, [[1, 2]])
@@ -257,10 +257,10 @@ def test_bad_csv_is_refused(write, text, options, message):
     [
         ({}, "no array X, and no two-dimensional array; it holds nothing"),
         ({"a": np.ones((2, 2)), "b": np.ones((2, 2))}, "more than one two-dimensional array; it holds 'a', 'b'"),
-        ({"X": np.ones(3)}, "X has shape (3,), but rows and columns"),
+        ({"X": np.ones(3)}, "X must be a matrix of numbers, got shape (3,)"),
         ({"X": np.ones((0, 3))}, "X has shape (0, 3)"),
         ({"X": np.ones((3, 0))}, "X has shape (3, 0)"),
-        ({"X": np.array(5.0)}, "X has shape (), but rows and columns"),
+        ({"X": np.array(5.0)}, "X must be a matrix of numbers, got shape ()"),
         ({"X": np.ones((3, 2), complex)}, "X has dtype complex128"),
         ({"X": np.full((3, 2), "a")}, f"X has dtype {np.dtype('U1')}"),
         ({"X": np.array([[1, 2], [3, np.nan]])}, "X[1, 1]: missing value"),

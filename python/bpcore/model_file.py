@@ -88,12 +88,12 @@ class Model:
     def __post_init__(self) -> None:
         net, params = self.network, self.params
         if not isinstance(net, Network):
-            raise TypeError(f"network is a {type(net).__name__}, but a Network is wanted")
+            raise TypeError(f"network must be a Network, got {type(net).__name__}")
         if not isinstance(params, np.ndarray) or params.dtype != net.dtype:
             came = f"an array of {params.dtype}" if isinstance(params, np.ndarray) else repr(params)
-            raise TypeError(f"params is {came}, but an array of {net.dtype} is wanted")
+            raise TypeError(f"params must be an array of {net.dtype}, got {came}")
         if params.shape != (net.n_parameters,):
-            raise ValueError(f"params has shape {params.shape}, but the network takes ({net.n_parameters},)")
+            raise ValueError(f"params must have shape ({net.n_parameters},), got {params.shape}")
         if not np.isfinite(params).all():
             raise ValueError("params has values that are not finite")
         n_in, n_out = net.sizes[0], net.sizes[-1]
@@ -105,7 +105,7 @@ class Model:
                 raise ValueError(f"{kind}_mean and {kind}_scale go together; one is None")
         binary = net.output == "sigmoid" and n_out == 1
         if self.class_names is not None and not binary and net.output != "softmax":
-            raise ValueError(f"class_names do not fit {n_out} outputs of {net.output}; None is wanted")
+            raise ValueError(f"class_names must be None for {n_out} outputs of {net.output}")
         if self.class_names is not None and self.target_mean is not None:
             raise ValueError("class_names and target_mean do not go together")
         names = _names("class_names", self.class_names, 2 if binary else n_out)
@@ -132,9 +132,9 @@ class Model:
         features = np.asarray(X)
         n_in = self.network.sizes[0]
         if features.dtype.kind not in "fiub":
-            raise TypeError(f"X has dtype {features.dtype}, but real numbers are wanted")
+            raise TypeError(f"X must hold real numbers, got dtype {features.dtype}")
         if features.ndim != 2 or features.shape[1] != n_in:
-            raise ValueError(f"X has shape {features.shape}, but the network takes (rows, {n_in})")
+            raise ValueError(f"X must have shape (rows, {n_in}), got {features.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
             if self.feature_mean is not None and self.feature_scale is not None:
                 features = (features - self.feature_mean) / self.feature_scale
@@ -195,9 +195,9 @@ def _scaling(name: str, value: npt.ArrayLike | None, size: int) -> NDArray[np.fl
         return None
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are wanted")
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.shape != (size,):
-        raise ValueError(f"{name} has shape {array.shape}, but ({size},) is wanted")
+        raise ValueError(f"{name} must have shape ({size},), got {array.shape}")
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} has values that are not finite")
@@ -210,12 +210,12 @@ def _names(name: str, value: Sequence[str] | None, size: int) -> tuple[str, ...]
     if value is None:
         return None
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise TypeError(f"{name} is a {type(value).__name__}, but a sequence of str is wanted")
+        raise TypeError(f"{name} must be a sequence of str, got {type(value).__name__}")
     if len(value) != size:
-        raise ValueError(f"{name} has {len(value)} names, but the network takes {size}")
+        raise ValueError(f"{name} must have {size} names, got {len(value)}")
     for i, item in enumerate(value):
         if not isinstance(item, str):
-            raise TypeError(f"{name}[{i}] is {item!r}, but a str is wanted")
+            raise TypeError(f"{name}[{i}] must be a str, got {item!r}")
         try:
             item.encode()
         except UnicodeEncodeError:
@@ -253,7 +253,7 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
     """
     path = _checked_path(path)
     if not isinstance(model, Model):
-        raise TypeError(f"model is a {type(model).__name__}, but a Model is wanted")
+        raise TypeError(f"model must be a Model, got {type(model).__name__}")
     if not np.isfinite(model.params).all():  # they may have been changed since
         raise ValueError("model.params has values that are not finite")
     net = model.network
@@ -310,10 +310,10 @@ def check_save_path(path: str | os.PathLike[str]) -> None:
 def _checked_path(path: str | os.PathLike[str]) -> str:
     path = os.fspath(path)
     if not isinstance(path, str):
-        raise TypeError(f"path is {path!r}, but a str is wanted")
+        raise TypeError(f"path must be a str, got {path!r}")
     suffix = os.path.splitext(path)[1]
     if suffix not in ("", *SUFFIXES):
-        raise ValueError(f"a model file ends in {' or '.join(SUFFIXES)}, but the path is {path!r}")
+        raise ValueError(f"path must end in {' or '.join(SUFFIXES)}, got {path!r}")
     if suffix == ".safetensors":
         _require_safetensors(path)
     return path
@@ -481,9 +481,9 @@ class _NpzArrays:
         found_shape, fortran, found = np.lib.format.read_array_header_1_0(file)
         shape = (len(data) - file.tell(),) if shape is None else shape
         if fortran:
-            raise ModelFileError(f"{name} is in Fortran order, but C order is wanted")
+            raise ModelFileError(f"{name} must be in C order, got Fortran order")
         if found.newbyteorder("=") != dtype or found_shape != shape:
-            raise ModelFileError(f"{name} is {found} of shape {found_shape}, but {dtype} of shape {shape} is wanted")
+            raise ModelFileError(f"{name} must be {dtype} of shape {shape}, got {found} of shape {found_shape}")
         if len(data) - file.tell() != math.prod(shape) * dtype.itemsize:
             raise ModelFileError(f"{name} does not have the bytes of an array of shape {shape}")
         return np.frombuffer(data, found, offset=file.tell()).reshape(shape)
@@ -504,10 +504,10 @@ class _SafetensorsArrays:
 
     def read(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         tensor = self._tensors.get_slice(name)
-        wanted = {"float32": "F32", "float64": "F64"}[dtype.name]
+        expected = {"float32": "F32", "float64": "F64"}[dtype.name]
         found, found_shape = tensor.get_dtype(), tuple(tensor.get_shape())
-        if found != wanted or found_shape != shape:
-            raise ModelFileError(f"{name} is {found} of shape {found_shape}, but {wanted} of shape {shape} is wanted")
+        if found != expected or found_shape != shape:
+            raise ModelFileError(f"{name} must be {expected} of shape {shape}, got {found} of shape {found_shape}")
         array: NDArray[Any] = self._tensors.get_tensor(name)
         return array
 
@@ -522,12 +522,12 @@ def _read_model(arrays: _Arrays, size: int) -> Model:
         raise ModelFileError("it holds arrays, but not a model of bpcore")
     version = about.get("version")
     if type(version) is not int or version != VERSION:
-        raise ModelFileError(f"it has version {version!r} of the format, but {VERSION} is known")
+        raise ModelFileError(f"the version of the format must be {VERSION}, got {version!r}")
     sizes, hidden, dtype_name = (_field(about, key) for key in ("sizes", "hidden", "dtype"))
     if not isinstance(sizes, list) or not all(type(n) is int and n > 0 for n in sizes):
         raise ModelFileError("sizes are not positive integers")
     if dtype_name not in ("float32", "float64"):
-        raise ModelFileError(f"dtype is {dtype_name!r}, but float32 or float64 is wanted")
+        raise ModelFileError(f"dtype must be float32 or float64, got {dtype_name!r}")
     dtype = np.dtype(dtype_name)
     shapes: dict[str, tuple[int, ...]] = {}
     for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):

@@ -18,7 +18,7 @@ def whole(low: int) -> Callable[[str], int]:
         except ValueError:
             value = low - 1
         if value < low:
-            raise argparse.ArgumentTypeError(f"{text!r}, but a whole number of at least {low} is wanted")
+            raise argparse.ArgumentTypeError(f"must be an integer >= {low}, got {text!r}")
         return value
 
     return parse
@@ -35,7 +35,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Callab
         if not low <= value < high or (above and value == low):
             least = f"above {low:g}" if above else f"of at least {low:g}"
             most = "" if math.isinf(high) else f" and below {high:g}"
-            raise argparse.ArgumentTypeError(f"{text!r}, but a number {least}{most} is wanted")
+            raise argparse.ArgumentTypeError(f"must be a number {least}{most}, got {text!r}")
         return value
 
     return parse

@@ -215,7 +215,7 @@ def check(what: str, cost: float, grad: Array, exact_cost: float, exact_grad: Ar
         if it is NaN, or the gradient has another shape.
     """
     if grad.shape != exact_grad.shape:
-        raise Disagreement(f"{what}: the gradient has shape {grad.shape}, but {exact_grad.shape} is wanted")
+        raise Disagreement(f"{what}: the gradient must have shape {exact_grad.shape}, got {grad.shape}")
     for name, error in (
         ("cost", abs(cost - exact_cost) / abs(exact_cost)),
         ("gradient", largest_error(grad, exact_grad)),

@@ -55,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
                 raise ValueError(f"--output {args.output} would overwrite what is read")
     model = load_model(args.model)
     if args.probabilities and model.class_names is None:
-        raise ValueError(f"--probabilities needs classes, but {args.model} predicts numbers")
+        raise ValueError(f"--probabilities needs a model of classes, got {args.model}, which predicts numbers")
     table = read_table(
         args.data,
         target=args.target,
         read_target=False,
         drop=args.drop,
-        wanted=model.feature_names,
+        expected=model.feature_names,
         n_features=model.network.sizes[0],
         delimiter=arguments.delimiter(args.delimiter),
         header=args.header,

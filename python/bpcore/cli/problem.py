@@ -80,22 +80,22 @@ def choose_problem(target: NDArray[Any], loss: str | None, labels: NDArray[Any] 
         return _classification(labels, not text, loss, reason)
     if text:
         first = next(label for label in target if not _is_number(label))
-        raise ValueError(f"{loss} takes numbers, but the target has {first!r}")
+        raise ValueError(f"the target of {loss} must be numbers, got {first!r}")
     if loss == "poisson" and (target < 0).any():
-        raise ValueError(f"poisson takes counts, but the target has {target[target < 0][0]:g}")
+        raise ValueError(f"the target of poisson must be >= 0, got {target[target < 0][0]:g}")
     targets = target if target.ndim == 2 else target[:, np.newaxis]
     return Problem(loss, targets, None, targets.shape[1], reason)
 
 
 def _classification(labels: NDArray[Any], numbers: bool, loss: str, reason: str) -> Problem:
     if labels.ndim == 2:
-        raise ValueError(f"{loss} takes one class a row, but the target has shape {labels.shape}")
+        raise ValueError(f"the target of {loss} must be one class per row, got shape {labels.shape}")
     values = _numbers_in_order(labels) if numbers and labels.dtype == object else sorted(set(labels.tolist()))
     n = len(values)
     if n < 2:
         raise ValueError(f"the target has one class only, {_class_name(values[0])!r}")
     if loss == "binary_cross_entropy" and n != 2:
-        raise ValueError(f"binary_cross_entropy takes two classes, but the target has {n}")
+        raise ValueError(f"the target of binary_cross_entropy must have two classes, got {n}")
     if n == len(labels) > MAX_GUESSED_CLASSES:
         raise ValueError(f"the target has another value in each of its {n} rows: no classes")
     index = {value: i for i, value in enumerate(values)}

@@ -1,4 +1,4 @@
-"""Reading a table from CSV, ``.npy`` or ``.npz``: feature columns and, if wanted, a target.
+"""Reading a table from CSV, ``.npy`` or ``.npz``: feature columns and, if asked for, a target.
 
 Nothing is guessed about a value: what is missing, infinite or not a number is refused, with the
 file, the row and the column named. Columns are counted from 0 (-1 is the last one), rows of data
@@ -73,7 +73,7 @@ def read_table(
     target: str | None = None,
     read_target: bool = True,
     drop: Sequence[str] = (),
-    wanted: Sequence[str] | None = None,
+    expected: Sequence[str] | None = None,
     n_features: int | None = None,
     delimiter: str | None = None,
     header: bool | None = None,
@@ -85,13 +85,13 @@ def read_table(
     path : str or path-like
         The file. An ``.npz`` file holds arrays ``X`` and ``y``, or one two-dimensional array.
     target : str, optional
-        Name or index of the column that is not a feature; needed if the target is wanted and the
+        Name or index of the column that is not a feature; needed if the target is read and the
         file is CSV.
     read_target : bool
-        Whether the target is wanted at all; if not, its column is left out unread.
+        Whether the target is read; if not, its column is left out unread.
     drop : sequence of str
         Names or indices of more columns to leave out.
-    wanted : sequence of str, optional
+    expected : sequence of str, optional
         Names of the feature columns, taken in this order if the file has a header that names
         them; `target` and `drop` then need not be there, and must not be among them.
     n_features : int, optional
@@ -114,7 +114,7 @@ def read_table(
     if path.lower().endswith((".npy", ".npz")):
         return _read_arrays(path, target, read_target, drop, n_features)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise TableError(f"the delimiter is {delimiter!r}, but one character is wanted")
+        raise TableError(f"the delimiter must be one character, got {delimiter!r}")
     try:
         with open(path, encoding="utf-8-sig", newline="") as lines:
             # Read ahead without seek, so that a pipe is as good as a file.
@@ -123,7 +123,7 @@ def read_table(
                 delimiter = _find_delimiter(ahead[-1] if ahead else "")
             reader = csv.reader(itertools.chain(ahead, lines), delimiter=delimiter, strict=True)
             try:
-                return _read_csv(path, reader, target, read_target, drop, wanted, n_features, header)
+                return _read_csv(path, reader, target, read_target, drop, expected, n_features, header)
             except csv.Error as error:
                 raise TableError(f"{path}, line {reader.line_num}: {error}") from None
     except UnicodeDecodeError as error:
@@ -172,11 +172,11 @@ def _choose_columns(
     names: Sequence[str] | None,
     target: str | None,
     drop: Sequence[str],
-    wanted: Sequence[str] | None,
+    expected: Sequence[str] | None,
     n_features: int | None,
 ) -> _Columns:
-    if names is not None and wanted is not None:
-        absent = [name for name in wanted if name not in names]
+    if names is not None and expected is not None:
+        absent = [name for name in expected if name not in names]
         if absent:
             more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
             raise TableError(
@@ -184,9 +184,9 @@ def _choose_columns(
             )
         for spec in drop if target is None else [*drop, target]:
             position = _position(spec, count, names)
-            if position is not None and names[position] in wanted:
-                raise TableError(f"column {spec!r} is to be left out, but the model takes {names[position]!r}")
-        return _Columns(tuple(names.index(name) for name in wanted), None)
+            if position is not None and names[position] in expected:
+                raise TableError(f"column {spec!r} must not be left out: the model takes {names[position]!r}")
+        return _Columns(tuple(names.index(name) for name in expected), None)
     left_out = {_find_column(path, spec, count, names) for spec in drop}
     chosen = None if target is None else _find_column(path, target, count, names)
     if chosen in left_out:
@@ -241,7 +241,7 @@ def _read_csv(
     target: str | None,
     read_target: bool,
     drop: Sequence[str],
-    wanted: Sequence[str] | None,
+    expected: Sequence[str] | None,
     n_features: int | None,
     header: bool | None,
 ) -> Table:
@@ -252,14 +252,14 @@ def _read_csv(
     first_line = reader.line_num
     if header is None:
         second = next(rows, None)
-        header = _has_header(first, second, [*drop, *([target] if target else [])], wanted)
+        header = _has_header(first, second, [*drop, *([target] if target else [])], expected)
     second_line = reader.line_num
 
     names = tuple(cell.strip() for cell in first) if header else None
     if names is not None and len(set(names)) < len(names):
         name = next(name for i, name in enumerate(names) if name in names[:i])
         raise TableError(f"{path}, line {first_line}: two columns are named {name!r}")
-    columns = _choose_columns(path, len(first), names, target, drop, wanted, n_features)
+    columns = _choose_columns(path, len(first), names, target, drop, expected, n_features)
     label_column = columns.target if read_target else None
     if read_target and target is None:
         has = f"{len(first)} columns, counted from 0" if names is None else f"the columns {_listed(names)}"
@@ -327,11 +327,13 @@ def _getter(columns: tuple[int, ...]) -> Callable[[list[str]], Sequence[str]]:
     return itemgetter(*columns)
 
 
-def _has_header(first: list[str], second: list[str] | None, left_out: list[str], wanted: Sequence[str] | None) -> bool:
+def _has_header(
+    first: list[str], second: list[str] | None, left_out: list[str], expected: Sequence[str] | None
+) -> bool:
     """Whether the first row holds names: text where the second row has a number or a gap."""
     names = [cell.strip() for cell in first]
     specs = list(left_out)
-    if wanted is not None and set(wanted) <= set(names):
+    if expected is not None and set(expected) <= set(names):
         return True
     if any(_index(spec) is None for spec in specs):
         return True  # a column asked for by name; whether it is there is found out later
@@ -387,7 +389,7 @@ def _read_arrays(
         name = tables[0]
     X = _real(path, name, arrays[name])
     if X.ndim != 2 or not X.size:
-        raise TableError(f"{path}: {name} has shape {X.shape}, but rows and columns of numbers are wanted")
+        raise TableError(f"{path}: {name} must be a matrix of numbers, got shape {X.shape}")
     if y is not None and read_target and target is not None:
         raise TableError(f"{path} has an array y, which is the target; leave --target out")
     columns = _choose_columns(path, X.shape[1], None, target, drop, None, n_features)
@@ -422,7 +424,7 @@ def _load_arrays(path: str) -> dict[str, NDArray[Any]]:
 
 def _real(path: str, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     if values.dtype.kind not in "fiub":
-        raise TableError(f"{path}: {name} has dtype {values.dtype}, but real numbers are wanted")
+        raise TableError(f"{path}: {name} must hold real numbers, got dtype {values.dtype}")
     return np.asarray(values, np.float64, order="C")
 
 

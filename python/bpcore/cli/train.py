@@ -114,7 +114,7 @@ def _activations(text: str) -> list[str]:
     names = arguments.names(text)
     for name in names or [text]:
         if name not in ACTIVATIONS:
-            raise argparse.ArgumentTypeError(f"{name!r}, but one of {', '.join(ACTIVATIONS)} is wanted")
+            raise argparse.ArgumentTypeError(f"must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
     return names
 
 
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         )
     hidden, l2 = [64] if hidden is None else hidden, 1e-3 if l2 is None else l2
     if len(args.activation) not in (1, len(hidden)):
-        raise ValueError(f"--activation has {len(args.activation)} names, but there are {len(hidden)} hidden layers")
+        raise ValueError(f"--activation must name one for each of {len(hidden)} hidden layers, got {len(args.activation)}")
 
     table, source = _read(args)
     if table.target is None:
