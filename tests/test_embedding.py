@@ -109,11 +109,11 @@ print(*(getattr(library, name)(ctypes.c_void_p(table)) for name in ("try_f32", "
             assert run("-c", code, library, LD_PRELOAD=str(library), BPCORE_BACKEND=backend) == "0 0\n"
 
 
-def test_the_code_of_the_readme(tmp_path):
+def test_the_code_of_the_documentation(tmp_path):
     needs("setuptools", "Cython", "numba")
-    readme = (HERE.parent / "README.md").read_text()
-    (code,) = re.findall(r"```cython\n(.*?)```", readme, re.S)
-    online, functions, numba = re.findall(r"```py\n(.*?)```", readme, re.S)
+    document = (HERE.parent / "docs" / "embedding.md").read_text()
+    (code,) = re.findall(r"```cython\n(.*?)```", document, re.S)
+    online, functions, numba = re.findall(r"```py\n(.*?)```", document, re.S)
     (tmp_path / "online.pyx").write_text(code)
     run("-m", "Cython.Build.Cythonize", "-i", "-3", "online.pyx", cwd=tmp_path)
     refused = """

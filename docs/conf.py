@@ -1,0 +1,17 @@
+"""Sphinx's configuration: ``sphinx-build -W docs build/docs``."""
+
+import bpcore
+
+project = "bpcore"
+author = copyright = "The bpcore developers"  # noqa: A001 (Sphinx reads this name)
+version = release = bpcore.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "numpydoc", "myst_parser"]
+exclude_patterns = ["generated"]
+myst_enable_extensions = ["colon_fence"]
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+numpydoc_class_members_toctree = False
+numpydoc_show_class_members = False
+autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_typehints = "none"  # numpydoc's sections have them
