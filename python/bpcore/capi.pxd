@@ -1,8 +1,9 @@
-# bpcore from Cython: cimport these, from an installed wheel; bpcore.h says what each does, and what the numbers mean.
+# Generated from bpcore.h by src/bpcore/bindings/generate_capi.py.
+# bpcore from Cython: cimport these from an installed wheel; bpcore.h documents functions and errors.
 #
 #     from bpcore.capi cimport bpcore_plan, plan_init_f32, accumulate_f32, RELU, IDENTITY, SQUARED_ERROR
 #
-# They are the functions of the backend that bpcore chose when it was imported. None allocates or needs the GIL.
+# They are those of the backend that bpcore selected at import. None allocates or needs the GIL.
 
 from libc.stdint cimport int64_t
 
@@ -36,10 +37,10 @@ cpdef enum Loss:
 
 cdef const char *error_message(int error) noexcept nogil
 cdef size_t plan_bytes(Py_ssize_t n_layers) noexcept nogil
-cdef int plan_init_f32(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
-                  int loss) noexcept nogil
-cdef int plan_init_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
-                  int loss) noexcept nogil
+cdef int plan_init_f32(void *memory, size_t bytes, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                       const int *activations, int loss) noexcept nogil
+cdef int plan_init_f64(void *memory, size_t bytes, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                       const int *activations, int loss) noexcept nogil
 cdef Py_ssize_t n_parameters(const bpcore_plan *plan) noexcept nogil
 cdef size_t workspace_bytes(const bpcore_plan *plan) noexcept nogil
 cdef int forward_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X, Py_ssize_t m,
@@ -49,9 +50,9 @@ cdef int forward_f64(const bpcore_plan *plan, void *workspace, const double *par
 cdef int accumulate_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X, Py_ssize_t m,
                         const float *targets, const int64_t *labels, const float *sample_weight, float *sums,
                         double *loss) noexcept nogil
-cdef int accumulate_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
-                        Py_ssize_t m, const double *targets, const int64_t *labels, const double *sample_weight,
-                        double *sums, double *loss) noexcept nogil
+cdef int accumulate_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X, Py_ssize_t m,
+                        const double *targets, const int64_t *labels, const double *sample_weight, double *sums,
+                        double *loss) noexcept nogil
 cdef int finish_f32(const bpcore_plan *plan, const float *params, const float *sums, double loss, double weight,
                     double l2, float *gradient, double *cost) noexcept nogil
 cdef int finish_f64(const bpcore_plan *plan, const double *params, const double *sums, double loss, double weight,
@@ -64,13 +65,13 @@ cdef int gradient_descent_f32(Py_ssize_t n, float *params, const float *gradient
                               double learning_rate, double momentum, int nesterov) noexcept nogil
 cdef int gradient_descent_f64(Py_ssize_t n, double *params, const double *gradient, double *velocity,
                               double learning_rate, double momentum, int nesterov) noexcept nogil
-cdef int adam_f32(Py_ssize_t n, float *params, const float *gradient, float *mean, float *square,
+cdef int adam_f32(Py_ssize_t n, float *params, const float *gradient, float *first_moment, float *second_moment,
                   double learning_rate, double beta1, double beta2, double epsilon, int64_t step) noexcept nogil
-cdef int adam_f64(Py_ssize_t n, double *params, const double *gradient, double *mean, double *square,
+cdef int adam_f64(Py_ssize_t n, double *params, const double *gradient, double *first_moment, double *second_moment,
                   double learning_rate, double beta1, double beta2, double epsilon, int64_t step) noexcept nogil
 cdef int sgd_rows_f32(const bpcore_plan *plan, void *workspace, float *params, const float *X, Py_ssize_t m,
-                          const float *targets, const int64_t *labels, const float *sample_weight,
-                          double learning_rate, double *loss) noexcept nogil
+                      const float *targets, const int64_t *labels, const float *sample_weight, double learning_rate,
+                      double *loss) noexcept nogil
 cdef int sgd_rows_f64(const bpcore_plan *plan, void *workspace, double *params, const double *X, Py_ssize_t m,
-                          const double *targets, const int64_t *labels, const double *sample_weight,
-                          double learning_rate, double *loss) noexcept nogil
+                      const double *targets, const int64_t *labels, const double *sample_weight, double learning_rate,
+                      double *loss) noexcept nogil

@@ -1,4 +1,5 @@
-# The table of bpcore.h: made by table.pyx, for each backend, and read by capi.pyx. Both name a bpcore_plan before it.
+# Generated from bpcore.h by src/bpcore/bindings/generate_capi.py.
+# The table of bpcore.h: filled by c_api.pyx, for each backend, and read by capi.pyx. Both declare bpcore_plan.
 
 from libc.stdint cimport int64_t, uint32_t
 
@@ -32,13 +33,12 @@ cdef extern from "bpcore.h" nogil:
         int (*backward_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t, const double *,
                             double *, double *) noexcept nogil
         int (*gradient_descent_f32)(Py_ssize_t, float *, const float *, float *, double, double, int) noexcept nogil
-        int (*gradient_descent_f64)(Py_ssize_t, double *, const double *, double *, double, double,
-                                    int) noexcept nogil
+        int (*gradient_descent_f64)(Py_ssize_t, double *, const double *, double *, double, double, int) noexcept nogil
         int (*adam_f32)(Py_ssize_t, float *, const float *, float *, float *, double, double, double, double,
                         int64_t) noexcept nogil
         int (*adam_f64)(Py_ssize_t, double *, const double *, double *, double *, double, double, double, double,
                         int64_t) noexcept nogil
         int (*sgd_rows_f32)(const bpcore_plan *, void *, float *, const float *, Py_ssize_t, const float *,
-                                const int64_t *, const float *, double, double *) noexcept nogil
+                            const int64_t *, const float *, double, double *) noexcept nogil
         int (*sgd_rows_f64)(const bpcore_plan *, void *, double *, const double *, Py_ssize_t, const double *,
-                                const int64_t *, const double *, double, double *) noexcept nogil
+                            const int64_t *, const double *, double, double *) noexcept nogil

@@ -53,7 +53,7 @@ cdef const char *error_message(int error) noexcept nogil:
     if error == ERR_PLAN:
         return "the plan must be one of this number type, at the address where it was initialized"
     if error == ERR_SIZES:
-        return "there must be at least one layer, every layer must have at least one unit, and the memory must hold the plan"
+        return "there must be a layer, every layer must have a unit, and the memory must hold the plan"
     if error == ERR_ACTIVATION:
         return "every activation must be known; softmax and exp are for the output layer only"
     if error == ERR_LOSS:

@@ -117,7 +117,7 @@ cdef class Plan:
             if workspace == NULL:
                 workspace = <char *>exchange(&self.pool[i], NULL)
         if workspace == NULL:
-            workspace = <char *>malloc(self.plan.workspace * (sizeof(float) if self.is_float32 else sizeof(double)) + 64)
+            workspace = <char *>malloc(self.plan.workspace * self.dtype.itemsize + 64)
             if workspace == NULL:
                 raise MemoryError()
             if self.is_float32:

@@ -92,7 +92,7 @@ def try_forward(Plan plan not None, params, X, out, Py_ssize_t max_rows):
         release_buffers(&buffers)
 
 
-# ------------------------------------------------------------------------------------------- a forward pass that is kept
+# ------------------------------------------------------------------------------------ a forward pass that is kept
 
 cdef struct kept_t:
     # The arrays of a trace, one pointer for each layer with weights: activations, and NULL or what `pointwise` keeps.

@@ -1,4 +1,4 @@
-# Gradient descent over mini-batches, many steps in one call: gather the rows, gradient, update, without Python in between.
+# Gradient descent over mini-batches, many steps in one call without Python: gather the rows, gradient, update.
 
 cdef struct training_t:
     # A call of `train_batches`, in C.
@@ -182,5 +182,5 @@ def train_batches(Plan plan not None, params, batch not None, batches not None, 
             return train_typed(plan, &t, <const float *>NULL)
         return train_typed(plan, &t, <const double *>NULL)
     finally:
-        optimizer.steps = t.hyperparameters.step  # here, where no signal can come between the parameters and their count
+        optimizer.steps = t.hyperparameters.step  # here no signal can come between the parameters and their count
         release_buffers(&buffers)
