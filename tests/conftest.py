@@ -19,7 +19,7 @@ backends = importlib.import_module("bpcore._dispatch")  # `bpcore.backend` is th
 PURE = os.environ.get("BPCORE_TEST_PURE", "0") == "1"
 collect_ignore = ["test_embedding.py"] if PURE or os.environ.get("BPCORE_BACKEND") == "python" else []
 if PURE:
-    collect_ignore.append("test_elementary.py")
+    collect_ignore += ["test_core.py", "test_elementary.py", "test_layout.py"]
 
 #: How many times longer than on a usual machine things may take, as under emulation.
 SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))

@@ -10,13 +10,13 @@ import random
 
 import numpy as np
 import pytest
-from conftest import BACKENDS, EMULATED, backends
+from conftest import EMULATED, backends
 
 import bpcore
 from bpcore.network import ACTIVATIONS
 
 #: The layout is arithmetic, and the same function in every module: the first one answers for all sets.
-COMPILED = [name for name in BACKENDS if name != "python"][:1]
+COMPILED = [name for name in bpcore.available_backends() if name != "python"][:1]
 SETS = ["baseline", "avx2", "avx512", "neon", "scalar"]
 #: Widths up to here: a little beyond the first multiples of 4096 bytes in float64 and float32.
 WIDEST = 600 if EMULATED else 4200
