@@ -3,7 +3,7 @@
 import bpcore
 
 project = "bpcore"
-author = copyright = "The bpcore developers"  # noqa: A001 (Sphinx reads this name)
+author = copyright = "The bpcore developers"
 version = release = bpcore.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "numpydoc", "myst_parser"]

@@ -37,7 +37,7 @@ import oracle
 
 import bpcore
 from bpcore import fallback
-from bpcore.network import ACTIVATIONS, FROM_LOGITS, CANONICAL_OUTPUT, OUTPUTS
+from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
 
 # ------------------------------------------------------------------------------- all that is private of the package
 

@@ -135,7 +135,9 @@ def test_what_fits_is_not_copied(net, data, kind):
         assert np.shares_memory(_validation.view(name, KINDS[kind](value)), value)
     flat = numbers(net.dtype)
     flat.extend(data["params"])
-    assert np.shares_memory(_validation.check_vector("params", flat, len(flat), net.dtype), np.frombuffer(flat, net.dtype))
+    assert np.shares_memory(
+        _validation.check_vector("params", flat, len(flat), net.dtype), np.frombuffer(flat, net.dtype)
+    )
 
 
 @pytest.mark.parametrize("kind", IN_PLACE)

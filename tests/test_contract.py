@@ -46,7 +46,11 @@ def data(net, rng):
         ({"loss": None}, TypeError, "loss"),
         ({"output": "swish"}, ValueError, "output"),
         ({"output": 1}, TypeError, "output"),
-        ({"loss": "cross_entropy", "output": "sigmoid"}, ValueError, "output must be 'softmax' for cross_entropy.*, got 'sigmoid'"),
+        (
+            {"loss": "cross_entropy", "output": "sigmoid"},
+            ValueError,
+            "output must be 'softmax' for cross_entropy.*, got 'sigmoid'",
+        ),
         ({"loss": "binary_cross_entropy", "output": "softmax"}, ValueError, "output"),
         ({"dtype": "float16"}, ValueError, "dtype must be float32 or float64, got 'float16'"),
         ({"dtype": "int64"}, ValueError, "dtype"),
@@ -251,7 +255,11 @@ def test_out_is_filled_and_returned(net, data, dtype):
         (lambda out: out[:-1], ValueError, "out has shape"),
         (lambda out: out.tolist(), TypeError, "out is a list"),
         (lambda out: np.stack([out, out], -1)[..., 0], ValueError, "out is not C-contiguous"),
-        (lambda out: np.frombuffer(out.tobytes()).reshape(out.shape), ValueError, "out must be writable, got a read-only array"),
+        (
+            lambda out: np.frombuffer(out.tobytes()).reshape(out.shape),
+            ValueError,
+            "out must be writable, got a read-only array",
+        ),
         (lambda out: 3, TypeError, "out is a int"),
     ],
 )

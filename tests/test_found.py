@@ -15,7 +15,7 @@ from conftest import AGREEMENT
 import bpcore
 from bpcore import _chunks
 from bpcore.data import load_digits
-from bpcore.network import ACTIVATIONS, FROM_LOGITS, CANONICAL_OUTPUT, OUTPUTS
+from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
 
 pytestmark = pytest.mark.usefixtures("backend")
 

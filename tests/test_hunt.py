@@ -15,7 +15,7 @@ from conftest import backends
 
 import bpcore
 from bpcore import fallback
-from bpcore.network import ACTIVATIONS, FROM_LOGITS, CANONICAL_OUTPUT, OUTPUTS
+from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
 
 COMBINATIONS = [
     (loss, output)

@@ -280,7 +280,10 @@ def test_what_is_in_the_sums_does_not_count(backend, dtype, loss, labels, empty,
         found = np.full(net.n_parameters, np.nan, dtype)
         for chunk_range in (None, (rows, -(-rows // net._plan.chunk_rows), 0, -(-rows // net._plan.chunk_rows))):
             assert_sums(
-                (net._core.accumulate(net._plan, params, (X, Y, weights), found, None, chunk_range), found), losses, sums, dtype
+                (net._core.accumulate(net._plan, params, (X, Y, weights), found, None, chunk_range), found),
+                losses,
+                sums,
+                dtype,
             )
             found[...] = np.nan
         net._core.accumulate(net._plan, params, (X, Y, np.zeros_like(weights)), found)

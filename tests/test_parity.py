@@ -9,7 +9,7 @@ import pytest
 from conftest import assert_agree, backends
 
 import bpcore
-from bpcore.network import ACTIVATIONS, FROM_LOGITS, CANONICAL_OUTPUT, OUTPUTS
+from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
 
 SIZES = [
     [1, 1],

@@ -15,9 +15,9 @@ import sys
 
 import mpmath
 import numpy as np
-from bpcore._dispatch import load
 
 import bpcore
+from bpcore._dispatch import load
 
 #: Where each function is used, and what it is.
 DOMAIN = {

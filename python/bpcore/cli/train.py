@@ -136,7 +136,9 @@ def run(args: argparse.Namespace) -> int:
         )
     hidden, l2 = [64] if hidden is None else hidden, 1e-3 if l2 is None else l2
     if len(args.activation) not in (1, len(hidden)):
-        raise ValueError(f"--activation must name one for each of {len(hidden)} hidden layers, got {len(args.activation)}")
+        raise ValueError(
+            f"--activation must name one for each of {len(hidden)} hidden layers, got {len(args.activation)}"
+        )
 
     table, source = _read(args)
     if table.target is None:
