@@ -121,9 +121,6 @@ cdef enum:
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
-# So that no offset in bytes overflows.
-cdef double MOST_PARAMETERS = PY_SSIZE_T_MAX // 4096
-
 
 cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
     """The next multiple of ``unit``."""

@@ -118,7 +118,6 @@ cdef int plan_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize
 cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
                             int loss) noexcept nogil:
     cdef Py_ssize_t l
-    cdef double parameters = 0
     cdef int output = activations[n_layers - 1]
     for l in range(n_layers + 1):
         if sizes[l] < 1:
@@ -126,15 +125,11 @@ cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const 
     for l in range(n_layers):
         if activations[l] < 0 or activations[l] > (<int>EXP if l == n_layers - 1 else <int>GELU):
             return WRONG_ACTIVATION
-        parameters += <double>sizes[l + 1] * (<double>sizes[l] + 1)
     if loss < 0 or loss > <int>POISSON:
         return WRONG_LOSS
     if ((loss == BINARY_CROSS_ENTROPY and output != SIGMOID) or (loss == CROSS_ENTROPY and output != SOFTMAX)
             or (loss == POISSON and output != EXP)):
         return WRONG_OUTPUT
-    # The workspace holds them twice, and as much again for the rows of a tile.
-    if parameters > MOST_PARAMETERS or <double>sizes[0] > MOST_PARAMETERS:
-        return TOO_LARGE
     return OK
 
 
