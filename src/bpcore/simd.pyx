@@ -40,6 +40,7 @@ cdef extern from "simd.h" nogil:
         LANES_F64 "BPCORE_LANES_F64"
         BLOCK "BPCORE_BLOCK"
         SQUARE_F32 "BPCORE_SQUARE_F32"
+        HAS_FMA "BPCORE_HAS_FMA"
 
 ctypedef fused vec:
     f32v
