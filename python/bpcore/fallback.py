@@ -297,9 +297,9 @@ def heed(told: bytearray | None) -> None:
         raise InterruptedError("another thread has ended the call")
 
 
-def cancel(told: bytearray) -> None:
-    """Have calls that were given ``told`` end soon."""
-    told[0] = 1
+def cancel(cancelled: bytearray) -> None:
+    """Have calls that were given ``cancelled`` end soon."""
+    cancelled[0] = 1
 
 
 def rows_of_weight(X: Floats, Y: Array, sample_weight: Floats | None) -> tuple[Floats, Array, Floats | None]:

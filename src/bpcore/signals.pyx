@@ -59,10 +59,10 @@ cdef inline bint stopped(watch_t *watch, Py_ssize_t work) noexcept nogil:
     return watch.stopped
 
 
-def cancel(unsigned char[::1] told not None):
-    """Have calls that were given ``told`` end soon."""
-    if told.shape[0] > 0:
-        set_flag(&told[0])
+def cancel(unsigned char[::1] cancelled not None):
+    """Have calls that were given ``cancelled`` end soon."""
+    if cancelled.shape[0] > 0:
+        set_flag(&cancelled[0])
 
 
 cdef inline int heed(watch_t *watch) except -1:
