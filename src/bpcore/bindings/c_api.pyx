@@ -86,7 +86,6 @@ cdef size_t plan_bytes(Py_ssize_t n_layers) noexcept nogil:
 cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
                             int loss) noexcept nogil:
     cdef Py_ssize_t l
-    cdef double parameters = 0
     cdef int output = activations[n_layers - 1]
     for l in range(n_layers + 1):
         if sizes[l] < 1:
@@ -94,14 +93,10 @@ cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const 
     for l in range(n_layers):
         if activations[l] < 0 or activations[l] > (<int>EXP if l == n_layers - 1 else <int>GELU):
             return ERR_ACTIVATION
-        parameters += <double>sizes[l + 1] * (<double>sizes[l] + 1)
     if loss < 0 or loss > <int>POISSON:
         return ERR_LOSS
     if canonical_output(<Loss>loss) != IDENTITY and <int>canonical_output(<Loss>loss) != output:
         return ERR_OUTPUT
-    # The workspace holds them twice, and as much again for the rows of a tile.
-    if parameters > MAX_PARAMETERS or <double>sizes[0] > MAX_PARAMETERS:
-        return ERR_TOO_LARGE
     return OK
 
 

@@ -119,9 +119,6 @@ cdef enum:
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
-# So that no offset in bytes overflows.
-cdef double MAX_PARAMETERS = PY_SSIZE_T_MAX // 4096
-
 
 cdef inline Py_ssize_t padded_stride(Py_ssize_t columns, const isa_t *isa) noexcept nogil:
     """From one row of a tile to the next: whole vectors, and a cache line more for multiples of 512 bytes.

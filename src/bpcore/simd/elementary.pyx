@@ -189,7 +189,10 @@ cdef inline floating tanh_(floating x, floating *complement) noexcept nogil:
     # What the roundings of t + 2, h and the product left, (t - q (t + 2)) / (t + 2).
     q += ((t - <floating>2 * q) - q * t) * h
     h += h
-    q = select(t < 2, q, <floating>1 - h)
+    if HAS_FMA:  # the last line is exact enough for all t; without it, for small t alone
+        q = select(q > 1, <floating>1, q)
+    else:
+        q = select(t < 2, q, <floating>1 - h)
     complement[0] = select(size > high, <floating>0, h)
     return copysign_(q, x)
 

@@ -45,6 +45,11 @@ typedef double bpcore_f64v __attribute__((vector_size(BPCORE_BYTES)));
 typedef bpcore_f32v bpcore_f32u __attribute__((aligned(4), may_alias));
 typedef bpcore_f64v bpcore_f64u __attribute__((aligned(8), may_alias));
 
+/* Whether a product and a sum in one expression are one instruction, and rounded once. */
+#if defined(__FMA__) || defined(__aarch64__)
+#define BPCORE_HAS_FMA 1
+#endif
+
 /* "x - zero", not "zero + x": only the first is folded into a broadcasting load, since -0 + 0 is not -0. */
 static inline bpcore_f32v bpcore_splat_f32(const float *p) { return *p - (bpcore_f32v){0}; }
 static inline bpcore_f64v bpcore_splat_f64(const double *p) { return *p - (bpcore_f64v){0}; }
@@ -151,6 +156,10 @@ BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 #else
 #define bpcore_flag(p) (*(const volatile unsigned char *)(p))
 #define bpcore_set_flag(p) ((void)(*(volatile unsigned char *)(p) = 1))
+#endif
+
+#ifndef BPCORE_HAS_FMA
+#define BPCORE_HAS_FMA 0
 #endif
 
 #define BPCORE_LANES_F32 (sizeof(bpcore_f32v) / sizeof(float))

@@ -39,6 +39,7 @@ cdef extern from "simd.h" nogil:
         LANES_F32 "BPCORE_LANES_F32"
         LANES_F64 "BPCORE_LANES_F64"
         BLOCK_NUMBERS "BPCORE_BLOCK"
+        HAS_FMA "BPCORE_HAS_FMA"
         TRANSPOSE_F32 "BPCORE_TRANSPOSE_F32"    # rows and columns that transpose_f32 takes; 4 for transpose_f64
 
 ctypedef fused vec:
