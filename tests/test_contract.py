@@ -253,8 +253,8 @@ def test_out_is_filled_and_returned(net, data, dtype):
         (lambda out: out.astype("float32"), ValueError, "out must have dtype float64, got float32"),
         (lambda out: out.astype(out.dtype.newbyteorder()), ValueError, "out has dtype"),
         (lambda out: out[:-1], ValueError, "out has shape"),
-        (lambda out: out.tolist(), TypeError, "out is a list"),
-        (lambda out: np.stack([out, out], -1)[..., 0], ValueError, "out is not C-contiguous"),
+        (lambda out: out.tolist(), TypeError, "out must be a NumPy array.*, got list"),
+        (lambda out: np.stack([out, out], -1)[..., 0], ValueError, "out must be C-contiguous"),
         (
             lambda out: np.frombuffer(out.tobytes()).reshape(out.shape),
             ValueError,

@@ -54,7 +54,7 @@ def count_chunks(plan: Plan, n_rows: int) -> int:
 
 
 def chunk_ranges(plan: Plan, n_rows: int, size: int) -> list[ChunkRange]:
-    """All chunks, ``size`` at a time. They are as even as possible: chunk i begins with row ``i * n_rows // n_chunks``."""
+    """All chunks, ``size`` at a time, as even as possible: chunk i begins with row ``i * n_rows // n_chunks``."""
     n = count_chunks(plan, n_rows)
     cuts = [(begin, min(begin + size, n)) for begin in range(0, n, size)]
     return [ChunkRange(begin, end, begin * n_rows // n, end * n_rows // n) for begin, end in cuts]

@@ -263,7 +263,7 @@ def loss_and_delta(plan: Plan, z: Floats, a: Floats, derivative: Floats | None, 
 
 
 def forward_tile(plan: Plan, params: Floats, X: Floats) -> tuple[Floats, list[Floats], list[Floats | None]]:
-    """z(L), the activations ``[X, a(2), ..., a(L)]``, and the derivatives ``[g'(z(2)), ..., g'(z(L))]`` that are kept."""
+    """z(L), the activations ``[X, a(2), ..., a(L)]``, and the derivatives that are kept: ``[g'(z(2)), ...]``."""
     a, derivatives, z = [X], [], X
     for (W, b), g in zip(plan.layers(params), plan.activations):
         z = a[-1] @ W.T + b
@@ -449,7 +449,7 @@ def cost(plan: Plan, params: Floats, losses: float, weight: float, l2: float) ->
 def try_cost_and_gradient(
     plan: Plan, params: object, X: object, Y: object, l2: object, out: object, max_rows: int
 ) -> tuple[float, Floats] | None:
-    """The cost and gradient of a small call, from unchecked arrays; None: check them first, as this backend always does."""
+    """The cost and gradient of a small call, from unchecked arrays; None, as always here: check them first."""
     return None
 
 

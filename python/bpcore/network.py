@@ -150,8 +150,8 @@ class Network:
         output = _one_of("output", CANONICAL_OUTPUT[loss] if output is None else output, OUTPUTS)
         if loss in FROM_LOGITS and output != CANONICAL_OUTPUT[loss]:
             raise ValueError(
-                f"output must be {CANONICAL_OUTPUT[loss]!r} for {loss}, which is computed from its logits, got {output!r}; "
-                f"squared_error, huber and absolute_error take any output"
+                f"output must be {CANONICAL_OUTPUT[loss]!r} for {loss}, which is computed from its logits, "
+                f"got {output!r}; squared_error, huber and absolute_error take any output"
             )
         activations = (*hidden, output)
         offsets = [0]

@@ -1,5 +1,5 @@
 # Generated from bpcore.h by src/bpcore/bindings/generate_capi.py.
-# The table of bpcore.h: filled by c_api.pyx, for each backend, and read by capi.pyx. Both declare bpcore_plan.
+# The table of bpcore.h: filled by c_api.pyx and read by capi.pyx, which both declare bpcore_plan.
 
 from libc.stdint cimport int64_t, uint32_t
 

@@ -74,7 +74,7 @@ def api(functions: list[Function]) -> str:
     """The table, for the modules that fill it and the one that reads it."""
     lines = [
         NOTE,
-        "# The table of bpcore.h: filled by c_api.pyx, for each backend, and read by capi.pyx. Both declare bpcore_plan.\n",
+        "# The table of bpcore.h: filled by c_api.pyx and read by capi.pyx, which both declare bpcore_plan.\n",
         "\nfrom libc.stdint cimport int64_t, uint32_t\n\n",
         'cdef extern from "bpcore.h" nogil:\n',
         '    enum:\n        API_VERSION "BPCORE_ABI_VERSION"\n',
