@@ -80,18 +80,18 @@ def in_order(
     threads: int,
     *sources: Array | None,
 ) -> None:
-    """``add(unit, work(unit, told))`` for every unit: the work shared among that many threads, the adding in order.
+    """``add(unit, work(unit, cancelled))`` for every unit: work shared among the threads, additions in order.
 
     The calling thread is one of them, the others are made for the call and gone after it: none is idle in between, and
     a fork finds none. Each holds one result, so memory does not grow with the number of units. ``sources`` are the
     arrays that the rows come from; where they are large memory maps, a unit's pages are let go after it.
 
-    If all is over before the last unit, by a signal or an error, ``told[0]`` becomes 1: work that looks at it need not
-    be waited for until its end. ``told`` is None for the calling thread alone.
+    When a signal or an error ends the call early, ``cancelled[0]`` becomes 1, so that work in other threads can return
+    at once. ``cancelled`` is None if the calling thread is the only one.
     """
 
-    def do(unit: Unit, told: bytearray | None) -> Result:
-        result = work(unit, told)
+    def do(unit: Unit, cancelled: bytearray | None) -> Result:
+        result = work(unit, cancelled)
         for source in sources:
             if source is not None:
                 release(source, unit.start, unit.stop)
@@ -103,13 +103,13 @@ def in_order(
         return
     left = iter(enumerate(units))
     changed = threading.Condition()
-    told = bytearray(1)
+    cancelled = bytearray(1)
     turn = 0
     errors: list[BaseException] = []
 
     def end(error: BaseException) -> None:
         errors.append(error)
-        core.cancel(told)
+        core.cancel(cancelled)
         with changed:
             changed.notify_all()
 
@@ -120,7 +120,7 @@ def in_order(
                 i, unit = next(left, (-1, None))
             if unit is None or errors:
                 return
-            result = do(unit, told)
+            result = do(unit, cancelled)
             with changed:
                 while turn != i and not errors:
                     changed.wait()
@@ -188,13 +188,13 @@ def add_up(
     losses, group_losses = 0.0, 0.0
     group: Floats = np.empty(0)
 
-    def work(unit: Unit, told: bytearray | None) -> tuple[float, Floats]:
+    def work(unit: Unit, cancelled: bytearray | None) -> tuple[float, Floats]:
         rows = block(net, X, Y, weights, unit.start, unit.stop)
         if unit.begin == 0 and total is None and into is not None:
             sums = into
         else:
             sums = _taken(spare, net)
-        return core.accumulate(plan, params, *rows, sums, told, (n_rows, n_slots, unit.begin, unit.end)), sums
+        return core.accumulate(plan, params, *rows, sums, cancelled, (n_rows, n_slots, unit.begin, unit.end)), sums
 
     def add(unit: Unit, result: tuple[float, Floats]) -> None:
         nonlocal losses, group_losses, group

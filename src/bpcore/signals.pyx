@@ -21,22 +21,22 @@ cdef double LOOK_EVERY = 0.05       # seconds
 cdef struct watch_t:
     Py_ssize_t left                 # multiplications until the clock is looked at
     double next                     # when signals are looked for
-    const unsigned char *told       # if not NULL, where another thread says that all is over
+    const unsigned char *cancelled  # if not NULL, where another thread says that all is over
     bint stopped
 
 
-cdef inline watch_t new_watch(const unsigned char[::1] told) noexcept:
-    """A watch for one call; ``told`` may be None, and is kept by the caller."""
+cdef inline watch_t new_watch(const unsigned char[::1] cancelled) noexcept:
+    """A watch for one call; ``cancelled`` may be None, and is kept by the caller."""
     cdef watch_t watch
     watch.left, watch.next, watch.stopped = LOOK_AFTER, 0, False
-    watch.told = &told[0] if told is not None and told.shape[0] > 0 else NULL
+    watch.cancelled = &cancelled[0] if cancelled is not None and cancelled.shape[0] > 0 else NULL
     return watch
 
 
 cdef void look(watch_t *watch) noexcept nogil:
     cdef double time = now()
     watch.left = LOOK_AFTER
-    if watch.told != NULL and flag(watch.told) != 0:
+    if watch.cancelled != NULL and flag(watch.cancelled) != 0:
         watch.stopped = True
     elif watch.next == 0:
         watch.next = time + LOOK_EVERY
