@@ -458,7 +458,7 @@ OPTIMIZERS = [
 ]
 
 SIGNALS = [
-    ("a cancellation is ignored", ("if watch.told != NULL and flag(watch.told) != 0:", "if False:")),
+    ("a cancellation is ignored", ("if watch.cancelled != NULL and flag(watch.cancelled) != 0:", "if False:")),
     ("signals are ignored", ("elif time >= watch.next:", "elif False:")),
 ]
 
@@ -614,7 +614,7 @@ SLOTS = [
         ),
     ),
     ("results are added out of order", ("while turn != i and not errors:", "while False:")),
-    ("the other threads do not hear of an error", ("        core.cancel(told)\n", "")),
+    ("the other threads do not hear of an error", ("        core.cancel(cancelled)\n", "")),
     ("a group is its last slot", ("                group += result[1]\n", "                group = result[1]\n")),
     ("the losses of a group are those of its last slot", ("group_losses += result[0]", "group_losses = result[0]")),
     ("the sums are those of the last group", ("total[...] += group", "total[...] = group")),
