@@ -886,7 +886,7 @@ class Checker:
         sizes = np.array(net.sizes, np.intp)
         activations = np.array([OUTPUTS_IN_C.index(g) for g in (*net.hidden, net.output)], np.intc)
         memory = np.zeros(c["plan_bytes"](len(net.sizes) - 1) // 8 + 1, np.uint64)
-        error = c[f"plan_f{8 * net.dtype.itemsize}"](
+        error = c[f"plan_init_f{8 * net.dtype.itemsize}"](
             memory.ctypes.data, memory.nbytes, len(activations), sizes.ctypes.data, activations.ctypes.data,
             LOSSES_IN_C.index(net.loss),
         )  # fmt: skip

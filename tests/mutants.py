@@ -30,11 +30,11 @@ from mutants_list import MUTANTS
 ROOT = Path(__file__).resolve().parent.parent
 #: The order of the test files: those that find most faults in the least time come first.
 ORDER = (
-    *("loops", "gradients", "parity", "contract", "accumulator", "optimizers", "slots", "found", "layout", "training"),
+    *("loops", "gradients", "parity", "contract", "accumulator", "optimizers", "chunks", "found", "layout", "training"),
     *("buffers", "elementary", "hunt", "gradient_check", "published", "scipy", "embedding_python", "embedding"),
 )
 #: What does not compute: no fault of the core is found there alone.
-LEFT_OUT = ("table", "cli", "bench", "readme", "model_file", "backend")
+LEFT_OUT = ("table", "cli", "bench", "documents", "model_file", "backend", "sources")
 #: Seconds after which a file of tests counts as hanging.
 LIMIT = 400.0
 #: pytest's exit status where a file has no test for the backend.

@@ -30,10 +30,10 @@ LAYOUT = [
     (
         "delta and scratch of the last layer's stride, and the check with it",
         (
-            ("row = max(row, layer.step)", "row = layer.step"),
-            ("right &= plan.delta.size >= tile * layer.step and plan.scratch.size >= tile * layer.step", "pass"),
+            ("stride = max(stride, layer.stride)", "stride = layer.stride"),
+            ("right &= plan.delta.size >= tile * layer.stride and plan.scratch.size >= tile * layer.stride", "pass"),
             (
-                "right &= plan.delta.size >= tile * plan.input_step and plan.scratch.size >= tile * plan.input_step",
+                "right &= plan.delta.size >= tile * plan.input_stride and plan.scratch.size >= tile * plan.input_stride",
                 "pass",
             ),
         ),
@@ -42,11 +42,11 @@ LAYOUT = [
         "delta and scratch without room for the inputs' stride, and the check with it",
         (
             (
-                "plan.input_step = row = padded_stride(plan.n_inputs, target)",
-                "row = 0\n    plan.input_step = padded_stride(plan.n_inputs, target)",
+                "plan.input_stride = stride = padded_stride(plan.n_inputs, isa)",
+                "stride = 0\n    plan.input_stride = padded_stride(plan.n_inputs, isa)",
             ),
             (
-                "right &= plan.delta.size >= tile * plan.input_step and plan.scratch.size >= tile * plan.input_step",
+                "right &= plan.delta.size >= tile * plan.input_stride and plan.scratch.size >= tile * plan.input_stride",
                 "pass",
             ),
         ),
@@ -54,27 +54,27 @@ LAYOUT = [
     (
         "scratch a row too short, and the check with it",
         (
-            ("reserve(&plan.scratch, plan.tile * row,", "reserve(&plan.scratch, (plan.tile - 1) * row,"),
-            ("tile * layer.step and plan.scratch.size >= tile * layer.step", "tile * layer.step"),
-            ("tile * plan.input_step and plan.scratch.size >= tile * plan.input_step", "tile * plan.input_step"),
+            ("reserve(&plan.scratch, plan.tile * stride,", "reserve(&plan.scratch, (plan.tile - 1) * stride,"),
+            ("tile * layer.stride and plan.scratch.size >= tile * layer.stride", "tile * layer.stride"),
+            ("tile * plan.input_stride and plan.scratch.size >= tile * plan.input_stride", "tile * plan.input_stride"),
         ),
     ),
     (
         "no room for labels of 8 bytes, and the check with it",
         (
-            ("plan.tile * (8 // target.itemsize)", "plan.tile"),
-            ("plan.labels.size * target.itemsize >= tile * 8", "plan.labels.size >= tile"),
+            ("plan.tile * (8 // isa.itemsize)", "plan.tile"),
+            ("plan.labels.size * isa.itemsize >= tile * 8", "plan.labels.size >= tile"),
         ),
     ),
     (
         "guards are not counted",
-        ("end[0] += round_up(size + target.guard, REGION_UNIT)", "end[0] += round_up(size, REGION_UNIT)"),
+        ("end[0] += round_up(size + isa.guard, REGION_UNIT)", "end[0] += round_up(size, REGION_UNIT)"),
     ),
     (
         "rows of a tile are no whole blocks, and the check with it",
         (
-            ("plan.tile = round_up(rows, target.mr)", "plan.tile = rows"),
-            ("plan.tile >= 1 and plan.tile % target.mr == 0", "plan.tile >= 1"),
+            ("plan.tile = round_up(rows, isa.mr)", "plan.tile = rows"),
+            ("plan.tile >= 1 and plan.tile % isa.mr == 0", "plan.tile >= 1"),
         ),
     ),
     (
@@ -89,105 +89,212 @@ LAYOUT = [
     ),
     (
         "the slope of tanh is not kept",
-        ("layer.activation == SIGMOID or layer.activation == TANH or", "layer.activation == SIGMOID or"),
+        ("activation == SIGMOID or activation == TANH or", "activation == SIGMOID or"),
     ),
     (
         "the biases begin a row of weights early",
         ("layer.bias = offset + layer.n_out * layer.n_in", "layer.bias = offset + layer.n_out * layer.n_in - 1"),
     ),
-    ("every network fits in memory", ("return numbers * target.itemsize <= PY_SSIZE_T_MAX // 2", "return True")),
+    ("every network fits in memory", ("return numbers * isa.itemsize <= PY_SSIZE_T_MAX // 2", "return True")),
 ]
 
 PLAN = [
     (
         "a block of rows too many in a tile",
-        ("return (m + tiles * ROWS - 1) // (tiles * ROWS) * ROWS", "return m // (tiles * ROWS) * ROWS + ROWS"),
+        ("return (m + tiles * MR - 1) // (tiles * MR) * MR", "return m // (tiles * MR) * MR + MR"),
     ),
-    ("slots of equal rows, the rest forgotten", ("<int64_t>i * m // slots)", "i * (m // slots))")),
+    ("slots of equal rows, the rest forgotten", ("<int64_t>i * m // n_chunks)", "i * (m // n_chunks))")),
+    (
+        "inputs of a part of a batch are those of its first rows",
+        ("<const floating *>batch.X + first * batch.x_stride", "batch.X"),
+    ),
+    (
+        "targets of a part of a batch are those of its first rows",
+        ("<const floating *>batch.targets + first * plan.n_outputs", "batch.targets"),
+    ),
+    ("labels of a part of a batch are those of its first rows", ("batch.labels + first", "batch.labels")),
+    (
+        "weights of a part of a batch are those of its first rows",
+        ("<const floating *>batch.sample_weight + first", "batch.sample_weight"),
+    ),
+]
+
+POOL = [
     (
         "a workspace is taken and not removed",
-        ("workspace = <char *>exchange(&self.kept[i], NULL)", "workspace = <char *>self.kept[i]"),
+        ("workspace = <char *>exchange(&self.pool[i], NULL)", "workspace = <char *>self.pool[i]"),
     ),
 ]
 
 FORWARD = [
-    ("the stride of copied inputs is that of X", ("step[0] = plan.input_step", "step[0] = plan.n_inputs")),
+    (
+        "the stride of copied inputs is that of X",
+        ("tile.X, tile.x_stride = inputs, plan.input_stride", "tile.X, tile.x_stride = inputs, plan.n_inputs"),
+    ),
     (
         "the stride of the first layer for all",
-        ("given, step = work + layer.a.start, layer.step", "given, step = work + layer.a.start, plan.layers[0].step"),
-    ),
-    (
-        "the bias is not packed",
         (
-            "params + layer.bias,\n                       work + layer.forward.start",
-            "NULL,\n                       work + layer.forward.start",
+            "inputs, stride = work + layer.a.start, layer.stride",
+            "inputs, stride = work + layer.a.start, context.plan.layers[0].stride",
         ),
     ),
+    ("the bias is not packed", ("pack(&W, params + layer.bias,", "pack(&W, <const floating *>NULL,")),
     (
         "X is not advanced from tile to tile",
-        ("tile_inputs(plan, X + first * plan.n_inputs, rows, m < FEW", "tile_inputs(plan, X, rows, m < FEW"),
+        ("tile_of(context, batch, first, min(size,", "tile_of(context, batch, 0, min(size,"),
     ),
-    ("traced slopes are not advanced", ("to[p.n_layers + l] + first * layer.n_out,", "to[p.n_layers + l],")),
 ]
 
 BACKWARD = [
-    ("the first layer's W is never packed", ("range(0 if inputs else 1, plan.n_layers)", "range(1, plan.n_layers)")),
+    (
+        "the first layer's W is never packed",
+        ("range(0 if input_gradient else 1, context.plan.n_layers)", "range(1, context.plan.n_layers)"),
+    ),
     (
         "the stride of the layer above",
-        ("step = plan.layers[l - 1].step if l > 0 else plan.input_step", "step = layer.step"),
+        (
+            (
+                "matrix(<const floating *>scratch, tile.rows, stride))",
+                "matrix(<const floating *>scratch, tile.rows, layer.stride))",
+            ),
+            (
+                "matrix(<const floating *>scratch, tile.rows, plan.input_stride))",
+                "matrix(<const floating *>scratch, tile.rows, layer.stride))",
+            ),
+            (
+                "copy_rows(<const floating *>scratch, plan.input_stride,",
+                "copy_rows(<const floating *>scratch, layer.stride,",
+            ),
+        ),
     ),
     (
         "the slopes of the layer above",
         (
-            "through(plan.layers[l - 1].activation, given, work + plan.layers[l - 1].slope.start,",
-            "through(plan.layers[l - 1].activation, given, work + layer.slope.start,",
+            "a, work + below.derivative.start, tile.rows, scratch)",
+            "a, work + layer.derivative.start, tile.rows, scratch)",
         ),
     ),
     (
         "the bias's sums are never fresh",
-        ("add_columns(D, bias_of(layer, sums), fresh)", "add_columns(D, bias_of(layer, sums), False)"),
+        ("bias_of(layer, <const floating *>sums), overwrite)", "bias_of(layer, <const floating *>sums), False)"),
     ),
     (
         "the bias's sums are always fresh",
-        ("add_columns(D, bias_of(layer, sums), fresh)", "add_columns(D, bias_of(layer, sums), True)"),
+        ("bias_of(layer, <const floating *>sums), overwrite)", "bias_of(layer, <const floating *>sums), True)"),
     ),
     (
         "the weights' sums are always fresh",
-        ("work + plan.panels.start, fresh, watch)", "work + plan.panels.start, True, watch)"),
+        (
+            "weights_of(layer, <const floating *>sums), panels, overwrite,",
+            "weights_of(layer, <const floating *>sums), panels, True,",
+        ),
     ),
-    ("every tile of a trace is fresh", ("work, &sums[0], first == 0,", "work, &sums[0], True,")),
-    ("the input gradient is not advanced", ("into + first * p.n_inputs if into", "into if into")),
-    ("no rows leave the sums as they are", ("memset(&sums[0], 0, sums.shape[0] * sizeof(floating))", "pass")),
+]
+
+#: Of the function that C calls, tile by tile; the one of Python is in TRACE.
+BACKWARD_ROWS = [
+    (
+        "the input gradient is not advanced, for C",
+        ("input_gradient + first * plan.n_inputs if input_gradient", "input_gradient if input_gradient"),
+    ),
+    (
+        "the output gradient is not advanced, for C",
+        ("output_delta(context, output_gradient + first * plan.n_outputs,", "output_delta(context, output_gradient,"),
+    ),
+]
+
+TRACE = [
+    (
+        "traced slopes are not advanced",
+        (
+            "(first * layer.n_out if layer.keeps_derivative else 0)",
+            "(first * layer.n_out if layer.keeps_derivative and load else 0)",
+        ),
+    ),
+    (
+        "traced activations are not advanced on the way back",
+        ("<floating *>kept.a[l] + first * layer.n_out", "<floating *>kept.a[l] + (0 if load else first * layer.n_out)"),
+    ),
+    (
+        "traced slopes are not advanced on the way back",
+        (
+            "(first * layer.n_out if layer.keeps_derivative else 0)",
+            "(first * layer.n_out if layer.keeps_derivative and not load else 0)",
+        ),
+    ),
+    (
+        "the output gradient is not advanced",
+        ("<const floating *>back.output_gradient + first * plan.n_outputs,", "<const floating *>back.output_gradient,"),
+    ),
+    ("every tile of a trace is fresh", ("<floating *>back.sums, first == 0,", "<floating *>back.sums, True,")),
+    ("the input gradient is not advanced", ("dX + first * plan.n_inputs if dX", "dX if dX")),
+    (
+        "no rows leave the sums as they are",
+        ("memset(back.sums, 0, p.n_parameters * (sizeof(float) if plan.is_float32 else sizeof(double)))", "pass"),
+    ),
 ]
 
 ACCUMULATE = [
     (
         "labels are not advanced from tile to tile",
-        ("labels + first if labels != NULL else NULL, weights + first", "labels, weights + first"),
+        (
+            (
+                "tile = batch_slice(plan, batch, first, rows, params)\n",
+                "tile = batch_slice(plan, batch, first, rows, params)\n        tile.labels = batch.labels\n",
+            ),
+            (
+                "tile = tile_of(context, batch, first, rows, params)\n",
+                "tile = tile_of(context, batch, first, rows, params)\n            tile.labels = batch.labels\n",
+            ),
+        ),
     ),
     (
         "weights are not advanced from tile to tile",
-        ("weights + first if weights != NULL else NULL, sums, fresh,", "weights, sums, fresh,"),
-    ),
-    ("labels are not advanced from slot to slot", ("labels + offset if labels != NULL else NULL,", "labels,")),
-    ("weights are not advanced from slot to slot", ("weights + offset if weights != NULL else NULL,", "weights,")),
-    ("targets are not advanced from slot to slot", ("targets + offset * n if targets != NULL else NULL,", "targets,")),
-    ("every tile is fresh", ("        fresh = False\n    return total", "    return total")),
-    (
-        "every slot is fresh",
-        ("sums, slot == begin, work, packed or slot > begin", "sums, True, work, packed or slot > begin"),
-    ),
-    (
-        "a first tile of no weight leaves the sums as they are",
         (
-            "            memset(sums, 0, plan.n_parameters * sizeof(floating))\n        total +=",
-            "            pass\n        total +=",
+            (
+                "tile = batch_slice(plan, batch, first, rows, params)\n",
+                "tile = batch_slice(plan, batch, first, rows, params)\n        tile.sample_weight = batch.sample_weight\n",
+            ),
+            (
+                "tile = tile_of(context, batch, first, rows, params)\n",
+                "tile = tile_of(context, batch, first, rows, params)\n            tile.sample_weight = batch.sample_weight\n",
+            ),
         ),
     ),
-    ("labels of kept rows are those of the first rows", ("kept_labels[k] = labels[i]", "kept_labels[k] = labels[k]")),
+    (
+        "labels are not advanced from slot to slot",
+        (
+            "chunk = batch_slice(plan, batch, start, stop - start, params)\n",
+            "chunk = batch_slice(plan, batch, start, stop - start, params)\n        chunk.labels = batch.labels\n",
+        ),
+    ),
+    (
+        "weights are not advanced from slot to slot",
+        (
+            "chunk = batch_slice(plan, batch, start, stop - start, params)\n",
+            "chunk = batch_slice(plan, batch, start, stop - start, params)\n        chunk.sample_weight = batch.sample_weight\n",
+        ),
+    ),
+    (
+        "targets are not advanced from slot to slot",
+        (
+            "chunk = batch_slice(plan, batch, start, stop - start, params)\n",
+            "chunk = batch_slice(plan, batch, start, stop - start, params)\n        chunk.targets = batch.targets\n",
+        ),
+    ),
+    ("every tile is fresh", ("        overwrite = False\n    return total", "    return total")),
+    ("every slot is fresh", ("&chunk, sums, i == chunks.begin, packed", "&chunk, sums, True, packed")),
+    (
+        "a first tile of no weight leaves the sums as they are",
+        ("            memset(sums, 0, plan.n_parameters * sizeof(floating))\n", "            pass\n"),
+    ),
+    (
+        "labels of kept rows are those of the first rows",
+        ("labels[k] = tile.labels[i]", "labels[k] = tile.labels[k]"),
+    ),
     (
         "weights of kept rows are those of the first rows",
-        ("(work + plan.sample_weights.start)[k] = weights[i]", "(work + plan.sample_weights.start)[k] = weights[k]"),
+        ("(work + plan.sample_weight.start)[k] = weights[i]", "(work + plan.sample_weight.start)[k] = weights[k]"),
     ),
     (
         "the penalty takes the first bias",
@@ -197,10 +304,13 @@ ACCUMULATE = [
         "the cost's penalty takes the first bias",
         ("while i < plan.layers[l].bias:", "while i < plan.layers[l].bias + 1:"),
     ),
-    ("the penalty without its half", ("l2 / 2 * squares(plan, params)", "l2 * squares(plan, params)")),
+    (
+        "the penalty without its half",
+        ("l2 / 2 * sum_squared_weights(plan, params)", "l2 * sum_squared_weights(plan, params)"),
+    ),
     (
         "sums of weight 1 are not copied",
-        ("if not (short == 1 and <const void *>out == <const void *>sums):", "if not short == 1:"),
+        ("if not (rounded == 1 and <const void *>out == <const void *>sums):", "if not rounded == 1:"),
     ),
     ("groups overwrite the sums", ("total[i] += sums[i]", "total[i] = sums[i]")),
 ]
@@ -212,7 +322,7 @@ LOSSES = [
     ),
     (
         "a label of the number of classes is in range, for the loss",
-        ("elif 0 <= labels[i] < n:", "elif 0 <= labels[i] <= n:"),
+        ("elif 0 <= batch.labels[i] < n:", "elif 0 <= batch.labels[i] <= n:"),
     ),
     (
         "the loss reads four numbers behind Y",
@@ -234,20 +344,20 @@ LOSSES = [
     ("a right infinite logit costs NaN", ("select(c == 0, <floating>0, c * abs_(z))", "c * abs_(z)")),
     (
         "an infinite logit of a target 0 costs NaN",
-        ("if targets[i * n + j] != 0:  # of an infinite logit, too", "if True:"),
+        ("if targets[i * n + j] != 0:  # 0 times an infinite logit is 0 here", "if True:"),
     ),
     ("the weight is forgotten in delta", ("d[k] = weight * d[k]", "d[k] = d[k]")),
     (
         "cross_entropy takes the weights of the first rows",
-        ("delta[i * step + j] *= weights[i]", "delta[i * step + j] *= weights[k]"),
+        ("delta[i, j] *= weights[i]", "delta[i, j] *= weights[k]"),
     ),
     (
         "cross_entropy takes the labels of the first rows",
-        ("labelled_delta(labels[i], delta", "labelled_delta(labels[k], delta"),
+        ("sparse_cross_entropy_row(batch.labels[i],", "sparse_cross_entropy_row(batch.labels[k],"),
     ),
     (
         "cross_entropy takes the targets of the first rows",
-        ("distributed_delta(targets + i * n, delta", "distributed_delta(targets + k * n, delta"),
+        ("soft_cross_entropy_row(targets + i * n,", "soft_cross_entropy_row(targets + k * n,"),
     ),
     (
         "the delta at the label cancels",
@@ -257,6 +367,12 @@ LOSSES = [
         "the loss of a row that is right cancels",
         ("select(others[k] <= <floating>0.5, log1p_(x), log_(totals[k]))", "log_(totals[k])"),
     ),
+]
+
+TARGETS = [
+    ("binary targets up to 2", ("wrong |= (y[i] < 0) | (y[i] > 1)", "wrong |= (y[i] < 0) | (y[i] > 2)")),
+    ("counts and probabilities below 0", ("            wrong |= y[i] < 0\n", "            wrong |= y[i] < -1\n")),
+    ("a label of the number of classes", ("(batch.labels[i] >= n)", "(batch.labels[i] > n)")),
 ]
 
 ACTIVATIONS = [
@@ -322,42 +438,51 @@ ELEMENTARY = [
     ("gelu far out is not cut off", ("z = select(z > <floating>40, <floating>40, z)", "pass")),
 ]
 
-MATMUL = [
-    ("the last tile of columns is whole", ("left = min(n, columns - first)", "left = n")),
-    (
-        "longer blocks are too few",
-        ("longer[0] = (rows - short * blocks) * (short + 1)", "longer[0] = (rows - short * blocks) * short"),
-    ),
+GEMM = [
+    ("the last tile of columns is whole", ("columns = min(width, C.columns - column)", "columns = width")),
     (
         "the first column of sums is left out of a remainder",
         (
-            "    while i < count:\n        if vec is f32v:\n            sums[0]",
-            "    while i < count - 1:\n        if vec is f32v:\n            sums[0]",
+            "    while i < count:\n        load(rows + i * stride, &x)",
+            "    while i < count - 1:\n        load(rows + i * stride, &x)",
         ),
     ),
-    ("every depth starts from the bias, in float32", ("<f32v *>panel if k == 0 else NULL", "<f32v *>panel")),
+    (
+        "every depth starts from the bias, in float32",
+        ("x.init = panel if k == 0 else NULL", "x.init = panel if k == 0 or sizeof(floating) == 4 else NULL"),
+    ),
     (
         "A is read behind its last row",
-        ("whole = n_in if padded(n_in, &A[0, 0]) <= A.shape[1] else n_in // whole * whole", "whole = n_in"),
+        ("whole = n_in if padded(n_in, panels) <= a.rs else n_in // whole * whole", "whole = n_in"),
     ),
-    ("dot products without their last number", ("for k in range(whole, n):", "for k in range(whole, n - 1):")),
-    ("few rows without their bias", ("            Z[i, j] = b[j]", "            Z[i, j] = 0")),
     (
         "the first group of a tile is not fresh",
-        ("start = zeros if fresh or not whole else NULL", "start = zeros if not whole else NULL"),
-    ),
-    (
-        "the last outputs of one row alone",
-        (
-            "for r in range(4 if four else 1):\n                Z[i + r, j] = z[r]",
-            "for r in range(1):\n                Z[i + r, j] = z[r]",
-        ),
+        ("x.init = zeros if overwrite or not direct else NULL", "x.init = zeros if not direct else NULL"),
     ),
     (
         "groups of columns overlap",
         (
             "            return\n        j += count",
             "            return\n        j += count - 1 if j == 0 and groups > 0 else count",
+        ),
+    ),
+]
+
+MICROKERNEL = [
+    (
+        "longer blocks are too few",
+        ("n_longer[0] = (rows - mr * blocks) * (mr + 1)", "n_longer[0] = (rows - mr * blocks) * mr"),
+    ),
+]
+
+SMALL = [
+    ("dot products without their last number", ("for k in range(whole, n):", "for k in range(whole, n - 1):")),
+    ("few rows without their bias", ("            Z[i, j] = b[j]", "            Z[i, j] = 0")),
+    (
+        "the last outputs of one row alone",
+        (
+            "for r in range(4 if four else 1):\n                Z[i + r, j] = z[r]",
+            "for r in range(1):\n                Z[i + r, j] = z[r]",
         ),
     ),
     (
@@ -374,8 +499,8 @@ SIMD = [
     (
         "a square of eight is transposed but for its halves",
         (
-            "*(bpcore_memory8 *)(out + (i + 4) * step) =\n            __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15)",
-            "*(bpcore_memory8 *)(out + (i + 4) * step) =\n            __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 7)",
+            "*(bpcore_memory8 *)(dst + (i + 4) * rs_dst) =\n            __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15)",
+            "*(bpcore_memory8 *)(dst + (i + 4) * rs_dst) =\n            __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 7)",
         ),
     ),
     (
@@ -387,68 +512,150 @@ SIMD = [
     ),
 ]
 
-DIRECT = [
-    ("binary targets up to 2", ("wrong |= (y[i] < 0) | (y[i] > 1)", "wrong |= (y[i] < 0) | (y[i] > 2)")),
-    ("counts and probabilities below 0", ("            wrong |= y[i] < 0\n", "            wrong |= y[i] < -1\n")),
-    ("a label of the number of classes", ("(labels[i] >= plan.n_outputs)", "(labels[i] > plan.n_outputs)")),
+BUFFERS = [
+    (
+        "arrays of another dtype are taken as they are",
+        ("        valid = format[0] == kind\n", "        valid = True\n"),
+    ),
+    ("a vector of more numbers is taken", ("view.shape[0] == size else NULL", "view.shape[0] >= size else NULL")),
+    (
+        "X of any width is taken",
+        ("if view == NULL or view.shape[1] != plan.plan.n_inputs:", "if view == NULL:"),
+    ),
+    (
+        "targets of any width are taken",
+        ("if view == NULL or (view.ndim == 2 and view.shape[1] != p.n_outputs):", "if view == NULL:"),
+    ),
+    (
+        "targets of one dimension are taken for many outputs",
+        (
+            "if view == NULL and p.n_outputs == 1 and p.loss != CROSS_ENTROPY:",
+            "if view == NULL and p.loss != CROSS_ENTROPY:",
+        ),
+    ),
+    (
+        "targets of one dimension are taken for cross_entropy",
+        ("if view == NULL and p.n_outputs == 1 and p.loss != CROSS_ENTROPY:", "if view == NULL and p.n_outputs == 1:"),
+    ),
+    ("integers are labels, whatever the loss", ("if p.loss == CROSS_ENTROPY:", "if True:")),
+    ("fewer targets than rows are taken", ("if view.shape[0] != batch.rows:", "if view.shape[0] > batch.rows:")),
+    ("more targets than rows are taken", ("if view.shape[0] != batch.rows:", "if view.shape[0] < batch.rows:")),
+    ("sample weights are left out", ("if sample_weight is not None:", "if False:")),
+    (
+        "sample weights that do not fit are left out",
+        ("return batch.sample_weight != NULL or batch.rows == 0", "return True"),
+    ),
+    (
+        "out may overlap the input before it",
+        ("for i in range(buffers.count - 1):", "for i in range(buffers.count - 2):"),
+    ),
+]
+
+SMALL_CALLS = [
     (
         "out may overlap params in forward",
         (
-            "given[2].buffer.shape[1] == p.n_outputs and apart(&given[2].buffer, &given[0].buffer)\n",
-            "given[2].buffer.shape[1] == p.n_outputs\n",
+            "if outputs == NULL or not last_is_disjoint(&buffers):",
+            "if outputs == NULL or not disjoint(&views[1], &views[2]):",
         ),
     ),
-    ("out may overlap X in forward", ("\n                and apart(&given[2].buffer, &given[1].buffer)):", "):")),
+    (
+        "out may overlap X in forward",
+        (
+            "if outputs == NULL or not last_is_disjoint(&buffers):",
+            "if outputs == NULL or not disjoint(&views[0], &views[2]):",
+        ),
+    ),
     (
         "out may overlap params in cost_and_gradient",
-        ("and apart(&given[3].buffer, &given[0].buffer) and apart", "and apart"),
+        (
+            "if grad == NULL or not last_is_disjoint(&buffers):",
+            "if grad == NULL or not (disjoint(&views[1], &views[3]) and disjoint(&views[2], &views[3])):",
+        ),
     ),
-    ("out may overlap X in cost_and_gradient", (" and apart(&given[3].buffer, &given[1].buffer)\n", "\n")),
+    (
+        "out may overlap X in cost_and_gradient",
+        (
+            "if grad == NULL or not last_is_disjoint(&buffers):",
+            "if grad == NULL or not (disjoint(&views[0], &views[3]) and disjoint(&views[2], &views[3])):",
+        ),
+    ),
     (
         "out may overlap Y in cost_and_gradient",
-        ("\n                  and apart(&given[3].buffer, &given[2].buffer)):", "):"),
+        (
+            "if grad == NULL or not last_is_disjoint(&buffers):",
+            "if grad == NULL or not (disjoint(&views[0], &views[3]) and disjoint(&views[1], &views[3])):",
+        ),
     ),
-    ("targets are not advanced from group to group", ("y + first * p.n_outputs if y != NULL else NULL", "y")),
+    (
+        "targets are not advanced from group to group",
+        (
+            "group = batch_slice(plan, batch, start, stop - start, params)\n",
+            "group = batch_slice(plan, batch, start, stop - start, params)\n        group.targets = batch.targets\n",
+        ),
+    ),
     (
         "labels are not advanced from group to group",
         (
-            "labels + first if labels != NULL else NULL,\n                    <const",
-            "labels,\n                    <const",
+            "group = batch_slice(plan, batch, start, stop - start, params)\n",
+            "group = batch_slice(plan, batch, start, stop - start, params)\n        group.labels = batch.labels\n",
         ),
     ),
     (
         "every group is fresh",
-        ("add_sums(total, <const floating *>grad, n, slot == 0)", "add_sums(total, <const floating *>grad, n, True)"),
+        ("sums, plan.n_parameters, chunks.begin == 0)", "sums, plan.n_parameters, True)"),
     ),
 ]
 
-STEPS = [
+TRAINING_LOOP = [
     ("all parameters are finite", ("    return total == 0\n", "    return True\n")),
     ("the last parameters are finite", ("    while i < n:\n        total += x[i] * <floating>0\n        i += 1\n", "")),
     ("rows are gathered in their own order", ("rows + order[i] * n, n * sizeof", "rows + i * n, n * sizeof")),
-    ("the steps of Adam count from 0", ("rule.epsilon, rule.step + 1)", "rule.epsilon, rule.step)")),
-    ("labels of the first batch for all", ("pl = label + first", "pl = label")),
-    ("weights of the first batch for all", ("pw = w + first", "pw = w")),
+    (
+        "the steps of Adam count from 0",
+        (
+            ("        t.hyperparameters.step += 1\n", ""),
+            ("        t.first += count\n", "        t.hyperparameters.step += 1\n        t.first += count\n"),
+        ),
+    ),
+    (
+        "labels of the first batch for all",
+        (
+            "t.first, count, <const floating *>numbers)\n",
+            "t.first, count, <const floating *>numbers)\n        batch.labels = t.rows.labels\n",
+        ),
+    ),
+    (
+        "weights of the first batch for all",
+        (
+            "t.first, count, <const floating *>numbers)\n",
+            "t.first, count, <const floating *>numbers)\n        batch.sample_weight = t.rows.sample_weight\n",
+        ),
+    ),
     (
         "weights of the first batch for all, gathered",
-        ("gather(w, 1, o + first, count, batch_w)", "gather(w, 1, o, count, batch_w)"),
+        ("t.rows.sample_weight, 1, order, count, weights)", "t.rows.sample_weight, 1, t.order, count, weights)"),
     ),
+    ("gathered targets lie where the weights do", ("targets = weights + count", "targets = weights")),
     (
         "the mean weight is forgotten in the gradient",
-        ("<const floating *>grad, count * mean_weight, l2, grad)", "<const floating *>grad, count, l2, grad)"),
+        ("<const floating *>grad, weight, t.l2, grad)", "<const floating *>grad, count, t.l2, grad)"),
     ),
-    ("the cost of an epoch is not by rows", ("costs += count * cost", "costs += batch_size * cost")),
+    ("the cost of an epoch is not by rows", ("+= count * t.cost", "+= t.batch_size * t.cost")),
 ]
 
 OPTIMIZERS = [
-    ("Adam's mean is not corrected", ("<floating>(learning_rate / (1 - pow(beta1, step)))", "<floating>learning_rate")),
+    (
+        "Adam's mean is not corrected",
+        ("<floating>(given.learning_rate / (1 - pow(given.beta1, given.step)))", "<floating>given.learning_rate"),
+    ),
     (
         "Adam's square is corrected by the first step",
-        ("<floating>(1 / sqrt(1 - pow(beta2, step)))", "<floating>(1 / sqrt(1 - beta2))"),
+        ("<floating>(1 / sqrt(1 - pow(given.beta2, given.step)))", "<floating>(1 / sqrt(1 - given.beta2))"),
     ),
     (
         "Adam's epsilon within the root's scale",
-        ("(sqrt_(square[i]) * scale + eps)", "((sqrt_(square[i]) + eps) * scale)"),
+        ("(sqrt_(second_moment[i]) * scale + epsilon)", "((sqrt_(second_moment[i]) + epsilon) * scale)"),
     ),
     ("Adam leaves out what lies before a line of the cache", ("first, last = last, n", "first, last = n, n")),
     (
@@ -457,45 +664,53 @@ OPTIMIZERS = [
     ),
 ]
 
-SIGNALS = [
-    ("a cancellation is ignored", ("if watch.cancelled != NULL and flag(watch.cancelled) != 0:", "if False:")),
-    ("signals are ignored", ("elif time >= watch.next:", "elif False:")),
-]
-
-TABLE = [
-    (
-        "weights are not advanced from slot to slot, for C",
-        ("sample_weight + first if sample_weight != NULL else NULL, sums", "sample_weight, sums"),
-    ),
-    ("labels are not advanced from slot to slot, for C", ("labels + first if labels != NULL else NULL,", "labels,")),
-    (
-        "X is not advanced from slot to slot, for C",
-        ("p, params, X + first * p.n_inputs, slot_start", "p, params, X, slot_start"),
-    ),
-    (
-        "every slot is fresh, for C",
-        ("else NULL, sums, False, work, i > 0, NULL)", "else NULL, sums, True, work, i > 0, NULL)"),
-    ),
-    (
-        "the input gradient is not advanced, for C",
-        ("input_gradient + first * p.n_inputs if input_gradient", "input_gradient if input_gradient"),
-    ),
-    (
-        "the output gradient is not advanced, for C",
-        ("copy_rows(output_gradient + first * p.n_outputs,", "copy_rows(output_gradient,"),
-    ),
+#: Of the steps row by row, which C alone calls.
+SGD_ROWS = [
     ("the bias is not descended", ("            W[j] -= rate * delta[j]", "            pass")),
     (
         "weights of the first row for all, for C",
-        ("sample_weight + i if sample_weight != NULL else NULL, D)", "sample_weight, D)"),
+        (
+            "row = batch_slice(plan, batch, i, 1, weights)\n",
+            "row = batch_slice(plan, batch, i, 1, weights)\n        row.sample_weight = batch.sample_weight\n",
+        ),
+    ),
+]
+
+INTERRUPT = [
+    (
+        "a cancellation is ignored",
+        ("if interrupt.cancelled != NULL and flag(interrupt.cancelled) != 0:", "if False:"),
+    ),
+    ("signals are ignored", ("elif time >= interrupt.next_poll:", "elif False:")),
+]
+
+C_API = [
+    (
+        "weights are not advanced from slot to slot, for C",
+        (
+            "        loss[0] += accumulate_chunk(",
+            "        chunk.sample_weight = batch.sample_weight\n        loss[0] += accumulate_chunk(",
+        ),
     ),
     (
+        "labels are not advanced from slot to slot, for C",
+        (
+            "        loss[0] += accumulate_chunk(",
+            "        chunk.labels = batch.labels\n        loss[0] += accumulate_chunk(",
+        ),
+    ),
+    (
+        "X is not advanced from slot to slot, for C",
+        ("        loss[0] += accumulate_chunk(", "        chunk.X = batch.X\n        loss[0] += accumulate_chunk("),
+    ),
+    ("every slot is fresh, for C", ("&chunk, sums, False, i > 0)", "&chunk, sums, True, i > 0)")),
+    (
         "an infinite weight is accepted, for C",
-        ("if not 0 <= sample_weight[i] < INFINITY:", "if not 0 <= sample_weight[i] <= INFINITY:"),
+        ("if not 0 <= weights[i] < INFINITY:", "if not 0 <= weights[i] <= INFINITY:"),
     ),
     (
         "targets are not checked, for C",
-        ("if not targets_are_right(p, targets, labels, sample_weight, m):", "if False:"),
+        ("return OK if targets_valid(p, batch, params) else ERR_TARGET", "return OK"),
     ),
 ]
 
@@ -504,8 +719,8 @@ FALLBACK = [
     (
         "the penalty takes the biases",
         (
-            "            D_W += l2 * W\n",
-            "            D_W += l2 * W\n            _ += l2 * plan.layers(params)[0][1][0]\n",
+            "for (D_W, _), (W, _) in zip(plan.layers(out), plan.layers(params)):\n            D_W += l2 * W\n",
+            "for (D_W, D_b), (W, b) in zip(plan.layers(out), plan.layers(params)):\n            D_W += l2 * W\n            D_b += l2 * b\n",
         ),
     ),
     ("the penalty without its half", ("losses / weight + l2 / 2 * sum(", "losses / weight + l2 * sum(")),
@@ -519,8 +734,8 @@ FALLBACK = [
         "the weight is forgotten in delta",
         ("losses, delta = w * losses, w[:, np.newaxis] * delta", "losses = w * losses"),
     ),
-    ("rows of no weight are kept", ("if sample_weight is None or np.all(sample_weight):", "if True:")),
-    ("the slope of the layer above", ("a[l], slopes[l - 1], delta @ W)", "a[l], slopes[l], delta @ W)")),
+    ("rows of no weight are kept", ("if len(kept) == tile.stop - tile.start", "if True")),
+    ("the slope of the layer above", ("a[l], derivatives[l - 1], delta @ W)", "a[l], derivatives[l], delta @ W)")),
     (
         "the slope of silu at infinity is NaN",
         (
@@ -549,8 +764,8 @@ FALLBACK = [
     (
         "the softmax's Jacobian cancels",
         (
-            "        delta[row, top] = -np.sum(delta, axis=1)\n        return delta\n    if slope",
-            "        return delta\n    if slope",
+            "        delta[row, top] = -np.sum(delta, axis=1)\n        return delta\n    if derivative",
+            "        return delta\n    if derivative",
         ),
     ),
     (
@@ -564,25 +779,59 @@ FALLBACK = [
     ),
     ("a right infinite logit costs NaN", ("np.where(wrong == 0, 0, wrong * np.abs(z))", "wrong * np.abs(z)")),
     ("the last parameters are finite", ("if np.isfinite(params).all():", "if True:")),
-    ("a cancellation is ignored", ("if told is not None and told[0]:", "if False:")),
-    ("the steps of Adam count from 0", ("*rule, optimizer.steps + 1)", "*rule, optimizer.steps)")),
+    ("a cancellation is ignored", ("if cancelled is not None and cancelled[0]:", "if False:")),
+    ("the steps of Adam count from 0", ("count = update.optimizer.steps + 1", "count = update.optimizer.steps")),
     ("Adam's mean is not corrected", ("rate = learning_rate / (1 - beta1**step)", "rate = learning_rate")),
-    ("Adam's square is corrected by the first step", ("square / (1 - beta2**step)", "square / (1 - beta2)")),
+    (
+        "Adam's square is corrected by the first step",
+        ("second_moment / (1 - beta2**step)", "second_moment / (1 - beta2)"),
+    ),
     (
         "Nesterov's momentum is the plain one",
         ("learning_rate * (grad + momentum * velocity if nesterov else velocity)", "learning_rate * velocity"),
     ),
     (
         "the mean weight is forgotten in the gradient",
-        ("finish(plan, params, grad, len(x) * mean_weight, l2, grad)", "finish(plan, params, grad, len(x), l2, grad)"),
+        ("finish(plan, params, grad, m * mean_weight, l2, grad)", "finish(plan, params, grad, m, l2, grad)"),
     ),
-    ("slopes at a pole are exact", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "np.isnan(slope)")),
-    ("every slope of outputs is that of the rounded ones", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "slope >= 0")),
-    ("a cut of other rows is accepted", ("if bounds[-1] != len(X):", "if False:")),
+    ("slopes at a pole are exact", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "np.isnan(derivative)")),
+    ("every slope of outputs is that of the rounded ones", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "derivative >= 0")),
+    ("a cut of other rows is accepted", ("if bounds[-1] != n_rows:", "if False:")),
     (
         "the input gradient of a tile is that of the last layer",
         ("input_gradient[tile] = delta @ W", "input_gradient[...] = (delta @ W)[:1]"),
     ),
+]
+
+VALIDATION = [
+    ("X of the first rows for all", ("rows(self.X, start, stop, dtype)", "rows(self.X, 0, stop - start, dtype)")),
+    ("targets of the first rows for all", ("rows(self.Y, start, stop, dtype", "rows(self.Y, 0, stop - start, dtype")),
+    (
+        "weights of the first rows for all",
+        ("rows(self.sample_weight, start, stop, dtype)", "rows(self.sample_weight, 0, stop - start, dtype)"),
+    ),
+    ("sample weights are left out", ("loss, weights), weights), total", "loss, weights), None), total")),
+    (
+        "targets of rows of no weight are checked",
+        ("loss, weights), weights), total", "loss, None), weights), total"),
+    ),
+    ("X of any width is taken", ("if array.shape[1] != columns:", "if False:")),
+    ("targets of any width are taken", ("elif Y.ndim != 2 or Y.shape[1] != n_outputs:", "elif Y.ndim != 2:")),
+    ("fewer targets than rows are taken", ("if len(Y) != n_rows:", "if len(Y) > n_rows:")),
+    ("more targets than rows are taken", ("if len(Y) != n_rows:", "if len(Y) < n_rows:")),
+    ("a label of the number of classes", ("limit = n_outputs - 1 if labels", "limit = n_outputs if labels")),
+    ("a label below 0", ("if not (low >= 0 and high <= limit):", "if not high <= limit:")),
+    ("NaN hides a target out of range", ("if not (low >= 0 and high <= limit):", "if low < 0 or high > limit:")),
+    ("a negative weight is accepted", ("(not np.isfinite(total) or weights.min() < 0)", "not np.isfinite(total)")),
+    (
+        "the sum of the weights is of the first ones",
+        (
+            "blocks = range(0, n_rows, WEIGHTS_SUMMED_AT_ONCE)",
+            "blocks = range(0, min(n_rows, WEIGHTS_SUMMED_AT_ONCE), WEIGHTS_SUMMED_AT_ONCE)",
+        ),
+    ),
+    ("the sum of no weights is 1", ("return None, float(n_rows)", "return None, 1.0")),
+    ("weights of any number are taken", ("if weights.shape != (n_rows,):", "if False:")),
 ]
 
 NETWORK = [
@@ -605,16 +854,16 @@ NETWORK = [
     ),
 ]
 
-SLOTS = [
+CHUNKS = [
     (
         "slots of equal rows, the rest forgotten",
         (
-            "Unit(begin, end, begin * n_rows // n, end * n_rows // n)",
-            "Unit(begin, end, begin * (n_rows // n), end * (n_rows // n))",
+            "ChunkRange(begin, end, begin * n_rows // n, end * n_rows // n)",
+            "ChunkRange(begin, end, begin * (n_rows // n), end * (n_rows // n))",
         ),
     ),
     ("results are added out of order", ("while turn != i and not errors:", "while False:")),
-    ("the other threads do not hear of an error", ("        core.cancel(cancelled)\n", "")),
+    ("the other threads do not hear of an error", ("        _dispatch.core.cancel(cancelled)\n", "")),
     ("a group is its last slot", ("                group += result[1]\n", "                group = result[1]\n")),
     ("the losses of a group are those of its last slot", ("group_losses += result[0]", "group_losses = result[0]")),
     ("the sums are those of the last group", ("total[...] += group", "total[...] = group")),
@@ -622,13 +871,13 @@ SLOTS = [
         "rows for sums are used again too soon",
         (
             "            group_losses, group = result\n",
-            "            group_losses, group = result\n            spare.append(group)\n",
+            "            group_losses, group = result\n            unused.append(group)\n",
         ),
     ),
     ("an error of a thread is lost", ("    if errors:\n        raise errors[0]\n", "")),
     (
         "the last slots are no group",
-        ("if unit.end % plan.together == 0 or unit.end == n_slots:", "if unit.end % plan.together == 0:"),
+        ("if r.end % plan.group_size == 0 or r.end == n_chunks:", "if r.end % plan.group_size == 0:"),
     ),
     (
         "each thread takes groups where there are few",
@@ -638,7 +887,10 @@ SLOTS = [
 ]
 
 TRAINING = [
-    ("the weight of a batch is its own", ("total = len(X) * self.mean_weight", "total = float(weights.sum())")),
+    (
+        "the weight of a batch is its own",
+        ("total = len(batch.X) * self.mean_weight", "total = float(batch.sample_weight.sum())"),
+    ),
     (
         "parameters that are not finite are kept as the last finite ones",
         ("if np.isfinite(self.before).all():", "if True:"),
@@ -651,14 +903,17 @@ TRAINING = [
     ),
     ("the best parameters are not kept", ("                    best_params[...] = params\n", "")),
     ("half a step stays after an interrupt", ("        if self.stepping:\n", "        if False:\n")),
-    ("rows are never shuffled", ("if shuffle and batch_size < len(X) else None", "if False else None")),
+    ("rows are never shuffled", ("if shuffle and batch_size < m else None", "if False else None")),
     (
         "the validation cost takes the penalty",
         ("cost = net.cost(params, Xv, Yv, 0.0, wv, threads)", "cost = net.cost(params, Xv, Yv, l2, wv, threads)"),
     ),
     (
         "an optimizer with a step of its own goes to the core",
-        ('            and "step" not in vars(self.optimizer)  # somebody\'s own, as for clipping\n', ""),
+        (
+            '            and "step" not in vars(self.optimizer)  # replaced by the caller, to clip gradients for example\n',
+            "",
+        ),
     ),
     (
         "parameters that are not finite after an epoch pass, in the core's loop",
@@ -672,7 +927,10 @@ TRAINING = [
 ACCUMULATOR = [
     ("a merge overwrites", ("self._buffer += other.buffer", "self._buffer[...] = other.buffer")),
     ("an addition overwrites", ("self._buffer += total  #", "self._buffer[...] = total  #")),
-    ("rows and weight are exchanged", ("total[:3] = losses, weight, len(X)", "total[:3] = losses, len(X), weight")),
+    (
+        "rows and weight are exchanged",
+        ("total[:3] = losses, weight, len(batch.X)", "total[:3] = losses, len(batch.X), weight"),
+    ),
     ("out may overlap the buffer", ("net.dtype, params, self.buffer)", "net.dtype, params)")),
 ]
 
@@ -680,33 +938,42 @@ ACCUMULATOR = [
 TABLE_TESTS = " ".join(
     f"embedding::test_functions_{name}"
     for name in (
-        "accumulate_more_than_a_tile_or_a_slot",
+        "accumulate_more_than_a_tile_or_a_chunk",
         "backward",
-        "descend_row_by_row",
         "errors",
         "forward_and_accumulate",
+        "sgd_rows",
     )
 )
 
 MUTANTS = [
+    ("_validation.py", "contract loops chunks training", VALIDATION),
     ("network.py", "loops contract parity", NETWORK),
-    ("slots.py", "slots loops", SLOTS),
+    ("_chunks.py", "chunks loops", CHUNKS),
     ("training.py", "training", TRAINING),
     ("accumulator.py", "accumulator contract", ACCUMULATOR),
-    ("fallback.py", "gradients loops optimizers accumulator training found slots", FALLBACK),
-    ("layout.pyx", "core layout::test_random_networks_against_what_the_loops_write loops layout", LAYOUT),
-    ("plan.pyx", "loops slots parity", PLAN),
-    ("forward.pyx", "loops parity", FORWARD),
-    ("backward.pyx", "loops parity", BACKWARD),
-    ("accumulate.pyx", "loops parity accumulator slots", ACCUMULATE),
-    ("losses.pyx", "loops core gradients found", LOSSES),
-    ("activations.pyx", "loops gradients found", ACTIVATIONS),
-    ("elementary.pyx", "elementary loops gradients", ELEMENTARY),
-    ("matmul.pyx", "loops parity", MATMUL),
-    ("simd.h", "loops parity", SIMD),
-    ("direct.pyx", "contract loops", DIRECT),
-    ("steps.pyx", "training", STEPS),
-    ("optimizers.pyx", "optimizers", OPTIMIZERS),
-    ("signals.pyx", "slots embedding_python", SIGNALS),
-    ("table.pyx", TABLE_TESTS, TABLE),
+    ("fallback.py", "gradients loops optimizers accumulator training found chunks", FALLBACK),
+    ("simd/simd.h", "loops parity", SIMD),
+    ("simd/elementary.pyx", "elementary loops gradients", ELEMENTARY),
+    ("gemm/microkernel.pyx", "loops parity", MICROKERNEL),
+    ("gemm/gemm.pyx", "loops parity", GEMM),
+    ("gemm/small.pyx", "loops parity", SMALL),
+    ("network/plan.pyx", "core layout::test_random_networks_against_what_the_loops_write loops layout", LAYOUT),
+    ("network/plan.pyx", "loops chunks parity", PLAN),
+    ("network/activations.pyx", "loops gradients found", ACTIVATIONS),
+    ("network/losses.pyx", "loops core gradients found", LOSSES),
+    ("network/losses.pyx", "contract loops", TARGETS),
+    ("network/forward.pyx", "loops parity", FORWARD),
+    ("network/backward.pyx", "loops parity", BACKWARD),
+    ("network/backward.pyx", TABLE_TESTS, BACKWARD_ROWS),
+    ("network/accumulate.pyx", "loops parity accumulator chunks", ACCUMULATE),
+    ("network/optimizers.pyx", "optimizers", OPTIMIZERS),
+    ("network/optimizers.pyx", TABLE_TESTS, SGD_ROWS),
+    ("bindings/interrupt.pyx", "chunks embedding_python", INTERRUPT),
+    ("bindings/plan.pyx", "loops chunks parity", POOL),
+    ("bindings/buffers.pyx", "contract loops parity training", BUFFERS),
+    ("bindings/python.pyx", "loops parity", TRACE),
+    ("bindings/python.pyx", "contract loops", SMALL_CALLS),
+    ("bindings/training_loop.pyx", "training", TRAINING_LOOP),
+    ("bindings/c_api.pyx", TABLE_TESTS, C_API),
 ]

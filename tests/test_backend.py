@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,8 +54,8 @@ def test_environment_forces_one(name):
 def test_unknown_name_is_an_error_that_lists_those_that_run(name):
     result = run("import bpcore", BPCORE_BACKEND=name)
     assert result.returncode != 0
-    assert f"ImportError: there is no backend {name!r} here (BPCORE_BACKEND may name one)" in result.stderr
-    assert ", ".join(bpcore.available_backends()) in result.stderr
+    can_run = ", ".join(bpcore.available_backends())
+    assert f"the backend must be one that this machine can run ({can_run}), got {name!r}" in result.stderr
 
 
 def test_a_broken_compiled_module_raises(tmp_path):
@@ -92,12 +94,13 @@ print(bpcore.backend, "|", reason)
 
 
 def test_every_backend_has_the_same_functions():
-    names = [name for name in dir(backends.Backend) if not name.startswith("_")]
-    assert len(names) >= 10
+    """fallback.py is the interface; the stub of the compiled ones re-exports it."""
     for name in bpcore.available_backends():
         module = backends.load(name)
-        for function in names:
+        for function in fallback.__all__:
             assert callable(getattr(module, function)), (name, function)
+    stub = Path(fallback.__file__).with_name("_baseline.pyi").read_text()
+    assert sorted(fallback.__all__) == re.findall(r"from .fallback import \w+ as (\w+)", stub)
 
 
 def test_import_changes_no_state_and_starts_no_thread():
@@ -115,7 +118,7 @@ def test_number_of_threads_from_the_environment():
     assert run(code, BPCORE_NUM_THREADS="3").stdout.strip() == "3"
     for bad in ("0", "-1", "many", "1.5"):
         result = run(code, BPCORE_NUM_THREADS=bad)
-        assert "ValueError: BPCORE_NUM_THREADS is" in result.stderr
+        assert f"ValueError: BPCORE_NUM_THREADS must be a positive integer, got {bad!r}" in result.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity masks")

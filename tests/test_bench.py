@@ -52,7 +52,7 @@ def test_quick_form(capsys, monkeypatch):
     for name in bpcore.available_backends():
         assert out.count(f" {name} ") >= 2
     assert main(["bench", "--backends", "abacus"]) == 2
-    assert "no backend 'abacus'" in capsys.readouterr().err
+    assert "the backend must be one that this machine can run" in capsys.readouterr().err
 
 
 def test_quick_form_times_nothing_when_a_gradient_is_wrong(capsys, monkeypatch):

@@ -16,9 +16,9 @@ import pytest
 from conftest import EMULATED, MODEL_SUFFIXES
 
 import bpcore
+from bpcore import Model, load
 from bpcore.cli import main, problem, train
 from bpcore.data import load_digits
-from bpcore.model_file import Model, load_model, save_model
 
 
 def words(arguments: tuple[object, ...]) -> list[str]:
@@ -127,7 +127,7 @@ def test_the_reported_accuracy_is_that_of_the_saved_model(run, tmp_path):
     X, y = load_digits()
     # The model is as good on all rows as the table of the last epoch says of both parts.
     train, test = map(float, re.findall(r"^ +2 +\S+ +([\d.]+) % +([\d.]+) %$", out, re.MULTILINE)[0])
-    right = np.mean(load_model(tmp_path / "m.npz").classify(X) == y)
+    right = np.mean(load(tmp_path / "m.npz").classify(X) == y)
     assert right == pytest.approx((train * 1438 + test * 359) / 1797 / 100, abs=1e-4)
 
 
@@ -158,7 +158,7 @@ def test_classification(run, fails, flowers, suffix, loss):
     names = ["lily, white", "rose", "tulip"]
     assert header == ["prediction", *(f"probability_{name}" for name in names)]
     found = np.array([row[1:] for row in rows], float)
-    model = load_model(f"m{suffix}")
+    model = load(f"m{suffix}")
     assert model.feature_names == ("length", "width")
     assert model.class_names == tuple(names)
     scaled = ((X - model.feature_mean) / model.feature_scale).astype(np.float32)
@@ -205,7 +205,7 @@ def test_regression(run, line, loss, dtype):
     predicted = np.array(rows, float)[:, 0]
     assert np.corrcoef(predicted, y)[0, 1] > 0.99
     assert abs(np.mean(predicted - y)) < np.std(y)  # in the units of y, which is far from zero
-    model = load_model("m.npz")
+    model = load("m.npz")
     scaled = ((X - model.feature_mean) / model.feature_scale).astype(dtype)
     expected = model.network.forward(model.params, scaled) * model.target_scale + model.target_mean
     np.testing.assert_allclose(predicted, expected[:, 0], rtol=1e-8 if dtype == "float32" else 0)
@@ -293,7 +293,7 @@ def test_classes_are_what_is_written(run, tmp_path, labels):
     rows = [(i % len(labels), labels[i % len(labels)]) for i in range(30 * len(labels))]
     (tmp_path / "d.csv").write_text("a,y\n" + "".join(f"{i}, {label} \n" for i, label in rows))
     run("train d.csv --target y --loss cross_entropy --hidden 16 --learning-rate 0.01 --save m.npz")
-    assert load_model("m.npz").class_names == tuple(labels)
+    assert load("m.npz").class_names == tuple(labels)
     assert table(run("predict", "m.npz", "d.csv"))[1] == [[label] for _, label in rows]
 
 
@@ -373,14 +373,14 @@ def test_patience(run):
 
 def test_no_scale(run, tmp_path):
     run("train", "--no-scale", "--epochs", 1, "--hidden", 4, "--save", "m.npz")
-    assert load_model(tmp_path / "m.npz").feature_mean is None
+    assert load(tmp_path / "m.npz").feature_mean is None
 
 
 def test_constant_columns_are_not_blown_up(run, rng, tmp_path):
     X = np.column_stack([np.full(50, 0.1), rng.normal(size=50)])
     np.savez(tmp_path / "d.npz", X=X, y=X[:, 1])
     run("train", "d.npz", "--epochs", 1, "--save", "m.npz")
-    model = load_model(tmp_path / "m.npz")
+    model = load(tmp_path / "m.npz")
     assert model.feature_scale[0] == 1
     assert abs(model.feature_mean[0] - 0.1) < 1e-12
 
@@ -411,7 +411,7 @@ def test_interruption(capsys, monkeypatch, tmp_path):
     out, err = capsys.readouterr()
     assert values(out)["stopped"] == "interrupted after 4 whole epochs"
     assert err == ""
-    assert load_model("m.npz").network.sizes == (64, 8, 10)
+    assert load("m.npz").network.sizes == (64, 8, 10)
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
@@ -424,24 +424,24 @@ def test_interruption(capsys, monkeypatch, tmp_path):
         ("invalid choice: 'learn'", "learn"),
         ("unrecognized arguments: --nix", "info --nix"),
         ("argument --epochs: must be an integer >= 1, got '0'", "train --epochs 0"),
-        ("argument --epochs: '1.5'", "train --epochs 1.5"),
-        ("argument --batch-size: '-3'", "train --batch-size -3"),
+        ("argument --epochs: must be an integer >= 1, got '1.5'", "train --epochs 1.5"),
+        ("argument --batch-size: must be an integer >= 1, got '-3'", "train --batch-size -3"),
         ("argument --hidden: must be an integer >= 1, got '0'", "train --hidden 64,0"),
-        ("argument --hidden: ''", "train --hidden 64,,32"),
+        ("argument --hidden: must be an integer >= 1, got ''", "train --hidden 64,,32"),
         ("argument --activation: must be one of identity, ", "train --activation step"),
-        ("argument --activation: 'softmax'", "train --activation softmax"),
+        ("argument --activation: must be one of identity, ", "train --activation softmax"),
         ("--activation must name one for each of 1 hidden layers, got 2", "train --activation relu,tanh"),
         ("argument --loss: invalid choice: 'x'", "train --loss x"),
         ("argument --optimizer: invalid choice: 'x'", "train --optimizer x"),
         ("argument --learning-rate: must be a number above 0", "train --learning-rate 0"),
-        ("argument --learning-rate: 'nan'", "train --learning-rate nan"),
-        ("argument --learning-rate: 'inf'", "train --learning-rate inf"),
+        ("argument --learning-rate: must be a number above 0, got 'nan'", "train --learning-rate nan"),
+        ("argument --learning-rate: must be a number above 0, got 'inf'", "train --learning-rate inf"),
         ("argument --momentum: must be a number of at least 0 and below 1", "train --momentum 1"),
         ("--momentum does not go with --optimizer adam", "train --momentum 0.5"),
-        ("argument --l2: '-1'", "train --l2 -1"),
-        ("argument --test-fraction: '1'", "train --test-fraction 1"),
-        ("argument --seed: '-1'", "train --seed -1"),
-        ("argument --threads: '0'", "train --threads 0"),
+        ("argument --l2: must be a number of at least 0, got '-1'", "train --l2 -1"),
+        ("argument --test-fraction: must be a number of at least 0 and below 1, got '1'", "train --test-fraction 1"),
+        ("argument --seed: must be an integer >= 0, got '-1'", "train --seed -1"),
+        ("argument --threads: must be an integer >= 1, got '0'", "train --threads 0"),
         ("--target needs a data file", "train --target 3"),
         ("--target says which column of flowers.csv is to be predicted; it has the columns 'le", "train flowers.csv"),
         ("--target says which column it is", "train X.npy"),
@@ -465,8 +465,8 @@ def test_interruption(capsys, monkeypatch, tmp_path):
         ("the target of poisson must be >= 0, got -3", "train many.csv --target 2 --loss poisson"),
         ("there is 1 row, too few to hold one out", "train row.csv --target 1 --loss squared_error"),
         ("feature 0 has values too large to be scaled", "train large.csv --target 1 --loss squared_error"),
-        ("X[0, 0] is not finite as float32", "train large.csv --target 1 --loss squared_error --no-scale"),
-        ("flowers.csv is not a sound model file: neither", "predict flowers.csv flowers.csv"),
+        ("X must be finite as float32, got X[0, 0] = 1e+308", "train large.csv --target 1 --loss squared_error --no-scale"),
+        ("flowers.csv is not a valid model file: neither", "predict flowers.csv flowers.csv"),
         ("needs a model of classes, got line.npz, which predicts numbers", "predict line.npz line.csv --probabilities"),
         ("line.csv has 3 feature columns, but the model takes 2", "predict line.npz line.csv"),
         ("--output line.csv would overwrite what is read", "predict line.npz line.csv --target 2 --output line.csv"),
@@ -508,7 +508,7 @@ def test_predictions_that_are_not_finite_are_refused(fails, tmp_path, suffix, sc
     net = bpcore.Network([2, 1], loss="squared_error", dtype="float32")
     scaling = {"target_mean": [0.0], "target_scale": [1e307]} if scaled else {}
     params = np.full(3, 3 if scaled else 3e38, np.float32)
-    save_model(tmp_path / "m.npz", Model(net, params, **scaling))
+    Model(net, params, **scaling).save(tmp_path / "m.npz")
     X = np.array([[0, 0], [-0.5, -0.5], [9, 9], [-9, -9]])
     if suffix == ".npy":
         np.save(tmp_path / "d.npy", X)
@@ -520,7 +520,7 @@ def test_predictions_that_are_not_finite_are_refused(fails, tmp_path, suffix, sc
 
 def test_probabilities_that_are_not_numbers_are_refused(fails, tmp_path):
     net = bpcore.Network([2, 2], loss="cross_entropy", dtype="float32")
-    save_model(tmp_path / "m.npz", Model(net, np.full(6, 3e38, np.float32), class_names=("a", "b")))
+    Model(net, np.full(6, 3e38, np.float32), class_names=("a", "b")).save(tmp_path / "m.npz")
     np.save(tmp_path / "d.npy", np.array([[-0.5, -0.5], [9, 9]]))
     fails("m.npz gives nan for row 2 of d.npy", "predict", "m.npz", "d.npy")
 
@@ -542,7 +542,7 @@ def test_the_save_path_is_checked_before_the_work(fails, capsys, monkeypatch, tm
 
 
 def test_a_missing_package_is_one_line(fails, monkeypatch):
-    monkeypatch.setattr("bpcore.model_file.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("bpcore.model.importlib.util.find_spec", lambda name: None)
     fails("needs the package safetensors", "train", "--save", "m.safetensors")
 
 
@@ -568,7 +568,7 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(fails, tmp_path)
 def test_control_characters_of_a_label_do_not_reach_the_terminal(run, monkeypatch, tmp_path):
     net = bpcore.Network([1, 2], loss="cross_entropy", dtype="float32")
     names = ("\x1b[31mred", "a\0b")
-    save_model(tmp_path / "m.npz", Model(net, np.array([-1, 1, 0, 0], np.float32), class_names=names))
+    Model(net, np.array([-1, 1, 0, 0], np.float32), class_names=names).save(tmp_path / "m.npz")
     np.save(tmp_path / "d.npy", np.array([[-9.0], [9.0]]))
     asked = ("predict", "m.npz", "d.npy", "--probabilities")
     as_it_is = run(*asked)

@@ -210,7 +210,7 @@ class Embedded:
         sizes = np.array(net.sizes, np.intp)
         activations = np.array([NUMBER[name] for name in (*net.hidden, net.output)], np.intc)
         self.plan = np.zeros(CALL["plan_bytes"](len(activations)), np.uint8)
-        plan = CALL[f"plan_{self.suffix}"]
+        plan = CALL[f"plan_init_{self.suffix}"]
         loss = NUMBER[net.loss]
         assert plan(self.plan.ctypes.data, self.plan.size, len(activations), sizes.ctypes.data,
                     activations.ctypes.data, loss) == 0  # fmt: skip
@@ -259,8 +259,8 @@ def test_functions_forward_and_accumulate(dtype, loss, rows, rng):
 
 
 @pytest.mark.parametrize("loss", ["huber", "cross_entropy"])
-@pytest.mark.parametrize("sizes", [(5, 33, 20, 3), (150, 500, 150)], ids=["tiles", "slots"])
-def test_functions_accumulate_more_than_a_tile_or_a_slot(dtype, loss, sizes, rng):
+@pytest.mark.parametrize("sizes", [(5, 33, 20, 3), (150, 500, 150)], ids=["tiles", "chunks"])
+def test_functions_accumulate_more_than_a_tile_or_a_chunk(dtype, loss, sizes, rng):
     """All rows in one call, no two of one weight, are what they are one by one."""
     net, rows = bpcore.Network(sizes, "tanh", loss, dtype=dtype), 300
     c, (params, X, Y) = Embedded(net), data(net, rows, rng)
@@ -330,7 +330,7 @@ def test_functions_errors(dtype, rng):
         sizes, activations = np.array(sizes, np.intp), np.array(activations, np.intc)
         room = np.zeros(CALL["plan_bytes"](3), np.uint8)
         layers = len(activations) if layers is None else layers
-        return c("plan", room, room.size if size is None else size, layers, sizes, activations, loss)
+        return c("plan_init", room, room.size if size is None else size, layers, sizes, activations, loss)
 
     assert plan([5, 4, 3], [3, 0], 0) == ok
     assert plan([5, 0, 3], [3, 0], 0) == NUMBER["err_sizes"]
@@ -376,7 +376,7 @@ def test_functions_errors(dtype, rng):
     assert c("gradient_descent", sys.maxsize // 2 + 1, params, sums, None, 0.1, 0.0, 0) == NUMBER["err_count"]
     messages = {CALL["error_message"](error) for name, error in NUMBER.items() if name in ERRORS}
     assert len(messages) == len(ERRORS)
-    assert CALL["error_message"](99) == b"an unknown error"
+    assert CALL["error_message"](99) == b"unknown error"
 
 
 def test_functions_refuse_what_cannot_be(dtype, rng):
@@ -401,7 +401,7 @@ def test_functions_refuse_what_cannot_be(dtype, rng):
             if not isinstance(argument, np.ndarray) or argument is c.workspace:
                 continue
             off = [a.ctypes.data + 1 if j == i else a for j, a in enumerate(arguments)]
-            expected = "not_a_plan" if argument is c.plan else "misaligned"
+            expected = "err_plan" if argument is c.plan else "err_misaligned"
             assert c(name, *off) == NUMBER[expected], (name, i)
         if arguments[0] is c.plan:
             assert c(name, moved, *arguments[1:]) == NUMBER["err_plan"]
@@ -411,7 +411,7 @@ def test_functions_refuse_what_cannot_be(dtype, rng):
             np.testing.assert_array_equal(a, b)
         assert c(name, *arguments) == NUMBER["ok"]
     assert (
-        c("plan", c.plan.ctypes.data + 1, 1 << 20, 1, np.array([5, 3], np.intp), np.array([9], np.intc), 2)
+        c("plan_init", c.plan.ctypes.data + 1, 1 << 20, 1, np.array([5, 3], np.intp), np.array([9], np.intc), 2)
         == (NUMBER["err_misaligned"])
     )
     for name in ("forward", "accumulate", "backward", "sgd_rows"):  # a workspace may begin anywhere
@@ -427,7 +427,7 @@ def test_functions_refuse_what_cannot_be(dtype, rng):
 
 @pytest.mark.parametrize("loss", list(CANONICAL_OUTPUT))
 @pytest.mark.parametrize("output", [None, "tanh"])
-def test_functions_descend_row_by_row(dtype, loss, output, rng):
+def test_functions_sgd_rows(dtype, loss, output, rng):
     """The bits of a Python loop over single rows."""
     if output is not None and loss not in ("squared_error", "huber", "absolute_error"):
         output = CANONICAL_OUTPUT[loss]

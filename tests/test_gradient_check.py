@@ -55,7 +55,7 @@ def plant(net, **functions):
         return lambda *arguments: functions[name](getattr(core, name), *arguments)
 
     # The short way of small calls would go round the mistakes.
-    planted = {name: wrong(name) for name in functions} | {"cost_and_gradient": lambda *arguments: None}
+    planted = {name: wrong(name) for name in functions} | {"try_cost_and_gradient": lambda *arguments: None}
     object.__setattr__(net, "_core", Planted(core, **planted))
     return net
 
@@ -63,8 +63,8 @@ def plant(net, **functions):
 def factor(index, by):
     """A mistake in one entry of the gradient: the sum of it times a number."""
 
-    def accumulate(right, plan, params, X, Y, weights, sums, *rest):
-        losses = right(plan, params, X, Y, weights, sums, *rest)
+    def accumulate(right, plan, params, batch, sums, *rest):
+        losses = right(plan, params, batch, sums, *rest)
         sums[index] *= by
         return losses
 
@@ -280,13 +280,13 @@ def test_the_penalty_of_another_convention(dtype):
 
 def test_forgotten_weights(dtype):
     net, params, X, Y = problem(dtype=dtype)
-    plant(net, accumulate=lambda right, plan, p, x, y, weights, *rest: right(plan, p, x, y, None, *rest))
+    plant(net, accumulate=lambda right, plan, p, batch, *rest: right(plan, p, (*batch[:2], None), *rest))
     assert bpcore.check_gradient(net, params, X, Y) < LIMIT[dtype]
     weights = np.array([1, 0, 2, 1, 3, 1, 0.5])
     assert bpcore.check_gradient(net, params, X, Y, sample_weight=weights) > 0.05
 
 
-def test_a_forgotten_slope(dtype):
+def test_a_forgotten_derivative(dtype):
     """The gradient of a network of identities in place of the hidden activations."""
     net, params, X, Y = problem(dtype=dtype)
     other = bpcore.Network(net.sizes, hidden="identity", dtype=dtype)

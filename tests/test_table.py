@@ -1,4 +1,4 @@
-"""Tables are read as NumPy and the csv module would have them, and what is amiss is told with its place."""
+"""Tables are read as NumPy and the csv module read them, and errors name the place."""
 
 from __future__ import annotations
 
@@ -128,10 +128,10 @@ def test_columns_are_dropped_and_left_out(write):
 
 def test_columns_are_taken_by_name(write):
     path = write("y,b,id,a\nno,2,k1,1\n?,4,k2,3\n")
-    table = read_table(path, wanted=("a", "b"), n_features=2, read_target=False)
+    table = read_table(path, expected=("a", "b"), n_features=2, read_target=False)
     np.testing.assert_array_equal(table.features, [[1, 2], [3, 4]])
     with pytest.raises(TableError, match="has no column 'c', which the model takes; its columns are 'y', 'b'"):
-        read_table(path, wanted=("a", "c"))
+        read_table(path, expected=("a", "c"))
 
 
 @pytest.mark.parametrize("column", ["a", "3", "-1"])
@@ -139,17 +139,17 @@ def test_a_column_that_the_model_takes_is_not_left_out(write, column):
     path = write("y,b,id,a\nno,2,k1,1\n")
     for left_out in ({"drop": ["id", column]}, {"target": column}):
         with pytest.raises(TableError, match=f"column '{column}' must not be left out: the model takes 'a'"):
-            read_table(path, wanted=("a", "b"), read_target=False, **left_out)
-    table = read_table(path, wanted=("a", "b"), read_target=False, drop=["id", "nix", "9"], target="y")
+            read_table(path, expected=("a", "b"), read_target=False, **left_out)
+    table = read_table(path, expected=("a", "b"), read_target=False, drop=["id", "nix", "9"], target="y")
     np.testing.assert_array_equal(table.features, [[1, 2]])
 
 
 def test_columns_are_taken_by_place_without_a_header(write):
     path = write("1,2,x\n3,4,y\n")
-    table = read_table(path, wanted=("a", "b"), n_features=2, target="2", read_target=False)
+    table = read_table(path, expected=("a", "b"), n_features=2, target="2", read_target=False)
     np.testing.assert_array_equal(table.features, [[1, 2], [3, 4]])
     with pytest.raises(TableError, match="has 3 feature columns, but the model takes 2; --target"):
-        read_table(path, wanted=("a", "b"), n_features=2)
+        read_table(path, expected=("a", "b"), n_features=2)
     with pytest.raises(TableError, match="has 1 feature column, but the model takes 2"):
         read_table(write("1\n2\n"), n_features=2)
 
@@ -238,9 +238,9 @@ def test_infinite_targets_are_refused(write, tmp_path):
         ("a,y\n1,2\n", {"drop": ["z"]}, "has no column 'z'"),
         ("a,y\n1,2\n", {"target": None}, "is to be predicted; it has the columns 'a', 'y'"),
         ("1,2\n1,2\n", {"target": None}, "is to be predicted; it has 2 columns, counted from 0"),
-        ("a,y\n1,2\n", {"delimiter": ",,"}, "the delimiter is ',,'"),
-        ("a,y\n1,2\n", {"delimiter": ""}, "the delimiter is ''"),
-        ("a,y\n1,2\n", {"delimiter": '"'}, "the delimiter is"),
+        ("a,y\n1,2\n", {"delimiter": ",,"}, "the delimiter must be one character, got ',,'"),
+        ("a,y\n1,2\n", {"delimiter": ""}, "the delimiter must be one character, got ''"),
+        ("a,y\n1,2\n", {"delimiter": '"'}, "the delimiter must be one character"),
         ('a,y\n1,"2\n', {}, "data.csv, line 2: unexpected end of data"),
         (b"a,y\n1,\xff\xfe\n", {}, "is not UTF-8 text (byte 0xff"),
         ("a,y\n1,2\n".encode("utf-16"), {}, "is not UTF-8 text"),
@@ -258,11 +258,11 @@ def test_bad_csv_is_refused(write, text, options, message):
         ({}, "no array X, and no two-dimensional array; it holds nothing"),
         ({"a": np.ones((2, 2)), "b": np.ones((2, 2))}, "more than one two-dimensional array; it holds 'a', 'b'"),
         ({"X": np.ones(3)}, "X must be a matrix of numbers, got shape (3,)"),
-        ({"X": np.ones((0, 3))}, "X has shape (0, 3)"),
-        ({"X": np.ones((3, 0))}, "X has shape (3, 0)"),
+        ({"X": np.ones((0, 3))}, "X must be a matrix of numbers, got shape (0, 3)"),
+        ({"X": np.ones((3, 0))}, "X must be a matrix of numbers, got shape (3, 0)"),
         ({"X": np.array(5.0)}, "X must be a matrix of numbers, got shape ()"),
-        ({"X": np.ones((3, 2), complex)}, "X has dtype complex128"),
-        ({"X": np.full((3, 2), "a")}, f"X has dtype {np.dtype('U1')}"),
+        ({"X": np.ones((3, 2), complex)}, "X must hold real numbers, got dtype complex128"),
+        ({"X": np.full((3, 2), "a")}, f"X must hold real numbers, got dtype {np.dtype('U1')}"),
         ({"X": np.array([[1, 2], [3, np.nan]])}, "X[1, 1]: missing value"),
         ({"X": np.array([[1, 2], [np.inf, 3]])}, "X[1, 0]: inf is not a finite number"),
         ({"X": np.ones((2, 2)), "y": np.ones(3)}, "y has shape (3,), but X has 2 rows"),
@@ -271,7 +271,7 @@ def test_bad_csv_is_refused(write, text, options, message):
         ({"X": np.ones((2, 2)), "y": np.array([0, np.nan])}, "y[1]: missing value"),
         ({"X": np.ones((2, 2)), "y": np.array([[0, 0], [0, np.nan]])}, "y[1, 1]: missing value"),
         ({"X": np.ones((2, 2)), "y": np.array(["a", ""])}, "y[1]: missing value"),
-        ({"X": np.ones((2, 2)), "y": np.ones(2, complex)}, "y has dtype complex128"),
+        ({"X": np.ones((2, 2)), "y": np.ones(2, complex)}, "y must hold real numbers, got dtype complex128"),
         ({"X": np.array([[1, None]])}, "is not a .npz file of plain arrays"),
     ],
 )

@@ -20,6 +20,10 @@ from .optimizers import GradientDescent as GradientDescent
 
 if TYPE_CHECKING:
     from .gradient_check import check_gradient as check_gradient
+    from .model import Model as Model
+    from .model import ModelFileError as ModelFileError
+    from .model import load as load
+    from .model import save as save
     from .training import History as History
     from .training import train as train
 
@@ -31,12 +35,16 @@ __all__ = [
     "GradientDescent",
     "History",
     "Layer",
+    "Model",
+    "ModelFileError",
     "Network",
     "Trace",
     "available_backends",
     "backend",
     "check_gradient",
     "get_include",
+    "load",
+    "save",
     "train",
 ]
 
@@ -48,8 +56,16 @@ def get_include() -> str:
     return join(dirname(__file__), "include")
 
 
-#: Loaded when first asked for: who embeds the gradient alone does not pay for their import.
-_LATER = {"check_gradient": "gradient_check", "History": "training", "train": "training"}
+#: Imported on first use: embedding the gradient alone does not pay for them.
+_LATER = {
+    "check_gradient": "gradient_check",
+    "History": "training",
+    "train": "training",
+    "Model": "model",
+    "ModelFileError": "model",
+    "load": "model",
+    "save": "model",
+}
 
 
 def __getattr__(name: str) -> object:

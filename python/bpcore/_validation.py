@@ -57,7 +57,7 @@ class Batch(NamedTuple):
 
 
 def real_array(name: str, value: object) -> Array:
-    """``value`` as an array of real numbers, not copied if it is one already or gives its memory as one.
+    """``value`` as an array of real numbers, not copied if it is one already or exposes its memory as one.
 
     Raises
     ------
@@ -103,20 +103,20 @@ def view(name: str, value: object) -> Array:
     Raises
     ------
     TypeError
-        If it does not give its memory, or that is not on the CPU.
+        If it does not expose its memory, or that is not on the CPU.
     """
     if isinstance(value, np.ndarray):
         return value
     kinds = "__array__", "__dlpack__"
     if isinstance(value, type) or not (any(hasattr(value, kind) for kind in kinds) or _has_buffer(value)):
-        raise TypeError(f"{name} must be a NumPy array or give its memory as one, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a NumPy array or expose its memory as one, got {type(value).__name__}")
     try:
         array = _taken(value)
         copied = array.size > 0 and not np.may_share_memory(array, _taken(value))
     except Exception as error:
-        raise TypeError(f"{name} must give its memory as an array: {error}") from error
+        raise TypeError(f"{name} must expose its memory as an array: {error}") from error
     if copied:
-        raise TypeError(f"{name} must give its memory, got a {type(value).__name__} whose __array__ returns a copy")
+        raise TypeError(f"{name} must expose its memory, got a {type(value).__name__} whose __array__ returns a copy")
     return array
 
 
@@ -293,7 +293,7 @@ def check_out(value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inpu
     Raises
     ------
     TypeError
-        If ``out`` is neither an array nor an object that gives its memory as one.
+        If ``out`` is neither an array nor an object that exposes its memory as one.
     ValueError
         If it has another dtype, shape or layout, is read-only, or shares memory with an input.
     """

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _chunks, _validation
 from ._validation import Floats
+from .fallback import Plan
 
-if TYPE_CHECKING:
-    from .network import Network
+
+class Architecture(Protocol):
+    """What an accumulator needs of a :class:`bpcore.Network`, whose module imports this one."""
+
+    sizes: tuple[int, ...]
+    loss: str
+    dtype: np.dtype[Any]
+    _plan: Plan
+    _core: ModuleType
+
+    @property
+    def n_parameters(self) -> int: ...
 
 
 class Accumulator:
@@ -34,14 +46,14 @@ class Accumulator:
 
     __slots__ = ("_buffer", "_network")
 
-    def __init__(self, network: Network) -> None:
-        if not hasattr(network, "cost_and_gradient"):  # network.py imports this module, not the other way round
+    def __init__(self, network: Architecture) -> None:
+        if not isinstance(getattr(network, "n_parameters", None), int):
             raise TypeError(f"network must be a Network, got {network!r}")
         self._network = network
         self._buffer: Floats = np.zeros(3 + network.n_parameters)
 
     @property
-    def network(self) -> Network:
+    def network(self) -> Architecture:
         """The network whose gradients are summed."""
         return self._network
 

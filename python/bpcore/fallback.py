@@ -25,6 +25,24 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+#: The interface of a backend.
+__all__ = [
+    "Plan",
+    "accumulate",
+    "adam_step",
+    "backward",
+    "cancel",
+    "cost",
+    "finish",
+    "forward",
+    "gradient_descent_step",
+    "loss",
+    "trace",
+    "train_batches",
+    "try_cost_and_gradient",
+    "try_forward",
+]
+
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 Function = Callable[[Any], Any]

@@ -67,7 +67,7 @@ enum { THREADS = 4, ROWS = 300, IN = 5, OUT = 3 };
         long start = allocated;                                                                                       \
         bpcore_plan *plan = malloc(bytes);                                                                            \
         if (allocated != start + 1) return 1;                                                                         \
-        if (bp->plan_##type(plan, bytes, 3, sizes, activations, BPCORE_HUBER)) return 2;                              \
+        if (bp->plan_init_##type(plan, bytes, 3, sizes, activations, BPCORE_HUBER)) return 2;                              \
         if (allocated != start + 1) return 3;                                                                         \
         size_t n = (size_t)bp->n_parameters(plan);                                                                    \
         for (int i = 0; i < THREADS; i++) {                                                                           \

@@ -14,7 +14,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bpcore.model_file import Model, load_model, write_atomically
+from bpcore._files import write_atomically
+from bpcore.model import Model, load
 
 from . import arguments
 from .table import read_table
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         for read in (args.model, args.data):
             if os.path.realpath(args.output) == os.path.realpath(read):
                 raise ValueError(f"--output {args.output} would overwrite what is read")
-    model = load_model(args.model)
+    model = load(args.model)
     if args.probabilities and model.class_names is None:
         raise ValueError(f"--probabilities needs a model of classes, got {args.model}, which predicts numbers")
     table = read_table(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import bpcore
 from bpcore.data import load_digits
-from bpcore.model_file import Model, check_save_path, save_model
+from bpcore.model import Model, check_save_path
 from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, Network
 from bpcore.optimizers import Adam, GradientDescent
 from bpcore.training import History
@@ -210,7 +210,7 @@ def _conclude(args: argparse.Namespace, history: History, scores: _Scores) -> No
     _describe("backend", str(bpcore.backend))
     _describe("time", f"{history.seconds:.2f} s")
     if args.save is not None:
-        save_model(args.save, scores.model)
+        scores.model.save(args.save)
         _describe("saved", args.save)
 
 

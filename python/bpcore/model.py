@@ -8,35 +8,28 @@ description, and the description against the size of the file, before memory is 
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import io
 import itertools
 import json
 import math
 import os
-import secrets
 import stat
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from ._files import error_names, places, require_regular, write_atomically
+from ._validation import check_vector
 from .network import Network
 
-__all__ = [
-    "Model",
-    "ModelFileError",
-    "check_save_path",
-    "load_model",
-    "save_model",
-    "write_atomically",
-]
+__all__ = ["Model", "ModelFileError", "check_save_path", "load", "save"]
 
 FORMAT = "bpcore model"
 VERSION = 1
@@ -95,22 +88,26 @@ class Model:
         if params.shape != (net.n_parameters,):
             raise ValueError(f"params must have shape ({net.n_parameters},), got {params.shape}")
         if not np.isfinite(params).all():
-            raise ValueError("params has values that are not finite")
+            raise ValueError("params must be finite")
         n_in, n_out = net.sizes[0], net.sizes[-1]
         for name, size in zip(SCALING, (n_in, n_in, n_out, n_out), strict=True):
             object.__setattr__(self, name, _scaling(name, getattr(self, name), size))
         for kind in ("feature", "target"):
             given = [getattr(self, f"{kind}_{part}") is not None for part in ("mean", "scale")]
             if any(given) and not all(given):
-                raise ValueError(f"{kind}_mean and {kind}_scale go together; one is None")
+                raise ValueError(f"{kind}_mean and {kind}_scale must both be given or both be None")
         binary = net.output == "sigmoid" and n_out == 1
         if self.class_names is not None and not binary and net.output != "softmax":
             raise ValueError(f"class_names must be None for {n_out} outputs of {net.output}")
         if self.class_names is not None and self.target_mean is not None:
-            raise ValueError("class_names and target_mean do not go together")
+            raise ValueError("class_names must be None where target_mean is given")
         names = _names("class_names", self.class_names, 2 if binary else n_out)
         object.__setattr__(self, "class_names", names)
         object.__setattr__(self, "feature_names", _names("feature_names", self.feature_names, n_in))
+
+    def __iter__(self) -> Iterator[Any]:
+        """The network and its parameters, for ``network, params = load(path)``."""
+        return iter((self.network, self.params))
 
     def scale(self, X: npt.ArrayLike) -> NDArray[Any]:
         """The features as the network takes them.
@@ -142,7 +139,9 @@ class Model:
         finite = np.isfinite(scaled)
         if not finite.all():
             row, column = (int(i) for i in np.argwhere(~finite)[0])
-            raise ValueError(f"X[{row}, {column}] is not finite as {self.network.dtype}")
+            raise ValueError(
+                f"X must be finite as {self.network.dtype}, got X[{row}, {column}] = {np.asarray(X)[row, column]}"
+            )
         return scaled
 
     def predict(self, X: npt.ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
@@ -182,10 +181,27 @@ class Model:
             return outputs * self.target_scale + self.target_mean
         return outputs
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the model; path and errors as for :func:`save`."""
+        path = _checked_path(path)
+        if not np.isfinite(self.params).all():  # they may have been changed since
+            raise ValueError("params must be finite")
+        description, arrays = _contents(self)
+        if path.endswith(".safetensors"):
+            from safetensors.numpy import save as serialize
+
+            contents = serialize(arrays, {"bpcore": description})
+            with write_atomically(path) as file:
+                file.write(contents)
+        else:
+            arrays["description"] = np.frombuffer(description.encode(), np.uint8)
+            with write_atomically(path) as file:
+                np.savez(file, **cast(dict[str, Any], arrays))
+
     def classify(self, X: npt.ArrayLike, *, threads: int | None = None) -> NDArray[np.intp]:
         """Index of the most probable class of each row; see :meth:`predict`."""
         if self.class_names is None:
-            raise ValueError("the model has no classes")
+            raise ValueError("classify needs a model with class_names, got one that predicts numbers")
         classes: NDArray[np.intp] = np.argmax(self.predict(X, threads=threads), axis=1)
         return classes
 
@@ -200,9 +216,9 @@ def _scaling(name: str, value: npt.ArrayLike | None, size: int) -> NDArray[np.fl
         raise ValueError(f"{name} must have shape ({size},), got {array.shape}")
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} has values that are not finite")
+        raise ValueError(f"{name} must be finite")
     if name.endswith("_scale") and not (array > 0).all():
-        raise ValueError(f"{name} has values that are not positive")
+        raise ValueError(f"{name} must be positive")
     return array
 
 
@@ -219,43 +235,72 @@ def _names(name: str, value: Sequence[str] | None, size: int) -> tuple[str, ...]
         try:
             item.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{name}[{i}] is {item!a}, which is not Unicode text") from None
+            raise ValueError(f"{name}[{i}] must be Unicode text, got {item!a}") from None
     if len(set(value)) < size:
-        raise ValueError(f"{name} has the same name twice")
+        raise ValueError(f"{name} must be different names, got one twice")
     return tuple(value)
 
 
 # ------------------------------------------------------------------------------------------- saving
 
 
-def save_model(path: str | os.PathLike[str], model: Model) -> None:
-    """Save a model.
-
-    The file appears whole or not at all: it is written beside its place under another name, and
-    then moved there. An older file of that name stays as it was if anything fails.
+def save(
+    path: str | os.PathLike[str],
+    network: Network,
+    params: npt.ArrayLike,
+    *,
+    feature_mean: npt.ArrayLike | None = None,
+    feature_scale: npt.ArrayLike | None = None,
+    target_mean: npt.ArrayLike | None = None,
+    target_scale: npt.ArrayLike | None = None,
+    class_names: Sequence[str] | None = None,
+    feature_names: Sequence[str] | None = None,
+) -> None:
+    """Save a network with its parameters, and how data go in and come out.
 
     Parameters
     ----------
     path : str or path-like
-        Ends in ``.safetensors`` for that format (package `safetensors`), in ``.npz`` or without a
-        suffix for NumPy's. The file has exactly this name.
-    model : Model
+        Ends in ``.safetensors`` for that format (package `safetensors`), in ``.npz`` or without a suffix for NumPy's.
+        The file has exactly this name. It appears whole or not at all: an older file of that name stays as it was if
+        anything fails.
+    network : Network
+    params : array_like of shape (n_parameters,)
+        All finite; saved in the network's dtype.
+    feature_mean, feature_scale, target_mean, target_scale, class_names, feature_names : optional
+        As for :class:`Model`.
 
     Raises
     ------
-    ValueError
-        If the path has another suffix, names something that is not a file, or a value in
-        ``model.params`` is not finite.
+    TypeError, ValueError
+        If an argument is of the wrong kind or does not fit the network, or if the path has another suffix or names
+        something that is not a regular file.
     OSError
         If the file cannot be written.
     ImportError
         If `safetensors` is needed and not installed.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> net = Network([2, 3, 1], hidden="tanh")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.npz")
+    ...     save(path, net, net.initialize(seed=0))
+    ...     net, params = load(path)
+    >>> net
+    Network([2, 3, 1], hidden='tanh', loss='squared_error', output='identity', dtype='float64')
     """
-    path = _checked_path(path)
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a Model, got {type(model).__name__}")
-    if not np.isfinite(model.params).all():  # they may have been changed since
-        raise ValueError("model.params has values that are not finite")
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be a Network, got {type(network).__name__}")
+    params = check_vector("params", params, network.n_parameters, network.dtype)
+    scaling: dict[str, Any] = dict(zip(SCALING, (feature_mean, feature_scale, target_mean, target_scale)))
+    names: dict[str, Any] = {"class_names": class_names, "feature_names": feature_names}
+    Model(network, params, **scaling, **names).save(path)
+
+
+def _contents(model: Model) -> tuple[str, dict[str, NDArray[Any]]]:
+    """The description of a model, and its arrays by name."""
     net = model.network
     description = json.dumps(
         {
@@ -272,7 +317,7 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
         ensure_ascii=False,
     )
     if len(description.encode()) > MAX_DESCRIPTION:
-        raise ValueError(f"the names in the model take more than {MAX_DESCRIPTION} bytes")
+        raise ValueError(f"the names of classes and features must take at most {MAX_DESCRIPTION} bytes")
     arrays: dict[str, NDArray[Any]] = {}
     for i, layer in enumerate(net.layers(model.params)):
         arrays[f"layers.{i}.weight"] = layer.weights
@@ -281,28 +326,18 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
         if getattr(model, name) is not None:
             arrays[name] = getattr(model, name)
     # Little-endian on every machine, so that the file is the same everywhere.
-    arrays = {name: array.astype(array.dtype.newbyteorder("<")) for name, array in arrays.items()}
-    if path.endswith(".safetensors"):
-        from safetensors.numpy import save
-
-        contents = save(arrays, {"bpcore": description})
-        with write_atomically(path) as file:
-            file.write(contents)
-    else:
-        arrays["description"] = np.frombuffer(description.encode(), np.uint8)
-        with write_atomically(path) as file:
-            np.savez(file, **cast(dict[str, Any], arrays))
+    return description, {name: array.astype(array.dtype.newbyteorder("<")) for name, array in arrays.items()}
 
 
 def check_save_path(path: str | os.PathLike[str]) -> None:
-    """Raise what :func:`save_model` would raise for this path, before there is a model to save.
+    """Raise what :func:`save` would raise for this path, before there is a model to save.
 
     A file is made in the folder and removed again; an existing file of that name is not touched.
     """
     path = _checked_path(path)
-    target, temporary = _places(path)
-    _require_regular(target)
-    with _named(path):
+    target, temporary = places(path)
+    require_regular(target)
+    with error_names(path):
         open(temporary, "xb").close()
         os.unlink(temporary)
 
@@ -324,67 +359,19 @@ def _require_safetensors(path: str) -> None:
         raise ImportError(f"{path} needs the package safetensors, which is not installed (pip install safetensors)")
 
 
-@contextlib.contextmanager
-def write_atomically(path: str) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its name only when all is written.
-
-    Raises
-    ------
-    ValueError
-        If the path names something that is not a regular file.
-    OSError
-        If it cannot be written; nothing is left behind, and an older file stays.
-    """
-    target, temporary = _places(path)
-    _require_regular(target)
-    with _named(path), open(temporary, "xb") as opened:
-        try:
-            file = cast(BinaryIO, opened)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()  # Windows moves closed files only
-            os.replace(temporary, target)
-        except BaseException:
-            opened.close()
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-
-
-def _places(path: str) -> tuple[str, str]:
-    """The file itself, where `path` is a link to it, and a new name beside it."""
-    target = os.path.realpath(path)
-    folder, name = os.path.split(target)
-    # Cut, so that a name of full length leaves room.
-    return target, os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.tmp")
-
-
-def _require_regular(path: str) -> None:
-    # Moving a file onto /dev/null would replace the device.
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"{path} is not a regular file")
-
-
-@contextlib.contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Let an OSError name the file that was asked for, not the temporary one."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise type(error)(error.errno, os.strerror(error.errno), path) from error
-
-
 # ------------------------------------------------------------------------------------------ loading
 
 
-def load_model(path: str | os.PathLike[str]) -> Model:
-    """Load a model that :func:`save_model` wrote.
+def load(path: str | os.PathLike[str]) -> Model:
+    """Load a model that :func:`save` wrote.
 
-    The format is told from the contents. No more memory is taken than a small multiple of the size
-    of the file, whatever the file claims.
+    The contents say which format it is. No more memory is taken than a small multiple of the size of the file,
+    whatever the file claims, and reading it runs no code.
+
+    Returns
+    -------
+    model : Model
+        ``network, params = load(path)`` takes these two out of it.
 
     Raises
     ------
@@ -429,7 +416,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
             *(zipfile.BadZipFile, struct.error),
         ) as error:
             reason = str(error) if len(str(error)) < 300 else f"{str(error)[:300]} ..."
-            raise ModelFileError(f"{path} is not a sound model file: {reason}") from None
+            raise ModelFileError(f"{path} is not a valid model file: {reason}") from None
 
 
 class _Arrays(Protocol):
