@@ -178,7 +178,7 @@ def test_arrays_refused(net, data, method, name, value, error, message):
         ("l2", "1", TypeError, "l2 must be a number, got '1'"),
         ("l2", None, TypeError, "l2"),
         ("l2", [0.1], TypeError, "l2"),
-        ("sample_weight", np.ones(9), ValueError, r"sample_weight must have shape \(10,\), got \(9,\)"),
+        ("sample_weight", np.ones(9), ValueError, "sample_weight has 9 entries, but X has 10 rows"),
         ("sample_weight", np.ones((10, 1)), ValueError, r"sample_weight must have shape \(10,\), got \(10, 1\)"),
         (
             "sample_weight",

@@ -268,7 +268,9 @@ def _check_sample_weight(value: object, n_rows: int, dtype: np.dtype[Any]) -> tu
     if value is None:
         return None, float(n_rows)
     weights = real_array("sample_weight", value)
-    if weights.shape != (n_rows,):
+    if weights.ndim == 1 and len(weights) != n_rows:
+        raise ValueError(f"sample_weight has {len(weights)} entries, but X has {n_rows} rows")
+    if weights.ndim != 1:
         raise ValueError(f"sample_weight must have shape ({n_rows},), got {weights.shape}")
     with np.errstate(over="ignore"):
         # In blocks of one layout: NumPy adds those of another in another order, and the last bits would tell.
