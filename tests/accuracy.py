@@ -76,8 +76,10 @@ def exact_gradient(net, params, X, Y):
                 for k, v in enumerate(a[l]):
                     sums[l][0][j][k] += d * v
             if l > 0:
-                W, slope = layers[l][0], EXACT[net.hidden[l - 1]][1]
-                delta = [mpmath.fdot([row[k] for row in W], delta) * slope(zs[l - 1][k]) for k in range(net.sizes[l])]
+                W, derivative = layers[l][0], EXACT[net.hidden[l - 1]][1]
+                delta = [
+                    mpmath.fdot([row[k] for row in W], delta) * derivative(zs[l - 1][k]) for k in range(net.sizes[l])
+                ]
     flat = [v for W, b in sums for v in [*(v for row in W for v in row), *b]]
     return np.array([float(v / len(X)) for v in flat])
 

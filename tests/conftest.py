@@ -1,52 +1,60 @@
-"""One fixture, ``backend``, runs a test on every backend that this machine can run."""
+"""One fixture, ``backend``, runs a test on every backend that this machine can run; ``--backend`` on one alone."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
-import sysconfig
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-import bpcore
+# bpcore selects its backend when it is imported: not before the options are known.
 
-backends = importlib.import_module("bpcore._dispatch")  # `bpcore.backend` is the name in use
-
-#: Plain Python, as the only backend or demanded by name, has no functions for C, and says so (test_backend.py); a pure
-#: build has no elementary ones of its own, either.
-PURE = os.environ.get("BPCORE_TEST_PURE", "0") == "1"
-collect_ignore = ["test_embedding.py"] if PURE or os.environ.get("BPCORE_BACKEND") == "python" else []
-if PURE:
-    collect_ignore += ["test_core.py", "test_elementary.py", "test_layout.py"]
-
-#: How many times longer than on a usual machine things may take, as under emulation.
-SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))
-
-#: As slow as under emulation, where tests that want a size for its own sake take a smaller one.
-EMULATED = SLOWNESS >= 50
-
-#: There is no wheel of it for a Python without the GIL, and only there may it be missing.
-needs_safetensors = pytest.mark.skipif(
-    bool(sysconfig.get_config_var("Py_GIL_DISABLED")) and importlib.util.find_spec("safetensors") is None,
-    reason="safetensors has no wheel for a Python without the GIL; not every platform has it",
-)
-MODEL_SUFFIXES = (".npz", pytest.param(".safetensors", marks=needs_safetensors))
-
-#: Largest difference between implementations, relative to the largest entry.
-AGREEMENT = {"float64": 1e-12, "float32": 1e-5}
+#: What needs a compiled core: Python as the only backend, or selected by name, has no functions for C, and says so
+#: (test_backend.py); a pure build has no core to ask for its elementary functions and its layout, either.
+NEED_C_API = ("test_embedding.py",)
+NEED_CORE = ("test_core.py", "test_elementary.py", "test_layout.py")
+#: What reads the sources, which are not beside the tests of an installed wheel.
+NEED_SOURCES = ("test_sources.py",)
 
 
-#: wheels/suite.py runs the suite once for each backend, with that one alone.
-BACKENDS = [bpcore.backend] if os.environ.get("BPCORE_TEST_ALONE") else bpcore.available_backends()
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--backend", metavar="NAME", help="run the tests on this backend alone")
 
 
-@pytest.fixture(params=BACKENDS)
+def pytest_configure(config: pytest.Config) -> None:
+    if name := config.getoption("--backend"):
+        os.environ["BPCORE_BACKEND"], os.environ["BPCORE_TEST_ALONE"] = name, "1"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    from helpers import PURE
+
+    ignored = not (collection_path.parents[1] / "src").is_dir() and collection_path.name in NEED_SOURCES
+    ignored |= PURE and collection_path.name in NEED_CORE + NEED_C_API
+    ignored |= os.environ.get("BPCORE_BACKEND") == "python" and collection_path.name in NEED_C_API
+    return ignored or None  # None: others decide
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    import bpcore
+
+    if "backend" in metafunc.fixturenames:
+        # wheels/run_tests.py runs the suite once for each backend, with that one alone.
+        alone = os.environ.get("BPCORE_TEST_ALONE")
+        names = [bpcore.backend] if alone else bpcore.available_backends()
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture
 def backend(request, monkeypatch) -> str:
     """The name of a backend, which every network made in the test computes with."""
-    monkeypatch.setattr(backends, "name", request.param)
-    monkeypatch.setattr(backends, "core", backends.load(request.param))
+    from helpers import dispatch
+
+    import bpcore
+
+    monkeypatch.setattr(dispatch, "name", request.param)
+    monkeypatch.setattr(dispatch, "core", dispatch.load(request.param))
     monkeypatch.setattr(bpcore, "backend", request.param)
     return request.param
 
@@ -61,21 +69,11 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20240229)
 
 
-def assert_agree(found, expected, dtype: str, factor: float = 1.0) -> None:
-    """Equal dtypes and shapes, NaN and infinities in the same places, and the rest within the agreed difference."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert found.dtype == expected.dtype
-    assert found.shape == expected.shape
-    finite = np.isfinite(expected)
-    np.testing.assert_array_equal(found[~finite], expected[~finite])
-    size = np.max(np.abs(expected[finite]), initial=0.0)
-    atol = factor * AGREEMENT[dtype] * max(size, 1e-300)
-    np.testing.assert_allclose(found[finite], expected[finite], rtol=0, atol=atol)
-
-
 def pytest_report_header() -> str:
+    import bpcore
+
     where = os.path.dirname(bpcore.__file__)
-    return f"bpcore {bpcore.__version__} from {where}, backends {bpcore.available_backends()}"
+    return f"bpcore {bpcore.__version__} from {where}, backends {bpcore.available_backends()}, {bpcore.backend} in use"
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

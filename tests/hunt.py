@@ -8,7 +8,7 @@ Case i of seed s is the same on every machine. Each backend runs in a process of
 is found is made smaller, and printed as a line that shows it: ``hunt.check(...)`` raises an AssertionError.
 
 No shape is listed here. Widths and rows are drawn near the places where loops change (whole vectors, cache lines,
-pages, tiles, slots, groups of slots), near one another, and from anywhere.
+pages, tiles, chunks, groups of chunks), near one another, and from anywhere.
 """
 
 from __future__ import annotations
@@ -149,14 +149,14 @@ def draw_sizes(rng, dtype: str, work: float) -> list[int]:
 
 
 def draw_rows(rng, net, work: float) -> int:
-    """Rows: few, near whole tiles and slots, or anything, as far as the work allows."""
+    """Rows: few, near whole tiles and chunks, or anything, as far as the work allows."""
     most = max(1, min(int(work / net.n_parameters), int(MOST_NUMBERS / sum(net.sizes)), 20_000))
-    slot, together = chunks_of(net)
+    chunk, together = chunks_of(net)
     tile = min(max(TILE_BYTES // (sum(net.sizes) * net.dtype.itemsize), TILE_ROWS[0]), TILE_ROWS[1])
     block = int(rng.choice(BLOCKS))
-    tile = -(-(slot if slot <= 256 else tile) // block) * block
+    tile = -(-(chunk if chunk <= 256 else tile) // block) * block
     for _ in range(20):
-        kind = rng.choice(["few", "tile", "part", "slot", "group", "any"], p=[0.08, 0.27, 0.3, 0.12, 0.05, 0.18])
+        kind = rng.choice(["few", "tile", "part", "chunk", "group", "any"], p=[0.08, 0.27, 0.3, 0.12, 0.05, 0.18])
         if kind == "few":
             rows = int(rng.integers(1, 8))
         elif kind == "tile":
@@ -164,10 +164,10 @@ def draw_rows(rng, net, work: float) -> int:
         elif kind == "part":
             rows = tile * log_uniform(rng, 1, 4)
             rows -= int(rng.integers(0, rows // 12))
-        elif kind == "slot":
-            rows = near(rng, slot * int(rng.integers(1, 6)), 1)
+        elif kind == "chunk":
+            rows = near(rng, chunk * int(rng.integers(1, 6)), 1)
         elif kind == "group":
-            rows = near(rng, slot * together * int(rng.integers(1, 4)), 1)
+            rows = near(rng, chunk * together * int(rng.integers(1, 4)), 1)
         else:
             rows = log_uniform(rng, 1, most)
         if 1 <= rows <= most:
@@ -190,7 +190,7 @@ def draw(seed: int, index: int) -> dict:
     rng = np.random.default_rng([seed, index])
     dtype = str(rng.choice(["float32", "float64"]))
     work = float(np.exp(rng.uniform(np.log(LEAST_WORK), np.log(MOST_WORK))))
-    large = rng.random() < 0.005  # many slots of many parameters, by few calls
+    large = rng.random() < 0.005  # many chunks of many parameters, by few calls
     sizes = draw_sizes(rng, dtype, 4 * MOST_WORK if large else work)
     numbers = str(rng.choice(NUMBERS, p=[0.6, 0.2, 0.05, 0.05, 0.05, 0.05]))
     loss = str(rng.choice(list(CANONICAL_OUTPUT)))
@@ -851,15 +851,15 @@ class Checker:
         do("accumulate", at, *rows, *learned, 0, only.ctypes.data)
         self.near(loss[0], p.loss, p.loss_error, "accumulate of the table, loss")
         self.near(only[0], p.loss, p.loss_error, "accumulate of the table without sums, loss")
-        slots = -(-p.rows // chunks_of(net)[0])  # each is added in the dtype
-        self.gradient_near(sums.array, "accumulate of the table", p.sums.sums, self.added(p.sums, slots))
+        chunks = -(-p.rows // chunks_of(net)[0])  # each is added in the dtype
+        self.gradient_near(sums.array, "accumulate of the table", p.sums.sums, self.added(p.sums, chunks))
         self.true(sums.intact(), "accumulate of the table", "it writes beside sums")
 
         found, J = Margined((net.n_parameters,), net.dtype), np.zeros(1)
         to = found.array.ctypes.data, J.ctypes.data
         do("finish", params.ctypes.data, sums.array.ctypes.data, float(loss[0]), p.total, p.l2, *to)
         self.near(J[0], p.J, p.J_error, "finish of the table, cost")
-        error = p.gradient_error + (0 if p.exact else self.added(p.sums, slots) / p.total)
+        error = p.gradient_error + (0 if p.exact else self.added(p.sums, chunks) / p.total)
         self.gradient_near(found.array, "finish of the table", error=error)
         self.true(found.intact(), "finish of the table", "it writes beside the gradient")
 
@@ -869,16 +869,16 @@ class Checker:
         for into in (0, dX.array.ctypes.data):
             sums.array[...] = 0
             do("backward", at, *rows, dA.ctypes.data, sums.array.ctypes.data, into)
-            self.gradient_near(sums.array, "backward of the table", p.own.sums, self.added(p.own, slots))
+            self.gradient_near(sums.array, "backward of the table", p.own.sums, self.added(p.own, chunks))
         self.near(dX.array, p.own.dX, p.own.dX_error.max(axis=1, keepdims=True), "backward of the table, dX")
         self.true(dX.intact() and sums.intact(), "backward of the table", "it writes beside dX or sums")
         for name, array, plain in (("params", params, p.params), ("X", X, p.X), ("Y", Y, p.Y), ("dA", dA, p.dA)):
             self.same(array, plain.astype(array.dtype), f"the table's functions, {name} afterwards")
         del kept
 
-    def added(self, sums, slots: int):
-        """Errors of sums to which that many slots are added in the dtype."""
-        return sums.error if self.problem.exact else sums.error + slots**0.5 * self.problem.eps * sums.size
+    def added(self, sums, chunks: int):
+        """Errors of sums to which that many chunks are added in the dtype."""
+        return sums.error if self.problem.exact else sums.error + chunks**0.5 * self.problem.eps * sums.size
 
     def plan(self, c) -> tuple[int, tuple]:
         """A plan's address, and what keeps it alive."""

@@ -82,7 +82,7 @@ ACTIVATIONS = {
 }
 
 #: g'(z) of real numbers, from z and a; the softmax has a Jacobian instead.
-SLOPES = {
+DERIVATIVES = {
     "identity": lambda z, a: np.ones_like(z),
     "sigmoid": lambda z, a: sigmoid(z) * sigmoid(-z),
     "tanh": lambda z, a: 1 / np.cosh(np.clip(z, -350, 350)) ** 2,
@@ -210,7 +210,7 @@ class Reference:
         self.sizes, self.activations, self.loss, self.eps = tuple(sizes), tuple(activations), loss, eps
         self.params, self.X = params.astype(np.float64), X.astype(np.float64)
         self.layers = layers(self.sizes, self.params)
-        self.z, self.z_error, self.slopes = [], [], []
+        self.z, self.z_error, self.derivatives = [], [], []
         self.a, self.a_error = [self.X], [np.zeros_like(self.X)]
         for (W, b), g in zip(self.layers, self.activations):
             self._forward(W, b, g)
@@ -220,13 +220,13 @@ class Reference:
         error = _rounded_product(self.a[-1], self.a_error[-1], W, self.eps, b)
         a = ACTIVATIONS[g](z)
         if g == "softmax":
-            slope, a_error = None, a * (error + error.max(axis=1, keepdims=True) + 4 * self.eps)
+            derivative, a_error = None, a * (error + error.max(axis=1, keepdims=True) + 4 * self.eps)
         else:
-            slope = SLOPES[g](z, a)
-            a_error = np.abs(slope) * (error + 4 * self.eps * np.abs(z)) + 4 * self.eps * np.abs(a)
+            derivative = DERIVATIVES[g](z, a)
+            a_error = np.abs(derivative) * (error + 4 * self.eps * np.abs(z)) + 4 * self.eps * np.abs(a)
         self.z.append(z)
         self.z_error.append(error)
-        self.slopes.append(slope)
+        self.derivatives.append(derivative)
         self.a.append(a)
         self.a_error.append(np.zeros_like(a) if g == "identity" and not error.any() else a_error)
 
@@ -276,14 +276,14 @@ class Reference:
             size = np.abs(d) + (a * np.abs(d)).sum(axis=1, keepdims=True)
             spread = (a_error * np.abs(d) + a * error).sum(axis=1, keepdims=True)
             return a * rest, a * (error + spread + 4 * eps * size) + a_error * np.abs(rest)
-        slope = self.slopes[l - 1]
+        derivative = self.derivatives[l - 1]
         if g in KINKED:
-            return d * slope, (error + 2 * eps * np.abs(d)) * slope
+            return d * derivative, (error + 2 * eps * np.abs(d)) * derivative
         if g == "exp":
-            slope_error = np.abs(slope) * (self.z_error[l - 1] + 4 * eps * (np.abs(self.z[l - 1]) + 2))
+            derivative_error = np.abs(derivative) * (self.z_error[l - 1] + 4 * eps * (np.abs(self.z[l - 1]) + 2))
         else:  # no second derivative is larger than 1
-            slope_error = self.z_error[l - 1] + 4 * eps * (np.abs(slope) + 1)
-        return d * slope, error * np.abs(slope) + np.abs(d) * slope_error
+            derivative_error = self.z_error[l - 1] + 4 * eps * (np.abs(derivative) + 1)
+        return d * derivative, error * np.abs(derivative) + np.abs(d) * derivative_error
 
     # ------------------------------------------------------------------------------------------------ backpropagation
 

@@ -250,7 +250,7 @@ for backend in $backends; do
   # Unless that takes too long, in a process beside pytest's, whose end is a failed test. pytest would take the signals
   # that are the checker's, and keep what a process has written that ends.
   run=(-m pytest -q)
-  if [[ $mode =~ asan|ubsan ]]; then run=(wheels/suite.py -n "$jobs"); fi
+  if [[ $mode =~ asan|ubsan ]]; then run=(wheels/run_tests.py -n "$jobs"); fi
   under python "${run[@]}" -s -p no:faulthandler "${pytest[@]}" "${without[@]/#/--deselect=}" "${selected[@]}" || bad=1
   if [ -e tests/hunt.py ]; then
     step "$mode, $backend: the hunt"

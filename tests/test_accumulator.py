@@ -9,8 +9,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from conftest import SLOWNESS, assert_agree
-from test_parity import parameters, problem
+from helpers import SLOWNESS, assert_agree, make_data, make_parameters
 
 import bpcore
 
@@ -28,8 +27,8 @@ quick = hypothesis.settings(
 def test_any_split_and_any_order_of_merging_gives_the_same_gradient(dtype, cuts, seed, l2):
     rng = np.random.default_rng(seed)
     net = bpcore.Network([3, 6, 2], "tanh", dtype=dtype)
-    params = parameters(net, rng)
-    X, Y, weights = problem(net.sizes, net.loss, dtype, 60, rng)
+    params = make_parameters(net, rng)
+    X, Y, weights = make_data(net.sizes, net.loss, dtype, 60, rng)
     expected_J, expected = net.cost_and_gradient(params, X, Y, l2, weights)
     pieces = []
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 60]):
@@ -59,8 +58,8 @@ def test_any_split_and_any_order_of_merging_gives_the_same_gradient(dtype, cuts,
 def test_a_gradient_never_changes_its_inputs(dtype, sizes, rows, scale, seed, hidden):
     rng = np.random.default_rng(seed)
     net = bpcore.Network(sizes, hidden, dtype=dtype)
-    params = (parameters(net, rng) * scale).astype(dtype)
-    X, Y, weights = problem(net.sizes, net.loss, dtype, rows, rng)
+    params = (make_parameters(net, rng) * scale).astype(dtype)
+    X, Y, weights = make_data(net.sizes, net.loss, dtype, rows, rng)
     copies = [a.copy() for a in (params, X, Y, weights)]
     first = net.cost_and_gradient(params, X, Y, 0.1, weights)
     second = net.cost_and_gradient(params, X, Y, 0.1, weights)
@@ -73,8 +72,8 @@ def test_a_gradient_never_changes_its_inputs(dtype, sizes, rows, scale, seed, hi
 def test_buffer_is_the_whole_state(dtype, rng):
     """What a sum over processes (MPI's Allreduce) does with the buffers is a merge."""
     net = bpcore.Network([3, 4, 2], "sigmoid", dtype=dtype)
-    params = parameters(net, rng)
-    X, Y, weights = problem(net.sizes, net.loss, dtype, 30, rng)
+    params = make_parameters(net, rng)
+    X, Y, weights = make_data(net.sizes, net.loss, dtype, 30, rng)
     accumulators = [net.accumulator() for _ in range(3)]
     for i, accumulator in enumerate(accumulators):
         accumulator.add(params, X[i::3], Y[i::3], weights[i::3])
@@ -107,8 +106,8 @@ def test_finish_does_not_write_into_the_sums(start, rng):
 
 def test_finish_leaves_the_sums_and_more_can_be_added(rng):
     net = bpcore.Network([3, 2])
-    params = parameters(net, rng)
-    X, Y, _ = problem(net.sizes, net.loss, "float64", 20, rng)
+    params = make_parameters(net, rng)
+    X, Y, _ = make_data(net.sizes, net.loss, "float64", 20, rng)
     accumulator = net.accumulator()
     accumulator.add(params, X[:5], Y[:5])
     assert accumulator.finish(params)[0] == pytest.approx(net.cost(params, X[:5], Y[:5]), rel=1e-14)
@@ -166,7 +165,7 @@ def test_a_single_precision_gradient_of_many_rows_keeps_its_digits(rng):
     """300,000 rows in float32 against float64: the error does not grow with the rows, sums being kept in float64."""
     single = bpcore.Network([4, 8, 1], "tanh", dtype="float32")
     double = bpcore.Network([4, 8, 1], "tanh", dtype="float64")
-    params = parameters(single, rng)
+    params = make_parameters(single, rng)
     X = rng.normal(size=(300_000, 4)).astype("float32")
     Y = rng.normal(size=(300_000, 1)).astype("float32") + 1
     J, grad = single.cost_and_gradient(params, X, Y)

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import assert_agree
-from test_parity import COMBINATIONS, parameters, problem
+from helpers import COMBINATIONS, assert_agree, make_data, make_parameters
 
 import bpcore
 from bpcore.network import ACTIVATIONS
@@ -47,8 +46,8 @@ def reference(sizes, hidden, loss, output, dtype):
     """A problem, and what JAX makes of it: cost, outputs, gradients with respect to parameters and inputs."""
     rng = np.random.default_rng(5)
     net = bpcore.Network(sizes, hidden, loss, output, dtype)
-    params = parameters(net, rng)
-    X, Y, w = problem(net.sizes, loss, dtype, 40, rng)
+    params = make_parameters(net, rng)
+    X, Y, w = make_data(net.sizes, loss, dtype, 40, rng)
 
     def network(p, x):
         a, start, penalty = x, 0, 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import backends
+from helpers import dispatch
 
 import bpcore
 from bpcore import fallback
@@ -46,7 +46,7 @@ def test_environment_forces_one(name):
     result = run(code, BPCORE_BACKEND=name)
     found, module, reason = result.stdout.split(maxsplit=2)
     assert found == name
-    assert module == f"bpcore.{backends.MODULES.get(name, 'fallback')}"
+    assert module == f"bpcore.{dispatch.MODULES.get(name, 'fallback')}"
     assert "BPCORE_BACKEND" in reason
 
 
@@ -96,7 +96,7 @@ print(bpcore.backend, "|", reason)
 def test_every_backend_has_the_same_functions():
     """fallback.py is the interface; the stub of the compiled ones re-exports it."""
     for name in bpcore.available_backends():
-        module = backends.load(name)
+        module = dispatch.load(name)
         for function in fallback.__all__:
             assert callable(getattr(module, function)), (name, function)
     stub = Path(fallback.__file__).with_name("_baseline.pyi").read_text()

@@ -7,7 +7,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from test_parity import parameters
+from helpers import make_parameters
 
 import bpcore
 from bpcore import _validation
@@ -105,7 +105,7 @@ def net(dtype):
 @pytest.fixture
 def data(net, rng):
     shapes = {"X": (10, 4), "Y": (10, 3)}
-    return {"params": parameters(net, rng)} | {k: rng.normal(size=s).astype(net.dtype) for k, s in shapes.items()}
+    return {"params": make_parameters(net, rng)} | {k: rng.normal(size=s).astype(net.dtype) for k, s in shapes.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)

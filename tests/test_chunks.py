@@ -10,8 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import EMULATED, backends
-from test_parity import parameters, problem
+from helpers import EMULATED, dispatch, make_data, make_parameters
 
 import bpcore
 from bpcore import _chunks
@@ -20,9 +19,9 @@ from bpcore import _chunks
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
 def test_same_bits_for_any_number_of_threads(backend, dtype, loss, rng):
     net = bpcore.Network([5, 40, 3], "tanh", loss, dtype=dtype)
-    params = parameters(net, rng)
+    params = make_parameters(net, rng)
     rows = 5 * net._plan.chunk_rows + 17
-    X, Y, weights = problem(net.sizes, loss, dtype, rows, rng)
+    X, Y, weights = make_data(net.sizes, loss, dtype, rows, rng)
     expected = None
     for threads in (1, 2, 3, 7, 100, None):
         accumulator = net.accumulator()
@@ -44,12 +43,12 @@ def test_same_bits_for_any_number_of_threads(backend, dtype, loss, rng):
 def test_few_chunks_in_one_go_have_the_bits_of_the_accumulator(backend, dtype, sizes, loss, l2, rng):
     """Groups or single chunks, by one thread or by many, in the backend or put group_size in Python."""
     net = bpcore.Network(sizes, "tanh", loss, dtype=dtype)
-    params = parameters(net, rng)
+    params = make_parameters(net, rng)
     size, group_size = net._plan.chunk_rows, net._plan.group_size
     assert (group_size > 1) == (sizes[0] == 150)
     few = (size + 3, group_size * size + 1)
     for rows in few if EMULATED else (size, *few, 3 * size, group_size * size):
-        X, Y, _ = problem(net.sizes, loss, dtype, rows, rng)
+        X, Y, _ = make_data(net.sizes, loss, dtype, rows, rng)
         accumulator = net.accumulator()
         accumulator.add(params, X, Y, threads=2)
         cost, grad = accumulator.finish(params, l2)
@@ -65,7 +64,7 @@ def test_rows_are_cut_by_shape_alone(sizes, dtype):
     """The same cuts on every backend, all rows once and in order, as even as can be."""
     nets = []
     for name in bpcore.available_backends():
-        core = backends.load(name)
+        core = dispatch.load(name)
         nets.append(core.Plan(sizes, ("tanh",) * (len(sizes) - 1), "squared_error", np.dtype(dtype)))
     rows_of_chunk, group_size = nets[0].chunk_rows, nets[0].group_size
     assert {(plan.chunk_rows, plan.group_size) for plan in nets} == {(rows_of_chunk, group_size)}
@@ -197,8 +196,8 @@ def test_an_error_of_another_thread_is_raised_by_the_caller(place):
 def test_many_threads_on_one_network_and_one_params(backend, dtype, rng):
     """16 threads, each with its own rows, get what they get one after the other."""
     net = bpcore.Network([4, 20, 20, 3], "gelu", "cross_entropy", dtype=dtype)
-    params = parameters(net, rng)
-    data = [problem(net.sizes, net.loss, dtype, 50 + i, rng) for i in range(16)]
+    params = make_parameters(net, rng)
+    data = [make_data(net.sizes, net.loss, dtype, 50 + i, rng) for i in range(16)]
     expected = [net.cost_and_gradient(params, X, Y, 0.1, w) for X, Y, w in data]
     found = [[] for _ in data]
     start = threading.Barrier(16)
@@ -277,4 +276,4 @@ def test_pages_of_a_private_map_are_kept(tmp_path, monkeypatch):
 
 
 def test_other_backends_are_not_disturbed(backend):
-    assert backends.core is backends.load(backend)
+    assert dispatch.core is dispatch.load(backend)

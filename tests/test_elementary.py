@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import ulp
-from conftest import backends
+from helpers import dispatch
 
 import bpcore
 
@@ -23,7 +23,7 @@ ENDS = {
 @pytest.mark.parametrize("name", ulp.DOMAIN)
 @pytest.mark.parametrize("backend_name", COMPILED)
 def test_within_two_units_in_the_last_place(backend_name, name):
-    core = backends.load(backend_name)
+    core = dispatch.load(backend_name)
     assert ulp.single(core, name, 40_009, 1 << 20)[0] <= 2
     assert ulp.double(core, name, 8_000)[0] <= 2
 
@@ -31,7 +31,7 @@ def test_within_two_units_in_the_last_place(backend_name, name):
 @pytest.mark.parametrize("name", ulp.DOMAIN)
 @pytest.mark.parametrize("backend_name", COMPILED)
 def test_at_the_ends(backend_name, name, dtype):
-    core = backends.load(backend_name)
+    core = dispatch.load(backend_name)
     x, expected = (np.tile(np.array(numbers, dtype), 9) for numbers in ENDS[name])  # also behind the last whole vector
     found = np.empty_like(x)
     core.elementary(name, x, found)
@@ -42,6 +42,6 @@ def test_at_the_ends(backend_name, name, dtype):
 
 def test_an_unknown_function_is_refused():
     with pytest.raises(ValueError, match="'sin'"):
-        backends.load(COMPILED[0]).elementary("sin", np.zeros(1), np.zeros(1))
+        dispatch.load(COMPILED[0]).elementary("sin", np.zeros(1), np.zeros(1))
     with pytest.raises(ValueError, match="out"):
-        backends.load(COMPILED[0]).elementary("exp", np.zeros(2), np.zeros(1))
+        dispatch.load(COMPILED[0]).elementary("exp", np.zeros(2), np.zeros(1))

@@ -45,7 +45,7 @@ def needs(*modules, compiler=True):
     else:
         cc = shutil.which((os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0])
     if compiler and not (cc and Path(sysconfig.get_path("include"), "Python.h").exists()):
-        pytest.skip("a C compiler and Python's headers are wanted; not every platform has it")
+        pytest.skip("a C compiler and Python's headers are expected; not every platform has it")
 
 
 def run(*command, cwd=None, **environment):
@@ -465,7 +465,7 @@ def test_functions_sgd_rows(dtype, loss, output, rng):
 
 @pytest.mark.parametrize("rows", [1, 5, 6, 300, 1000])
 def test_functions_sum_as_a_call_from_python(dtype, rows, rng):
-    """To the last bit, where the rows are one slot: beyond it, Python's sums are of float64."""
+    """To the last bit, where the rows are one chunk: beyond it, Python's sums are of float64."""
     net = bpcore.Network([5, 33, 20, 3], "silu", "cross_entropy", dtype=dtype)
     assert rows <= net._plan.chunk_rows
     c, (params, X, Y) = Embedded(net), data(net, rows, rng)

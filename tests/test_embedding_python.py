@@ -13,8 +13,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import EMULATED, SLOWNESS
-from test_parity import parameters, problem
+from helpers import EMULATED, SLOWNESS, make_data, make_parameters
 
 import bpcore
 
@@ -27,10 +26,10 @@ def run(code: str, *arguments: str, backend: str = "", **environment: str) -> su
 
 
 def test_sixteen_threads_share_a_network_and_parameters(backend, dtype, rng):
-    """All of them on the same arrays, some in slots and threads of their own: the bits of one call after the other."""
+    """All of them on the same arrays, some in chunks and threads of their own: the bits of one call after the other."""
     net = bpcore.Network([6, 30, 3], "silu", "cross_entropy", dtype=dtype)
-    params = parameters(net, rng)
-    X, Y, weights = problem(net.sizes, net.loss, dtype, net._plan.chunk_rows + 50, rng)
+    params = make_parameters(net, rng)
+    X, Y, weights = make_data(net.sizes, net.loss, dtype, net._plan.chunk_rows + 50, rng)
 
     def calls():
         accumulator = net.accumulator()
@@ -169,7 +168,7 @@ def test_an_interpreter_inside(backend, before):
 
 # ----------------------------------------------------------------------------------------------------------- signals
 
-#: Each call takes seconds, on every backend. The wide network has a single slot of rows; that whose activations are
+#: Each call takes seconds, on every backend. The wide network has a single chunk of rows; that whose activations are
 #: kept has parameters that are soon copied. Told is how long it took from
 #: the signal until the exception: of the clock, and of the processor's time.
 LONG = """
@@ -260,8 +259,8 @@ if os.name != "nt":  # there is no SIGINT for a single process there
         assert interrupted_after(backend, "train", "long", 1) < 0.2 * SLOWNESS
 
     @pytest.mark.parametrize("call", ["cost_and_gradient", "forward"])
-    def test_a_signal_is_seen_within_a_wide_slot(backend, call):
-        """One slot of this network takes a second and more."""
+    def test_a_signal_is_seen_within_a_wide_chunk(backend, call):
+        """One chunk of this network takes a second and more."""
         assert interrupted_after(backend, call, "wide", 1) < 0.2 * SLOWNESS
 
     @pytest.mark.parametrize("call", ["trace", "backward"])
@@ -271,7 +270,7 @@ if os.name != "nt":  # there is no SIGINT for a single process there
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_end_with_the_call(backend, threads):
-    """A thread in the middle of its slot stops when the call is over, and the flag is what tells it."""
+    """A thread in the middle of its chunk stops when the call is over, and the flag is what tells it."""
     net = bpcore.Network([512, 512, 512], dtype="float64")
     X, params = np.ones((20_000, 512)), np.zeros(net.n_parameters)
     flag = bytearray(1)

@@ -10,7 +10,7 @@ import hunt
 import numpy as np
 import oracle
 import pytest
-from conftest import AGREEMENT
+from helpers import AGREEMENT
 
 import bpcore
 from bpcore import _chunks
@@ -145,13 +145,13 @@ def test_infinite_logits_that_are_right_cost_nothing(dtype):
 
 
 @pytest.mark.parametrize("hidden", ["sigmoid", "tanh", "elu", "silu", "gelu"])
-def test_slopes_far_from_zero(hidden, dtype):
+def test_derivatives_far_from_zero(hidden, dtype):
     """Of the size of exp(-z) and told from ``a`` by a difference, they were some percent off, or 0."""
     net = bpcore.Network([1, 1, 1], hidden, dtype=dtype)
     z = np.array([-40, -20, -15, -10, -5, 5, 10, 15, 20, 40], dtype)[:, None]
     if hidden in ("silu", "gelu", "elu"):
         z = z[z < (-4 if hidden != "gelu" else 0)][:, None]
-    _, slope = net.trace(np.array([1, 0, 1, 0], dtype), z).backward(np.ones_like(z), input_gradient=True)
+    _, derivative = net.trace(np.array([1, 0, 1, 0], dtype), z).backward(np.ones_like(z), input_gradient=True)
     x = z.astype(np.longdouble)
     s = 1 / (1 + np.exp(-np.abs(x)))
     right = {
@@ -163,22 +163,22 @@ def test_slopes_far_from_zero(hidden, dtype):
         + x * np.exp(-x * x / 2) / np.sqrt(2 * np.longdouble(math.pi)),
     }[hidden]
     rel = float(np.finfo(dtype).eps) * (20 + (40 * 40 if hidden == "gelu" else 0))
-    np.testing.assert_allclose(slope, right, rtol=rel, atol=4 * float(np.finfo(dtype).tiny))
+    np.testing.assert_allclose(derivative, right, rtol=rel, atol=4 * float(np.finfo(dtype).tiny))
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "tanh"])
-def test_slopes_of_outputs_far_from_zero(output, dtype):
+def test_derivatives_of_outputs_far_from_zero(output, dtype):
     net = bpcore.Network([1, 1], (), output=output, dtype=dtype)
     z = np.array([-40, -20, 10, 15, 20, 40], dtype)[:, None]
-    _, slope = net.trace(np.array([1, 0], dtype), z).backward(np.ones_like(z), input_gradient=True)
+    _, derivative = net.trace(np.array([1, 0], dtype), z).backward(np.ones_like(z), input_gradient=True)
     x = z.astype(np.longdouble)
     right = 1 / np.cosh(x / 2) ** 2 / 4 if output == "sigmoid" else 1 / np.cosh(x) ** 2
-    np.testing.assert_allclose(slope, right, rtol=30 * np.finfo(dtype).eps, atol=4 * float(np.finfo(dtype).tiny))
+    np.testing.assert_allclose(derivative, right, rtol=30 * np.finfo(dtype).eps, atol=4 * float(np.finfo(dtype).tiny))
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "tanh"])
 def test_a_loss_of_outputs_with_a_pole(output, dtype):
-    """1 / (1 - a) has the rounding error of a, many times as large: exact slopes made it 6e-6 off at 1 - a = 1e-11."""
+    """1 / (1 - a) has many times the rounding error of a: 6e-6 off at 1 - a = 1e-11 with exact derivatives."""
     net = bpcore.Network([1, 1], (), output=output, dtype=dtype)
     z = np.linspace(0.5, {"sigmoid": 2, "tanh": 1}[output] * (6 if dtype == "float32" else 16), 40, dtype=dtype)
     trace = net.trace(np.array([1, 0], dtype), z[:, None])
@@ -191,7 +191,7 @@ def test_a_loss_of_outputs_with_a_pole(output, dtype):
         np.testing.assert_allclose(delta[saturated], right[saturated], rtol=8 * np.finfo(dtype).eps)
         np.testing.assert_allclose(delta, right, rtol=500 * np.finfo(dtype).eps)
         np.testing.assert_allclose(grad[1], right.sum(dtype=float), rtol=500 * np.finfo(dtype).eps)
-    # The mean over many rows: whichever slope is taken, an error is a rounding error of the given gradient at most.
+    # The mean over many rows: with either derivative an error is at most a rounding error of the given gradient.
     dA = (1 / (1 - a) / 1000).astype(dtype)
     _, delta = trace.backward(dA, input_gradient=True)
     right = (a if output == "sigmoid" else 1 + a) / 1000
@@ -301,7 +301,7 @@ POSITIONS = [
 
 @pytest.mark.parametrize(("hidden", "output", "loss"), POSITIONS, ids=str)
 def test_every_activation_in_every_position_against_complex_steps(hidden, output, loss, rng):
-    """A library kept the slope of the first activation for all layers; another took one loss's delta for all."""
+    """A library kept the derivative of the first activation for all layers; another took one loss's delta for all."""
     net = bpcore.Network([3, 5, 4, 6, 2], list(hidden), loss, output)
     params = net.initialize(0) + rng.normal(scale=0.3, size=net.n_parameters)
     X, Y = rng.normal(size=(7, 3)), rng.uniform(0.1, 0.9, size=(7, 2))

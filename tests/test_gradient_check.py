@@ -176,7 +176,7 @@ def test_a_kink_beside_the_parameters_is_stepped_off():
 
 @pytest.mark.parametrize("offset", [0.0, 3e-6, -3e-6, 1e-9])
 def test_residuals_of_absolute_error_near_zero(offset):
-    """At 0 the difference is that of the gradient, 0; beside it a smaller step shows the slope."""
+    """At 0 the difference is that of the gradient, 0; beside it a smaller step shows the derivative."""
     net = bpcore.Network([1, 2], None, "absolute_error")
     params = np.array([1.0, 1.0, offset, 0.5])
     error = bpcore.check_gradient(net, params, [[1.0], [2.0]], [[1.0, 3.0], [0.0, 1.0]])

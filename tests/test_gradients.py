@@ -5,7 +5,7 @@ from __future__ import annotations
 import mpmath
 import numpy as np
 import pytest
-from test_parity import COMBINATIONS, parameters, problem
+from helpers import COMBINATIONS, make_data, make_parameters
 
 import bpcore
 from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("hidden", ["sigmoid", "silu", "softplus", "elu"])
 def test_against_central_differences(loss, output, hidden, rng):
     net = bpcore.Network([3, 5, 4, 2], hidden, loss, output)
-    params = parameters(net, rng)
-    X, Y, weights = problem(net.sizes, loss, "float64", 12, rng)
+    params = make_parameters(net, rng)
+    X, Y, weights = make_data(net.sizes, loss, "float64", 12, rng)
     _, grad = net.cost_and_gradient(params, X, Y, 0.1, weights)
     step = 1e-5
     numeric = np.empty_like(grad)
@@ -33,7 +33,7 @@ def test_against_central_differences(loss, output, hidden, rng):
 @pytest.mark.parametrize("hidden", ["relu", "tanh"])
 def test_input_gradient_against_central_differences(hidden, rng):
     net = bpcore.Network([3, 5, 2], hidden, output="sigmoid")
-    params = parameters(net, rng)
+    params = make_parameters(net, rng)
     X, dA = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
     _, dX = net.trace(params, X).backward(dA, input_gradient=True)
     step = 1e-6
@@ -60,7 +60,7 @@ def exact_activation(name, z):
     }[name]()
 
 
-def exact_slope(name, z):
+def exact_derivative(name, z):
     one = mpmath.mpf(1)
     s = one / (1 + mpmath.exp(-z))
     return {
@@ -99,19 +99,19 @@ def test_activations_in_extreme_ranges_against_exact_arithmetic(hidden, dtype):
     params = np.array([1, 0, 1, 0], dtype)
     z = np.array(EXTREMES, dtype)[:, None]
     trace = net.trace(params, z)
-    _, slope = trace.backward(np.ones_like(z), input_gradient=True)
+    _, derivative = trace.backward(np.ones_like(z), input_gradient=True)
     eps, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny)
     with mpmath.workdps(120):
         for i, x in enumerate(z[:, 0]):
             x = mpmath.mpf(float(x))
             g = float(exact_activation(hidden, x))
-            right = float(exact_slope(hidden, x))
+            right = float(exact_derivative(hidden, x))
             # erfc(-z / sqrt 2) multiplies the rounding of its argument by z^2.
             rel = eps * (20 + float(x * x) if hidden == "gelu" else 20)
             assert trace.activations[1][i, 0] == pytest.approx(g, rel=rel, abs=4 * tiny), (hidden, x)
-            # The slopes of silu and gelu have a zero, and are differences near it.
+            # The derivatives of silu and gelu have a zero, and are differences near it.
             size = 2.0 if hidden in ("silu", "gelu") and -20 < x < 0 else 0.0
-            assert slope[i, 0] == pytest.approx(right, rel=rel, abs=4 * tiny + eps * size), (hidden, x)
+            assert derivative[i, 0] == pytest.approx(right, rel=rel, abs=4 * tiny + eps * size), (hidden, x)
 
 
 @pytest.mark.parametrize("loss", [loss for loss in CANONICAL_OUTPUT if loss != "cross_entropy"])
@@ -175,7 +175,7 @@ def test_cross_entropy_in_extreme_ranges_against_exact_arithmetic(spread, dtype,
 def test_a_small_network_against_exact_arithmetic(scale, dtype, rng):
     """A 2-3-1 network in 50 digits: cost, and the gradient by mpmath's own differentiation."""
     net = bpcore.Network([2, 3, 1], "sigmoid", "binary_cross_entropy", dtype=dtype)
-    params = (parameters(net, rng) * np.dtype(dtype).type(scale)).astype(dtype)
+    params = (make_parameters(net, rng) * np.dtype(dtype).type(scale)).astype(dtype)
     X, Y = rng.normal(size=(3, 2)).astype(dtype), np.array([[0.0], [1.0], [0.3]], dtype)
     J, grad = net.cost_and_gradient(params, X, Y)
     with mpmath.workdps(50):

@@ -11,7 +11,7 @@ import hunt
 import numpy as np
 import oracle
 import pytest
-from conftest import backends
+from helpers import dispatch
 
 import bpcore
 from bpcore import fallback
@@ -96,9 +96,9 @@ def forget_the_bias(monkeypatch):
     monkeypatch.setattr(fallback, "forward_tile", without)
 
 
-def a_slope_a_little_off(monkeypatch):
-    g, slope = fallback.ACTIVATIONS_WITH_DERIVATIVE["tanh"]
-    monkeypatch.setitem(fallback.ACTIVATIONS_WITH_DERIVATIVE, "tanh", (g, lambda z: slope(z) * (1 + 1e-4)))
+def a_derivative_a_little_off(monkeypatch):
+    g, derivative = fallback.ACTIVATIONS_WITH_DERIVATIVE["tanh"]
+    monkeypatch.setitem(fallback.ACTIVATIONS_WITH_DERIVATIVE, "tanh", (g, lambda z: derivative(z) * (1 + 1e-4)))
 
 
 def a_penalty_on_the_bias(monkeypatch):
@@ -134,7 +134,7 @@ def an_input_changed(monkeypatch):
 FAULTS = [
     drop_the_last_row_of_a_tile,
     forget_the_bias,
-    a_slope_a_little_off,
+    a_derivative_a_little_off,
     a_penalty_on_the_bias,
     momentum_forgotten,
     an_input_changed,
@@ -144,7 +144,7 @@ FAULTS = [
 @pytest.fixture
 def twin(monkeypatch):
     """Plain Python computes."""
-    monkeypatch.setattr(backends, "core", backends.load("python"))
+    monkeypatch.setattr(dispatch, "core", dispatch.load("python"))
     monkeypatch.setattr(bpcore, "backend", "python")
 
 
@@ -243,12 +243,12 @@ def test_activations_are_those_of_mpmath(name, monkeypatch):
     a = oracle.ACTIVATIONS[name](z)
     with mp.workdps(50):
         values = [float(formulas[name](mp.mpf(x))) for x in z]
-        slopes = [float(mp.diff(formulas[name], mp.mpf(x))) for x in z]
+        derivatives = [float(mp.diff(formulas[name], mp.mpf(x))) for x in z]
     np.testing.assert_allclose(a, values, rtol=1e-14)
-    np.testing.assert_allclose(oracle.SLOPES[name](z, a), slopes, rtol=1e-12)
+    np.testing.assert_allclose(oracle.DERIVATIVES[name](z, a), derivatives, rtol=1e-12)
     for special in (oracle.special, None):  # with SciPy, if it is there, and without
         monkeypatch.setattr(oracle, "special", special)
-        np.testing.assert_allclose(oracle.by_complex_step(oracle.ACTIVATIONS[name], z, 1.0), slopes, rtol=1e-12)
+        np.testing.assert_allclose(oracle.by_complex_step(oracle.ACTIVATIONS[name], z, 1.0), derivatives, rtol=1e-12)
 
 
 def test_one_linear_layer_in_closed_form(rng):

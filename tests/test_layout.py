@@ -10,7 +10,7 @@ import random
 
 import numpy as np
 import pytest
-from conftest import EMULATED, backends
+from helpers import EMULATED, dispatch
 
 import bpcore
 from bpcore.network import ACTIVATIONS
@@ -24,7 +24,7 @@ WIDEST = 600 if EMULATED else 4200
 
 @pytest.fixture(params=COMPILED)
 def core(request):
-    return backends.load(request.param)
+    return dispatch.load(request.param)
 
 
 def around(multiples, item, widest=WIDEST):

@@ -1,6 +1,6 @@
 """What the loops make of infinity and NaN, what they read, and where their pointers go.
 
-A tile, a slot and a group of slots each have their own pointers into X, Y and the weights, and each adds to sums that
+A tile, a chunk and a group of chunks each have their own pointers into X, Y and the weights, and each adds to sums that
 something else has begun. So the last tests have rows for several of them, no two of which are alike: many rows at once
 are what the rows are one by one.
 """
@@ -13,8 +13,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import backends
-from test_parity import parameters, problem
+from helpers import dispatch, make_data, make_parameters
 
 import bpcore
 from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT
@@ -37,15 +36,15 @@ LIMITS = {
 
 @pytest.mark.parametrize("hidden", ACTIVATIONS)
 @pytest.mark.parametrize("rows", [2, 20])
-def test_activations_and_slopes_at_infinity(backend, dtype, hidden, rows):
+def test_activations_and_derivatives_at_infinity(backend, dtype, hidden, rows):
     net = bpcore.Network([1, 1, 1], hidden, dtype=dtype)
     X = np.resize(np.array([np.inf, -np.inf], dtype), (rows, 1))
     trace = net.trace(np.array([1, 0, 1, 0], dtype), X)
-    _, slopes = trace.backward(np.ones((rows, 1), dtype), input_gradient=True)
+    _, derivatives = trace.backward(np.ones((rows, 1), dtype), input_gradient=True)
     expected = np.array(LIMITS[hidden], dtype)
     for i in range(rows):
         assert trace.activations[1][i, 0] == expected[i % 2]
-        assert slopes[i, 0] == expected[2 + i % 2]
+        assert derivatives[i, 0] == expected[2 + i % 2]
 
 
 @pytest.mark.parametrize("n", [2, 15, 16, 17, 19, 20, 33, 40])
@@ -107,7 +106,7 @@ def test_nan_stays_in_a_row_of_one_class(backend, dtype, loss, rows):
 
 @pytest.mark.parametrize("chunk_range", [(9, 3, 0, 2), (5, 1, 0, 1), (15, 2, 1, 2), (6, 5, 0, 5)])
 def test_a_range_of_chunks_of_other_rows_is_refused_by_the_core(backend, dtype, chunk_range):
-    core = backends.load(backend)
+    core = dispatch.load(backend)
     plan, X = core.Plan((2, 1), ("identity",), "squared_error", np.dtype(dtype)), np.ones((7, 2), dtype)
     params, sums, Y = np.zeros(3, dtype), np.zeros(3, dtype), np.ones((7, 1), dtype)
     core.accumulate(plan, params, (X, Y, None), sums, None, (14, 2, 0, 1))  # the first half of 14 rows
@@ -121,7 +120,7 @@ FENCE = """
 import ctypes, itertools, mmap, sys
 import numpy as np
 import bpcore
-from test_parity import problem
+from helpers import make_data
 
 libc = ctypes.CDLL(None, use_errno=True)
 pages = []
@@ -144,7 +143,7 @@ for loss, dtype, n_in, n_out, rows in itertools.product(
 ):
     print(loss, dtype, n_in, n_out, rows, flush=True)
     net = bpcore.Network([n_in, 7, n_out], "tanh", loss, dtype=dtype)
-    X, Y, weights = map(fenced, problem(net.sizes, loss, dtype, rows, rng))
+    X, Y, weights = map(fenced, make_data(net.sizes, loss, dtype, rows, rng))
     labels = fenced(rng.integers(0, n_out, rows))
     params, grad, out = fenced(net.initialize(0)), fenced(np.zeros(net.n_parameters, dtype)), fenced(np.zeros_like(Y))
     net.forward(params, X, out=out)
@@ -172,8 +171,8 @@ def test_nothing_is_read_behind_the_arrays(backend):
 
 # ----------------------------------------------------------------------------------------- pointers into many rows
 
-#: Of the first, two tiles are one slot; of the second, every slot is one tile, and eight slots are one group.
-MANY_TILES, MANY_SLOTS = ([5, 33, 20, 3], 300), ([150, 500, 150], 300)
+#: Of the first, two tiles are one chunk; of the second, every chunk is one tile, and eight chunks are one group.
+MANY_TILES, MANY_CHUNKS = ([5, 33, 20, 3], 300), ([150, 500, 150], 300)
 #: A group and a half of the second.
 MANY_GROUPS = 1300
 
@@ -188,10 +187,10 @@ KINDS = [(loss, labels) for loss in CANONICAL_OUTPUT for labels in labelled(loss
 def make(sizes, rows, loss, labels, dtype, rng):
     """A network, its parameters, and rows with weights, some of which are 0."""
     net = bpcore.Network(sizes, "tanh", loss, dtype=dtype)
-    X, Y, weights = problem(net.sizes, loss, dtype, rows, rng)
+    X, Y, weights = make_data(net.sizes, loss, dtype, rows, rng)
     if labels:
         Y = rng.integers(0, sizes[-1], rows)
-    return net, parameters(net, rng), X, Y, weights
+    return net, make_parameters(net, rng), X, Y, weights
 
 
 def one_by_one(net, params, X, Y, weights):
@@ -246,8 +245,8 @@ def test_rows_that_fill_whole_tiles(backend, dtype, tile, tiles, rng):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("loss", "labels"), [("huber", False), ("cross_entropy", True), ("cross_entropy", False)])
-def test_many_slots_are_the_sum_of_single_rows(backend, dtype, loss, labels, threads, rng):
-    net, params, X, Y, weights = make(*MANY_SLOTS, loss, labels, dtype, rng)
+def test_many_chunks_are_the_sum_of_single_rows(backend, dtype, loss, labels, threads, rng):
+    net, params, X, Y, weights = make(*MANY_CHUNKS, loss, labels, dtype, rng)
     losses, sums = one_by_one(net, params, X, Y, weights)
     accumulator = net.accumulator()
     accumulator.add(params, X, Y, weights, threads=threads)
@@ -259,7 +258,7 @@ def test_many_slots_are_the_sum_of_single_rows(backend, dtype, loss, labels, thr
 @pytest.mark.parametrize(("loss", "labels"), [("huber", False), ("cross_entropy", True), ("cross_entropy", False)])
 def test_many_groups_are_the_sum_of_their_halves(backend, dtype, loss, labels, rng):
     """Rows for more than one group in one call, against two calls of less than one."""
-    net, params, X, Y, _ = make(MANY_SLOTS[0], MANY_GROUPS, loss, labels, dtype, rng)
+    net, params, X, Y, _ = make(MANY_CHUNKS[0], MANY_GROUPS, loss, labels, dtype, rng)
     assert net._plan.chunk_rows * net._plan.group_size < MANY_GROUPS < 2 * net._plan.chunk_rows * net._plan.group_size
     cost, grad = net.cost_and_gradient(params, X, Y, threads=1)
     halves = [net.cost_and_gradient(params, X[i::2], Y[i::2], threads=1) for i in (0, 1)]
@@ -271,7 +270,7 @@ def test_many_groups_are_the_sum_of_their_halves(backend, dtype, loss, labels, r
 @pytest.mark.parametrize("empty", [0, 140], ids=["all", "first tile empty"])
 def test_what_is_in_the_sums_does_not_count(backend, dtype, loss, labels, empty, rng):
     """The core overwrites them, also where the first tile has no row of any weight."""
-    for sizes, rows in (MANY_TILES, MANY_SLOTS):
+    for sizes, rows in (MANY_TILES, MANY_CHUNKS):
         net, params, X, Y, weights = make(sizes, rows, loss, labels, dtype, rng)
         weights[:empty] = 0
         if sizes == MANY_TILES[0]:
@@ -290,11 +289,11 @@ def test_what_is_in_the_sums_does_not_count(backend, dtype, loss, labels, empty,
         assert not found.any()
 
 
-@pytest.mark.parametrize(("sizes", "rows"), [MANY_TILES, MANY_SLOTS], ids=["tiles", "slots"])
+@pytest.mark.parametrize(("sizes", "rows"), [MANY_TILES, MANY_CHUNKS], ids=["tiles", "chunks"])
 @pytest.mark.parametrize("hidden", ["relu", "gelu"])
 def test_a_trace_of_many_rows_is_the_sum_of_single_ones(backend, dtype, sizes, rows, hidden, rng):
     net = bpcore.Network(sizes, hidden, output="sigmoid", dtype=dtype)
-    params, X = parameters(net, rng), rng.normal(size=(rows, sizes[0])).astype(dtype)
+    params, X = make_parameters(net, rng), rng.normal(size=(rows, sizes[0])).astype(dtype)
     dA = rng.normal(size=(rows, sizes[-1])).astype(dtype)
     trace = net.trace(params, X)
     grad, dX = trace.backward(dA, input_gradient=True)

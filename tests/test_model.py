@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MODEL_SUFFIXES, needs_safetensors
+from helpers import MODEL_SUFFIXES, needs_safetensors
 
 import bpcore
 from bpcore import model as model_module

@@ -82,10 +82,10 @@ def assert_exact(found, start, grads, rates, formula, **options):
     eps = float(np.finfo(found.dtype).eps)
     with mpmath.workdps(50):
         for i in range(len(found)):
-            wanted, way = formula(start[i], [g[i] for g in grads], rates, **options)
-            error = abs(exact(found[i]) - wanted)
+            expected, way = formula(start[i], [g[i] for g in grads], rates, **options)
+            error = abs(exact(found[i]) - expected)
             allowed = 2 * len(grads) * eps * (abs(exact(start[i])) + way)
-            assert error <= allowed, (i, found[i], mpmath.nstr(wanted, 20))
+            assert error <= allowed, (i, found[i], mpmath.nstr(expected, 20))
 
 
 # ----------------------------------------------------------------------------------------------------- the formulas
@@ -277,9 +277,9 @@ def test_current_learning_rate(make):
 @pytest.mark.parametrize("rate", [np.float32(0.5), np.float64(0.5), np.array(0.5), np.longdouble(0.5)])
 def test_rates_of_numpy_types(make, rate):
     """A number is a number, from a schedule too."""
-    wanted = run(make(0.5), np.ones(2), [np.ones(2)])
-    np.testing.assert_array_equal(run(make(rate), np.ones(2), [np.ones(2)]), wanted)
-    np.testing.assert_array_equal(run(make(lambda step: rate), np.ones(2), [np.ones(2)]), wanted)
+    expected = run(make(0.5), np.ones(2), [np.ones(2)])
+    np.testing.assert_array_equal(run(make(rate), np.ones(2), [np.ones(2)]), expected)
+    np.testing.assert_array_equal(run(make(lambda step: rate), np.ones(2), [np.ones(2)]), expected)
 
 
 def test_rate_may_be_changed_between_steps():
@@ -294,7 +294,7 @@ def test_rate_may_be_changed_between_steps():
 def test_schedule_of_a_bad_rate(make, rng, dtype, bad):
     """The error comes before anything is changed."""
     start, grads = rng.normal(size=3).astype(dtype), gradients(rng, 4, 3, dtype)
-    wanted = run(make(), start, grads)
+    expected = run(make(), start, grads)
     rates = {"now": 0.05}
     optimizer, params = make(lambda step: rates["now"]), start.copy()
     for grad in grads:
@@ -305,7 +305,7 @@ def test_schedule_of_a_bad_rate(make, rng, dtype, bad):
         assert params.tobytes() == before
         rates["now"] = 0.05
         optimizer.step(params, grad)
-    assert params.tobytes() == wanted.tobytes()
+    assert params.tobytes() == expected.tobytes()
 
 
 def test_schedule_that_raises(make, rng):
@@ -390,13 +390,13 @@ def test_state_is_not_bound_to_one_array(make, rng, dtype):
 
 def test_two_optimizers_share_nothing(make, rng):
     start, grads = rng.normal(size=4), gradients(rng, 5, 4, "float64")
-    wanted = run(make(), start, grads)
+    expected = run(make(), start, grads)
     first, second = make(), make()
     p, q = start.copy(), start.copy()
     for grad in grads:
         first.step(p, grad)
         second.step(q, grad)
-    assert p.tobytes() == q.tobytes() == wanted.tobytes()
+    assert p.tobytes() == q.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("after", [0, 1, 4])
@@ -404,15 +404,15 @@ def test_two_optimizers_share_nothing(make, rng):
 def test_copies_go_on_where_the_original_was(make, rng, dtype, copied, after):
     """Copied in mid-run, both go on to the same bits, and neither disturbs the other."""
     start, grads = rng.normal(size=5).astype(dtype), gradients(rng, 9, 5, dtype)
-    wanted = run(make(halving), start, grads)
+    expected = run(make(halving), start, grads)
     optimizer = make(halving)
     middle = run(optimizer, start, grads[:after])
     other = copied(optimizer)
     assert type(other) is type(optimizer)
     assert other.steps == optimizer.steps == after
     assert repr(other) == repr(optimizer)
-    assert run(other, middle, grads[after:]).tobytes() == wanted.tobytes()
-    assert run(optimizer, middle, grads[after:]).tobytes() == wanted.tobytes()
+    assert run(other, middle, grads[after:]).tobytes() == expected.tobytes()
+    assert run(optimizer, middle, grads[after:]).tobytes() == expected.tobytes()
 
 
 def test_repr_makes_an_equal_one(make, rng):
@@ -445,7 +445,7 @@ def test_gradients_of_other_dtypes(make, dtype, kind):
 def test_gradients_of_other_layouts(make, rng, dtype):
     """Strided, reversed, unaligned, read-only, a subclass, a list: all the same."""
     start, grad = rng.normal(size=4).astype(dtype), gradients(rng, 1, 4, dtype)[0]
-    wanted = run(make(), start, [grad] * 2).tobytes()
+    expected = run(make(), start, [grad] * 2).tobytes()
     strided = np.zeros((4, 3), dtype)
     strided[:, 1] = grad
     raw = np.zeros(grad.nbytes + 1, np.uint8)
@@ -455,7 +455,7 @@ def test_gradients_of_other_layouts(make, rng, dtype):
     fixed.flags.writeable = False
     others = [strided[:, 1], grad[::-1].copy()[::-1], unaligned, fixed, grad.view(np.recarray), grad.tolist()]
     for other in others:
-        assert run(make(), start, [other] * 2).tobytes() == wanted, type(other)
+        assert run(make(), start, [other] * 2).tobytes() == expected, type(other)
     np.testing.assert_array_equal(strided[:, 1], grad)
     np.testing.assert_array_equal(strided[:, [0, 2]], 0)
 
@@ -501,7 +501,7 @@ def test_params_in_a_memory_map(make, rng, dtype, tmp_path):
 def test_nan_and_infinity_propagate(make, rng, dtype):
     """They reach their own entry, at once, and no other; without a warning."""
     start, grads = rng.normal(size=5).astype(dtype), gradients(rng, 4, 5, dtype)
-    wanted = run(make(), start, grads)
+    expected = run(make(), start, grads)
     grads[1][1], grads[1][3] = np.nan, -np.inf
     optimizer, params = make(), start.copy()
     optimizer.step(params, grads[0])
@@ -512,7 +512,7 @@ def test_nan_and_infinity_propagate(make, rng, dtype):
         optimizer.step(params, grad)
     assert np.isnan(params[1])
     assert not np.isfinite(params[3])
-    np.testing.assert_array_equal(params[[0, 2, 4]], wanted[[0, 2, 4]])
+    np.testing.assert_array_equal(params[[0, 2, 4]], expected[[0, 2, 4]])
 
 
 def test_overflow_is_infinity(dtype):
@@ -628,9 +628,9 @@ def test_neighbours_do_not_overlap(make, rng, dtype):
     """Two halves of one buffer, and the odd and even places of another, are fine."""
     memory = rng.normal(size=8).astype(dtype)
     grad = memory[4:].copy()
-    wanted = run(make(), memory[:4], [grad]).tobytes()
+    expected = run(make(), memory[:4], [grad]).tobytes()
     make().step(memory[:4], memory[4:])
-    assert memory[:4].tobytes() == wanted
+    assert memory[:4].tobytes() == expected
     np.testing.assert_array_equal(memory[4:], grad)
 
 

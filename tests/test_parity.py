@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import assert_agree, backends
+from helpers import COMBINATIONS, all_results, array_variants, assert_agree, dispatch, make_data, make_parameters
 
 import bpcore
-from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
+from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT
 
 SIZES = [
     [1, 1],
@@ -28,52 +28,13 @@ SIZES = [
     [512, 9, 3],
     [1024, 30, 2],
 ]
-COMBINATIONS = [
-    (loss, output)
-    for loss in CANONICAL_OUTPUT
-    for output in OUTPUTS
-    if loss not in FROM_LOGITS or output == CANONICAL_OUTPUT[loss]
-]
-
-
-def problem(sizes, loss, dtype, rows, rng):
-    """Inputs, targets that suit the loss, and sample weights with some zeros."""
-    X = rng.normal(size=(rows, sizes[0])).astype(dtype)
-    Y = rng.normal(size=(rows, sizes[-1])).astype(dtype)
-    if loss in ("binary_cross_entropy", "cross_entropy"):
-        Y = rng.uniform(size=Y.shape).astype(dtype)
-    if loss == "poisson":
-        Y = rng.poisson(2.0, size=Y.shape).astype(dtype)
-    weights = rng.choice([0.0, 0.5, 1.0, 3.0], rows).astype(dtype)
-    weights[0] = 1
-    return X, Y, weights
-
-
-def parameters(net, rng):
-    params = net.initialize(rng)
-    for layer in net.layers(params):
-        layer.bias[...] = rng.normal(scale=0.3, size=layer.bias.shape)
-    return params
-
-
-def everything(net, params, X, Y, weights=None, l2=0.0, dA=None):
-    """What all public computations return, in one list."""
-    results = [net.forward(params, X), net.cost(params, X, Y, l2, weights)]
-    results += net.cost_and_gradient(params, X, Y, l2, weights)
-    accumulator = net.accumulator()
-    accumulator.add(params, X, Y, weights)
-    results += [accumulator.buffer.copy(), *accumulator.finish(params, l2)]
-    trace = net.trace(params, X)
-    results += trace.activations
-    results += trace.backward(results[0] if dA is None else dA, input_gradient=True)
-    return results
 
 
 def compare(args, kwargs, data, dtype, monkeypatch, factor=1.0):
     """All results on the backend of the test against those of the twin."""
-    found = everything(bpcore.Network(*args, **kwargs), *data)
-    monkeypatch.setattr(backends, "core", backends.load("python"))
-    expected = everything(bpcore.Network(*args, **kwargs), *data)
+    found = all_results(bpcore.Network(*args, **kwargs), *data)
+    monkeypatch.setattr(dispatch, "core", dispatch.load("python"))
+    expected = all_results(bpcore.Network(*args, **kwargs), *data)
     assert len(found) == len(expected)
     for a, b in zip(found, expected):
         if isinstance(a, float):
@@ -86,7 +47,7 @@ def compare(args, kwargs, data, dtype, monkeypatch, factor=1.0):
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_sizes(backend, dtype, sizes, rng, monkeypatch):
     net = bpcore.Network(sizes, "tanh", "squared_error", dtype=dtype)
-    data = [parameters(net, rng), *problem(sizes, net.loss, dtype, 101, rng), 0.01]
+    data = [make_parameters(net, rng), *make_data(sizes, net.loss, dtype, 101, rng), 0.01]
     compare([sizes, "tanh", "squared_error"], {"dtype": dtype}, data, dtype, monkeypatch)
 
 
@@ -94,7 +55,7 @@ def test_sizes(backend, dtype, sizes, rng, monkeypatch):
 def test_hidden_activations(backend, dtype, hidden, rng, monkeypatch):
     args = [[6, 20, 11, 3], hidden, "squared_error"]
     net = bpcore.Network(*args, dtype=dtype)
-    data = [parameters(net, rng), *problem(net.sizes, net.loss, dtype, 70, rng), 0.1]
+    data = [make_parameters(net, rng), *make_data(net.sizes, net.loss, dtype, 70, rng), 0.1]
     compare(args, {"dtype": dtype}, data, dtype, monkeypatch)
 
 
@@ -103,15 +64,15 @@ def test_hidden_activations(backend, dtype, hidden, rng, monkeypatch):
 def test_losses_and_outputs(backend, dtype, loss, output, n_outputs, rng, monkeypatch):
     args = [[5, 9, n_outputs], "elu", loss, output]
     net = bpcore.Network(*args, dtype=dtype)
-    data = [parameters(net, rng), *problem(net.sizes, loss, dtype, 50, rng), 0.1]
+    data = [make_parameters(net, rng), *make_data(net.sizes, loss, dtype, 50, rng), 0.1]
     compare(args, {"dtype": dtype}, data, dtype, monkeypatch)
 
 
 @pytest.mark.parametrize("labels", ["int64", "int8", "uint16", ">i4", "bool"])
 def test_integer_labels_are_rows_with_a_single_one(backend, dtype, labels, rng, monkeypatch):
     net = bpcore.Network([5, 9, 3], "sigmoid", "cross_entropy", dtype=dtype)
-    params = parameters(net, rng)
-    X, _, weights = problem(net.sizes, net.loss, dtype, 33, rng)
+    params = make_parameters(net, rng)
+    X, _, weights = make_data(net.sizes, net.loss, dtype, 33, rng)
     Y = rng.integers(0, 2 if labels == "bool" else 3, 33).astype(labels)
     data = [params, X, Y, weights, 0.0]
     compare([net.sizes, "sigmoid", net.loss], {"dtype": dtype}, data, dtype, monkeypatch)
@@ -120,31 +81,6 @@ def test_integer_labels_are_rows_with_a_single_one(backend, dtype, labels, rng, 
     same_J, same_grad = net.cost_and_gradient(params, X, one_hot, sample_weight=weights)
     assert J == pytest.approx(same_J, rel=1e-6)
     assert_agree(grad, same_grad, dtype)
-
-
-def awkward(X, tmp_path):
-    """The same numbers in every layout and dtype that may come."""
-    file = tmp_path / str(len(list(tmp_path.iterdir())))  # a new one: Windows keeps mapped files from being overwritten
-    mapped = np.memmap(file, dtype=X.dtype, mode="w+", shape=X.shape)
-    mapped[...] = X
-    read_only = X.copy()
-    read_only.flags.writeable = False
-    wide = np.zeros((X.shape[0] * 2, X.shape[1] * 3), X.dtype)
-    wide[::2, 1::3] = X
-    unaligned = np.frombuffer(b"x" + X.tobytes(), X.dtype, offset=1).reshape(X.shape)
-    return {
-        "Fortran": np.asfortranarray(X),
-        "strided": wide[::2, 1::3],
-        "reversed": X[::-1, ::-1].copy()[::-1, ::-1],
-        "read-only": read_only,
-        "memory map": mapped,
-        "big-endian": X.astype(X.dtype.newbyteorder(">")),
-        "unaligned": unaligned,
-        "longdouble": X.astype(np.longdouble),
-        "list": X.tolist(),
-        "transposed": X.T.copy().T,
-        "matrix": X.view(),
-    }
 
 
 LAYOUTS = [
@@ -156,23 +92,23 @@ LAYOUTS = [
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts_give_the_same_bits(backend, dtype, layout, rng, tmp_path):
     net = bpcore.Network([6, 8, 2], "tanh", "squared_error", dtype=dtype)
-    params = parameters(net, rng)
-    X, Y, weights = problem(net.sizes, net.loss, dtype, 300, rng)
-    expected = everything(net, params, X, Y, weights, 0.1, Y)
+    params = make_parameters(net, rng)
+    X, Y, weights = make_data(net.sizes, net.loss, dtype, 300, rng)
+    expected = all_results(net, params, X, Y, weights, 0.1, Y)
     for i, name in enumerate("XYwp"):
         data = [params, X, Y, weights, 0.1, Y]
         if name == "X":
-            data[1] = awkward(X, tmp_path)[layout]
+            data[1] = array_variants(X, tmp_path)[layout]
         elif name == "Y":
-            data[2] = data[5] = awkward(Y, tmp_path)[layout]
+            data[2] = data[5] = array_variants(Y, tmp_path)[layout]
         else:
             vector = weights if name == "w" else params
             data[3 if name == "w" else 0] = (
-                np.ravel(awkward(vector[:, None], tmp_path)[layout], order="K")
+                np.ravel(array_variants(vector[:, None], tmp_path)[layout], order="K")
                 if (layout != "list")
                 else vector.tolist()
             )
-        found = everything(net, *data)
+        found = all_results(net, *data)
         for a, b in zip(found, expected):
             np.testing.assert_array_equal(a, b, err_msg=f"{layout} {name} {i}")
 
@@ -180,7 +116,7 @@ def test_layouts_give_the_same_bits(backend, dtype, layout, rng, tmp_path):
 @pytest.mark.parametrize("given", ["float16", "int8", "uint32", "bool", "float32", "float64"])
 def test_other_dtypes_are_cast(backend, dtype, given, rng):
     net = bpcore.Network([6, 8, 2], "tanh", dtype=dtype)
-    params = parameters(net, rng)
+    params = make_parameters(net, rng)
     X, Y = rng.normal(size=(30, 6)) * 3, rng.normal(size=(30, 2)) * 3
     X, Y = (np.abs(a).astype(given) if given == "uint32" else a.astype(given) for a in (X, Y))
     A = net.forward(params, X)
@@ -194,7 +130,7 @@ def test_other_dtypes_are_cast(backend, dtype, given, rng):
 @pytest.mark.parametrize("rows", [0, 1, 2, 7, 127, 128, 129, 513])
 def test_numbers_of_rows(backend, dtype, rows, rng, monkeypatch):
     net = bpcore.Network([3, 70, 2], "silu", dtype=dtype)
-    params = parameters(net, rng)
+    params = make_parameters(net, rng)
     X = rng.normal(size=(rows, 3)).astype(dtype)
     Y = rng.normal(size=(rows, 2)).astype(dtype)
     if rows == 0:
@@ -219,7 +155,7 @@ def test_every_number_of_rows_and_of_units_in_a_block(backend, dtype, rng, monke
     for n in range(6, 44):
         args = [[5, n, 3], "relu"]
         net = bpcore.Network(*args, dtype=dtype)
-        data = [parameters(net, rng), rng.normal(size=(n, 5)).astype(dtype), rng.normal(size=(n, 3)).astype(dtype)]
+        data = [make_parameters(net, rng), rng.normal(size=(n, 5)).astype(dtype), rng.normal(size=(n, 3)).astype(dtype)]
         with monkeypatch.context() as patch:
             compare(args, {"dtype": dtype}, data, dtype, patch)
 
@@ -230,12 +166,12 @@ def test_every_number_of_rows_and_of_units_in_a_block(backend, dtype, rng, monke
 def test_nan_and_infinity_propagate_alike(backend, dtype, where, value, hidden, rng, monkeypatch):
     args = [[3, 4, 2], hidden, "huber"]
     net = bpcore.Network(*args, dtype=dtype)
-    params = parameters(net, rng)
-    X, Y, _ = problem(net.sizes, net.loss, dtype, 20, rng)
+    params = make_parameters(net, rng)
+    X, Y, _ = make_data(net.sizes, net.loss, dtype, 20, rng)
     {"X": X, "Y": Y, "params": params[None]}[where][0, 1] = value
-    found = everything(net, params, X, Y)
-    monkeypatch.setattr(backends, "core", backends.load("python"))
-    expected = everything(bpcore.Network(*args, dtype=dtype), params, X, Y)
+    found = all_results(net, params, X, Y)
+    monkeypatch.setattr(dispatch, "core", dispatch.load("python"))
+    expected = all_results(bpcore.Network(*args, dtype=dtype), params, X, Y)
     for a, b in zip(found, expected):
         a, b = np.asarray(a), np.asarray(b)
         np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
@@ -258,19 +194,19 @@ def test_large_logits(backend, dtype, loss, logit, monkeypatch):
     if loss != "poisson":
         assert np.isfinite(J)
         assert np.isfinite(grad).all()
-    dA = np.arange(1, 10, dtype=dtype).reshape(3, 3)  # no two alike, whose slopes would cancel
+    dA = np.arange(1, 10, dtype=dtype).reshape(3, 3)  # no two alike, whose derivatives would cancel
     compare(args, {"dtype": dtype}, [params, X, Y, None, 0.0, dA], dtype, monkeypatch)
 
 
 def test_arguments_are_never_changed(backend, dtype, rng):
     for loss, hidden in itertools.product(CANONICAL_OUTPUT, ["relu", "gelu"]):
         net = bpcore.Network([4, 5, 3], hidden, loss, dtype=dtype)
-        params = parameters(net, rng)
-        data = [params, *problem(net.sizes, loss, dtype, 25, rng)]
+        params = make_parameters(net, rng)
+        data = [params, *make_data(net.sizes, loss, dtype, 25, rng)]
         copies = [a.copy() for a in data]
         for a in data:
             a.flags.writeable = False
-        everything(net, *data, 0.3, data[2])
+        all_results(net, *data, 0.3, data[2])
         for a, b in zip(data, copies):
             np.testing.assert_array_equal(a, b)
 

@@ -84,20 +84,20 @@ def test_least_squares(regression):
     """A network without hidden layers, with squared error, is solved by the normal equations."""
     X, Y = regression
     net = bpcore.Network([4, 2], hidden=[])
-    wanted = np.linalg.lstsq(with_ones(X), Y, rcond=None)[0]
+    expected = np.linalg.lstsq(with_ones(X), Y, rcond=None)[0]
     layer = net.layers(fit(net, X, Y))[0]
-    np.testing.assert_allclose(layer.weights, wanted[:-1].T, rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(layer.bias, wanted[-1], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(layer.weights, expected[:-1].T, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(layer.bias, expected[-1], rtol=1e-6, atol=1e-7)
 
 
 def test_least_squares_in_float32(regression):
     """As near as its digits allow."""
     X, Y = regression
     net = bpcore.Network([4, 2], hidden=[], dtype="float32")
-    wanted = np.linalg.lstsq(with_ones(X), Y, rcond=None)[0]
+    expected = np.linalg.lstsq(with_ones(X), Y, rcond=None)[0]
     layer = net.layers(fit(net, X.astype("float32"), Y.astype("float32")))[0]
-    np.testing.assert_allclose(layer.weights, wanted[:-1].T, atol=5e-3)
-    np.testing.assert_allclose(layer.bias, wanted[-1], atol=5e-3)
+    np.testing.assert_allclose(layer.weights, expected[:-1].T, atol=5e-3)
+    np.testing.assert_allclose(layer.bias, expected[-1], atol=5e-3)
 
 
 @pytest.mark.parametrize("l2", [0.01, 1.0])
@@ -108,23 +108,23 @@ def test_ridge_with_weights(regression, rng, l2):
     weights[:5] = 0
     A = with_ones(X)
     share = weights[:, np.newaxis] / weights.sum()
-    wanted = np.linalg.solve(A.T @ (share * A) + l2 * np.diag([1, 1, 1, 1, 0]), A.T @ (share * Y))
+    expected = np.linalg.solve(A.T @ (share * A) + l2 * np.diag([1, 1, 1, 1, 0]), A.T @ (share * Y))
     net = bpcore.Network([4, 2], hidden=[])
     layer = net.layers(fit(net, X, Y, l2, weights))[0]
-    np.testing.assert_allclose(layer.weights, wanted[:-1].T, rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(layer.bias, wanted[-1], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(layer.weights, expected[:-1].T, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(layer.bias, expected[-1], rtol=1e-6, atol=1e-7)
 
 
 def test_training_by_gradient_descent_gets_there_too(regression):
     """bpcore.train with full batches reaches the solution of the normal equations."""
     X, Y = regression
     net = bpcore.Network([4, 2], hidden=[])
-    wanted = np.linalg.lstsq(with_ones(X), Y, rcond=None)[0]
+    expected = np.linalg.lstsq(with_ones(X), Y, rcond=None)[0]
     params = np.zeros(net.n_parameters)
     optimizer = bpcore.GradientDescent(0.2, momentum=0.8, nesterov=True)
     bpcore.train(net, params, X, Y, optimizer=optimizer, epochs=600, batch_size=None)
-    np.testing.assert_allclose(net.layers(params)[0].weights, wanted[:-1].T, rtol=1e-8)
-    np.testing.assert_allclose(net.layers(params)[0].bias, wanted[-1], rtol=1e-8)
+    np.testing.assert_allclose(net.layers(params)[0].weights, expected[:-1].T, rtol=1e-8)
+    np.testing.assert_allclose(net.layers(params)[0].bias, expected[-1], rtol=1e-8)
 
 
 # ----------------------------------------------------------------------------------------- generalised linear models
@@ -152,18 +152,18 @@ def logistic(z):
 def test_logistic_regression(rng, l2):
     X = rng.normal(size=(80, 3))
     y = (rng.random(80) < logistic(X @ [1.0, -2.0, 0.5] + 0.3)).astype(int)
-    wanted = newton(X, y, logistic, lambda mu: mu * (1 - mu), l2)
+    expected = newton(X, y, logistic, lambda mu: mu * (1 - mu), l2)
     net = bpcore.Network([3, 1], loss="binary_cross_entropy")
-    np.testing.assert_allclose(fit(net, X, y, l2), wanted, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(fit(net, X, y, l2), expected, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.05])
 def test_poisson_regression(rng, l2):
     X = rng.normal(size=(80, 3)) / 2
     y = rng.poisson(np.exp(X @ [1.0, -1.0, 0.5] + 0.3))
-    wanted = newton(X, y, np.exp, lambda mu: mu, l2)
+    expected = newton(X, y, np.exp, lambda mu: mu, l2)
     net = bpcore.Network([3, 1], loss="poisson")
-    np.testing.assert_allclose(fit(net, X, y, l2), wanted, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(fit(net, X, y, l2), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_two_classes_by_softmax_are_logistic_regression(rng):

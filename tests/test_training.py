@@ -11,7 +11,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import SLOWNESS, backends
+from helpers import SLOWNESS, dispatch
 
 import bpcore
 
@@ -115,16 +115,16 @@ def test_it_is_a_plain_loop(dtype, kind, batch_size, shuffle):
     A single batch of all rows may be taken in any order: its gradient is the same but for rounding.
     """
     net, start, X, Y = problem(dtype)
-    wanted, costs = plain_loop(net, start, X, Y, OPTIMIZERS[kind](), 4, batch_size, 7, shuffle, l2=0.01)
+    expected, costs = plain_loop(net, start, X, Y, OPTIMIZERS[kind](), 4, batch_size, 7, shuffle, l2=0.01)
     params = start.copy()
     options = {"epochs": 4, "batch_size": batch_size, "seed": 7, "shuffle": shuffle, "l2": 0.01}
     history = bpcore.train(net, params, X, Y, optimizer=OPTIMIZERS[kind](), **options)
     if shuffle and batch_size >= len(X):
         rtol = 1e-9 if dtype == "float64" else 1e-3
-        np.testing.assert_allclose(params, wanted, rtol=rtol, atol=rtol * np.abs(wanted).max())
+        np.testing.assert_allclose(params, expected, rtol=rtol, atol=rtol * np.abs(expected).max())
         np.testing.assert_allclose(history.cost, costs, rtol=rtol)
     else:
-        assert params.tobytes() == wanted.tobytes()
+        assert params.tobytes() == expected.tobytes()
         np.testing.assert_allclose(history.cost, costs, rtol=1e-13)
     assert params.tobytes() != start.tobytes()
 
@@ -137,17 +137,17 @@ def test_it_is_a_plain_loop_with_weights(dtype, shuffle):
     weights[8:32] = 0  # six whole batches in the order as it is
     options = {"epochs": 3, "batch_size": 4, "shuffle": shuffle, "seed": 5, "l2": 0.01}
     counting, optimizer = bpcore.Adam(0.01), bpcore.Adam(0.01)
-    wanted, costs = plain_loop(net, start, X, Y, counting, weights=weights, **options)
+    expected, costs = plain_loop(net, start, X, Y, counting, weights=weights, **options)
     params = start.copy()
     history = bpcore.train(net, params, X, Y, optimizer=optimizer, sample_weight=weights, **options)
-    assert params.tobytes() == wanted.tobytes()
+    assert params.tobytes() == expected.tobytes()
     np.testing.assert_allclose(history.cost, costs, rtol=1e-13)
     assert optimizer.steps == counting.steps == 3 * 11
     own = bpcore.Adam(0.01)
     own.step = lambda params, grad, step=own.step: step(params, grad)  # such as for clipping
     params = start.copy()
     bpcore.train(net, params, X, Y, optimizer=own, sample_weight=weights, **options)
-    assert params.tobytes() == wanted.tobytes()
+    assert params.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 32, 100, None])
@@ -190,11 +190,11 @@ def test_weights_are_repetitions():
 def test_full_batch(batch_size):
     """One step for each epoch, over all rows."""
     net, start, X, Y = problem()
-    wanted, costs = plain_loop(net, start, X, Y, bpcore.GradientDescent(0.1), 5, 43, shuffle=False)
+    expected, costs = plain_loop(net, start, X, Y, bpcore.GradientDescent(0.1), 5, 43, shuffle=False)
     params, optimizer = start.copy(), bpcore.GradientDescent(0.1)
     history = bpcore.train(net, params, X, Y, optimizer=optimizer, epochs=5, batch_size=batch_size, shuffle=False)
     assert optimizer.steps == 5
-    assert params.tobytes() == wanted.tobytes()
+    assert params.tobytes() == expected.tobytes()
     np.testing.assert_allclose(history.cost, costs, rtol=1e-13)
 
 
@@ -238,7 +238,7 @@ def test_backends_agree(monkeypatch):
     """A short run ends at the same parameters on every backend, but for rounding."""
     found = []
     for name in (bpcore.backend, "python"):
-        monkeypatch.setattr(backends, "core", backends.load(name))
+        monkeypatch.setattr(dispatch, "core", dispatch.load(name))
         net, params, X, Y = problem()
         history = bpcore.train(net, params, X, Y, epochs=5, batch_size=8, l2=0.01, validation_data=(X, Y))
         found.append(np.concatenate([params, history.cost, history.validation_cost]))
@@ -307,15 +307,15 @@ def test_layouts_and_dtypes_of_the_data(dtype):
     """Fortran order, columns of a table, lists, the other byte order, another real dtype: the same bits."""
     net, start, X, Y = problem(dtype)
     X, Y = X.astype("float32"), Y.astype("float32")
-    wanted = trained(net, start, X.astype(dtype), Y.astype(dtype))
+    expected = trained(net, start, X.astype(dtype), Y.astype(dtype))
     table = np.zeros((43, 8), "float32")
     table[:, 1:7:2], table[:, [0, 7]] = X, Y
-    assert trained(net, start, np.asfortranarray(X), np.asfortranarray(Y)) == wanted
-    assert trained(net, start, table[:, 1:7:2], table[:, ::7]) == wanted
-    assert trained(net, start, X.astype("float64"), Y.astype("float64")) == wanted
-    assert trained(net, start, X.astype(">f4"), Y.astype(">f8")) == wanted
-    assert trained(net, start, X.tolist(), Y.tolist()) == wanted
-    assert trained(net, start, X[::-1].copy()[::-1], Y) == wanted
+    assert trained(net, start, np.asfortranarray(X), np.asfortranarray(Y)) == expected
+    assert trained(net, start, table[:, 1:7:2], table[:, ::7]) == expected
+    assert trained(net, start, X.astype("float64"), Y.astype("float64")) == expected
+    assert trained(net, start, X.astype(">f4"), Y.astype(">f8")) == expected
+    assert trained(net, start, X.tolist(), Y.tolist()) == expected
+    assert trained(net, start, X[::-1].copy()[::-1], Y) == expected
 
 
 def test_memory_mapped_data(dtype, tmp_path):
@@ -345,10 +345,10 @@ def test_it_is_a_plain_loop_with_labels(dtype, shuffle):
     X, labels = rng.normal(size=(43, 4)).astype(dtype), rng.integers(0, 3, 43)
     net = bpcore.Network([4, 5, 3], "tanh", "cross_entropy", dtype=dtype)
     start = net.initialize(0)
-    wanted, _ = plain_loop(net, start, X, labels, bpcore.Adam(0.01), 3, 8, 7, shuffle)
+    expected, _ = plain_loop(net, start, X, labels, bpcore.Adam(0.01), 3, 8, 7, shuffle)
     params = start.copy()
     bpcore.train(net, params, X, labels, optimizer=bpcore.Adam(0.01), epochs=3, batch_size=8, seed=7, shuffle=shuffle)
-    assert params.tobytes() == wanted.tobytes()
+    assert params.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "int64", "uint64"])
@@ -468,14 +468,14 @@ def test_validation_cost(dtype, weighted):
     _, _, Xv, Yv = problem(dtype, rows=11, seed=9)
     weights = np.linspace(0, 1, 11) if weighted else None
     data = (Xv, Yv) if weighted is False else (Xv, Yv, weights)
-    wanted, params, other = [], start.copy(), start.copy()
+    expected, params, other = [], start.copy(), start.copy()
 
     def after(epoch, history):
-        wanted.append(net.cost(params, Xv, Yv, sample_weight=weights))
+        expected.append(net.cost(params, Xv, Yv, sample_weight=weights))
 
     options = {"epochs": 4, "batch_size": 8, "l2": 0.1}
     history = bpcore.train(net, params, X, Y, validation_data=data, callback=after, **options)
-    assert history.validation_cost == wanted
+    assert history.validation_cost == expected
     bpcore.train(net, other, X, Y, **options)
     assert params.tobytes() == other.tobytes()
 

@@ -38,5 +38,5 @@ import importlib, sys, bpcore, bpcore.capi
 print("NumPy", importlib.import_module("numpy").__version__, "backends", *bpcore.available_backends())
 for name in bpcore.available_backends(): importlib.import_module("bpcore._dispatch").load(name)
 assert not sys._is_gil_enabled()'
-"$work/env/bin/python" wheels/suite.py "${parallel[@]}"
+"$work/env/bin/python" wheels/run_tests.py "${parallel[@]}"
 echo "freethreaded.sh: $(basename "$work"/built/*.whl), Python ${version}t, passed with the GIL off"

@@ -73,7 +73,7 @@ debian_source() { # PACKAGE FOLDER: a program's source, as Debian has it, in $wo
 neutral() { # FOLDER: what the suite reads, without the package's sources
   mkdir -p "$1/wheels"
   for name in tests docs .ci README.md LICENSE CHANGELOG.md CONTRIBUTING.md pyproject.toml; do cp -r "$work/source/$name" "$1/"; done
-  cp "$work/source/wheels/suite.py" "$1/wheels/"
+  cp "$work/source/wheels/run_tests.py" "$1/wheels/"
 }
 
 emulator() { # ARCH: let the kernel run programs of that architecture by qemu, as qemu names it

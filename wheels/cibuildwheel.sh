@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# wheels/local.sh [--arch aarch64] [--backend NAME] [--keep-image]: real cibuildwheel on a Debian machine without Docker and
+# wheels/cibuildwheel.sh [--arch aarch64] [--backend NAME] [--keep-image]: real cibuildwheel on a Debian machine without Docker and
 # without the manylinux images: podman, an image made here of Debian and this machine's Pythons, wheels of the sdist for
 # CPython 3.11 to 3.13, auditwheel and the suite. For aarch64 the image is an arm64 Debian with its own Python, under qemu.
 # PYTHONS: a folder with installations named by their version (pyenv's). --keep-image leaves the image for the next run;
@@ -108,4 +108,4 @@ if [ -z "$keep" ]; then podman rmi -f "$image" > /dev/null; fi
 [ "$status" = 0 ]
 if [ "${OUT:-}" ]; then cp "$work"/wheels/*.whl "$OUT/"; fi
 (cd "$work/wheels" && ls -l -- *.whl)
-echo "local.sh $arch: $(find "$work/wheels" -name '*.whl' | wc -l) wheels, built, repaired and tested"
+echo "cibuildwheel.sh $arch: $(find "$work/wheels" -name '*.whl' | wc -l) wheels, built, repaired and tested"

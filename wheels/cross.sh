@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# wheels/foreign.sh [--quick] ARCH [WHEEL]: build a wheel for another architecture from the sdist, or take the given one,
+# wheels/cross.sh [--quick] ARCH [WHEEL]: build a wheel for another architecture from the sdist, or take the given one,
 # and run the suite on it in an unpacked Debian of that architecture, under qemu (i386: natively). ARCH: arm64 s390x i386
 # armhf ppc64el riscv64, or as wheels name them. --quick: parity, contract, gradients and test_found.py only; the suite
 # takes half an hour under emulation. Exit status 3: the mirror has no such Debian.
@@ -21,9 +21,9 @@ case ${1:-} in
 esac
 given=${2:-}
 if [ "$given" ] && ! [[ -f $given && ${given##*/} == *_$machine.whl ]]; then
-  echo "foreign.sh: $given is no wheel for $machine" >&2; exit 2
+  echo "cross.sh: $given is no wheel for $machine" >&2; exit 2
 elif [ $# -gt 2 ]; then
-  echo "foreign.sh: what is ${*:3}?" >&2; exit 2
+  echo "cross.sh: what is ${*:3}?" >&2; exit 2
 fi
 
 step "tools"
@@ -82,6 +82,6 @@ inside=(chroot "$root" env -i PATH=/usr/bin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONPA
   OPENBLAS_NUM_THREADS=1 BPCORE_BACKEND="$backend" BPCORE_TEST_SLOWNESS="${BPCORE_TEST_SLOWNESS:-$slowness}" python3)
 "${inside[@]}" -c 'import sys, platform, numpy
 print(platform.machine(), sys.byteorder, sys.maxsize.bit_length() + 1, "bit, Python", sys.version.split()[0], "NumPy", numpy.__version__)'
-"${inside[@]}" -c 'import os, runpy, sys; os.chdir("/suite"); sys.argv[0] = "suite.py"; runpy.run_path("wheels/suite.py", run_name="__main__")' \
+"${inside[@]}" -c 'import os, runpy, sys; os.chdir("/suite"); sys.argv[0] = "run_tests.py"; runpy.run_path("wheels/run_tests.py", run_name="__main__")' \
   -p no:cacheprovider --durations=20 "${parallel[@]}" ${quick:+"${quick_tests[@]}"}
-echo "foreign.sh $arch ($suite, Python $version, $backend${quick:+, quick}): $(basename "$work"/built/*.whl) passed"
+echo "cross.sh $arch ($suite, Python $version, $backend${quick:+, quick}): $(basename "$work"/built/*.whl) passed"

@@ -1,8 +1,9 @@
-"""The whole suite on the installed package, once for each backend that this machine can run, each demanded by name.
+"""Run the whole suite on the installed package, once for each backend that this machine can run, selected by name.
 
-``python wheels/suite.py [pytest's arguments]``: a wheel without a compiled backend fails, unless ``BPCORE_TEST_PURE=1``
-says that it is the pure one; so does a skipped test that ``ALLOWED`` does not name, and a run that passes no test.
-``BPCORE_BACKEND`` demands one alone.
+    python wheels/run_tests.py [arguments of pytest]
+
+A wheel without a compiled backend fails, unless ``BPCORE_TEST_PURE=1`` announces the pure one; so does a skipped test
+that ``ALLOWED`` does not name, and a run in which no test passes. ``BPCORE_BACKEND`` selects one backend.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ def main() -> int:
         capture_output=True,
     ).stdout.split()
     if os.environ.get("BPCORE_TEST_PURE", "0") != "1" and names == ["python"]:
-        print("suite.py: the wheel has no compiled backend", file=sys.stderr)
+        print("run_tests.py: the wheel has no compiled backend", file=sys.stderr)
         return 1
-    wanted = os.environ.get("BPCORE_BACKEND")
-    for name in [wanted] if wanted else names:
-        print(f"suite.py: backend {name}", flush=True)
+    expected = os.environ.get("BPCORE_BACKEND")
+    for name in [expected] if expected else names:
+        print(f"run_tests.py: backend {name}", flush=True)
         with subprocess.Popen(
             [sys.executable, "-m", "pytest", "-q", *sys.argv[1:]],
             env=os.environ | {"BPCORE_BACKEND": name, "BPCORE_TEST_ALONE": "1"},
@@ -45,9 +46,9 @@ def main() -> int:
         wrong = [line for line in skipped if not any(reason in line for reason in ALLOWED)]
         counts = next((line.strip("= \n") for line in reversed(lines) if re.search(r"\d+ passed", line)), "")
         if pytest.returncode or wrong or not counts:
-            print(f"suite.py: backend {name} failed", *wrong, sep="\n", file=sys.stderr)
+            print(f"run_tests.py: backend {name} failed", *wrong, sep="\n", file=sys.stderr)
             return 1
-        print(f"suite.py: backend {name}: {counts}")
+        print(f"run_tests.py: backend {name}: {counts}")
     return 0
 
 

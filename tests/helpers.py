@@ -1,0 +1,113 @@
+"""What several files of tests use: data, all results of a network, how results are compared."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sysconfig
+
+import numpy as np
+import pytest
+
+from bpcore import _dispatch as dispatch
+from bpcore.network import CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
+
+__all__ = ["dispatch"]
+
+#: A build without a compiled core, which the environment must announce.
+PURE = os.environ.get("BPCORE_TEST_PURE", "0") == "1"
+
+#: How many times longer than on a usual machine things may take, as under emulation.
+SLOWNESS = float(os.environ.get("BPCORE_TEST_SLOWNESS", "1"))
+
+#: As slow as under emulation, where tests that want a size for its own sake take a smaller one.
+EMULATED = SLOWNESS >= 50
+
+#: There is no wheel of it for a Python without the GIL, and only there may it be missing.
+needs_safetensors = pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")) and importlib.util.find_spec("safetensors") is None,
+    reason="safetensors has no wheel for a Python without the GIL; not every platform has it",
+)
+MODEL_SUFFIXES = (".npz", pytest.param(".safetensors", marks=needs_safetensors))
+
+#: Largest difference between implementations, relative to the largest entry.
+AGREEMENT = {"float64": 1e-12, "float32": 1e-5}
+
+#: Every loss with every output activation that it takes.
+COMBINATIONS = [
+    (loss, output)
+    for loss in CANONICAL_OUTPUT
+    for output in OUTPUTS
+    if loss not in FROM_LOGITS or output == CANONICAL_OUTPUT[loss]
+]
+
+
+def assert_agree(found, expected, dtype: str, factor: float = 1.0) -> None:
+    """Equal dtypes and shapes, NaN and infinities in the same places, and the rest within the agreed difference."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(found[~finite], expected[~finite])
+    size = np.max(np.abs(expected[finite]), initial=0.0)
+    atol = factor * AGREEMENT[dtype] * max(size, 1e-300)
+    np.testing.assert_allclose(found[finite], expected[finite], rtol=0, atol=atol)
+
+
+def make_data(sizes, loss, dtype, rows, rng):
+    """Inputs, targets that suit the loss, and sample weights with some zeros."""
+    X = rng.normal(size=(rows, sizes[0])).astype(dtype)
+    Y = rng.normal(size=(rows, sizes[-1])).astype(dtype)
+    if loss in ("binary_cross_entropy", "cross_entropy"):
+        Y = rng.uniform(size=Y.shape).astype(dtype)
+    if loss == "poisson":
+        Y = rng.poisson(2.0, size=Y.shape).astype(dtype)
+    weights = rng.choice([0.0, 0.5, 1.0, 3.0], rows).astype(dtype)
+    weights[0] = 1
+    return X, Y, weights
+
+
+def make_parameters(net, rng):
+    """Initial weights, and biases that are not 0."""
+    params = net.initialize(rng)
+    for layer in net.layers(params):
+        layer.bias[...] = rng.normal(scale=0.3, size=layer.bias.shape)
+    return params
+
+
+def all_results(net, params, X, Y, weights=None, l2=0.0, dA=None):
+    """What all public computations return, in one list."""
+    results = [net.forward(params, X), net.cost(params, X, Y, l2, weights)]
+    results += net.cost_and_gradient(params, X, Y, l2, weights)
+    accumulator = net.accumulator()
+    accumulator.add(params, X, Y, weights)
+    results += [accumulator.buffer.copy(), *accumulator.finish(params, l2)]
+    trace = net.trace(params, X)
+    results += trace.activations
+    results += trace.backward(results[0] if dA is None else dA, input_gradient=True)
+    return results
+
+
+def array_variants(X, tmp_path):
+    """The same numbers in every layout and dtype that may come."""
+    file = tmp_path / str(len(list(tmp_path.iterdir())))  # a new one: Windows keeps mapped files from being overwritten
+    mapped = np.memmap(file, dtype=X.dtype, mode="w+", shape=X.shape)
+    mapped[...] = X
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    wide = np.zeros((X.shape[0] * 2, X.shape[1] * 3), X.dtype)
+    wide[::2, 1::3] = X
+    unaligned = np.frombuffer(b"x" + X.tobytes(), X.dtype, offset=1).reshape(X.shape)
+    return {
+        "Fortran": np.asfortranarray(X),
+        "strided": wide[::2, 1::3],
+        "reversed": X[::-1, ::-1].copy()[::-1, ::-1],
+        "read-only": read_only,
+        "memory map": mapped,
+        "big-endian": X.astype(X.dtype.newbyteorder(">")),
+        "unaligned": unaligned,
+        "longdouble": X.astype(np.longdouble),
+        "list": X.tolist(),
+        "transposed": X.T.copy().T,
+        "matrix": X.view(),
+    }
