@@ -259,12 +259,13 @@ def poisson(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
     return np.sum(a - y * z, axis=1), a - y
 
 
+#: Each loss with its canonical output activation.
 LOSSES = {
     "squared_error": (squared_error, "identity"),
-    "huber": (huber, "identity"),
-    "absolute_error": (absolute_error, "identity"),
     "binary_cross_entropy": (binary_cross_entropy, "sigmoid"),
     "cross_entropy": (cross_entropy, "softmax"),
+    "huber": (huber, "identity"),
+    "absolute_error": (absolute_error, "identity"),
     "poisson": (poisson, "exp"),
 }
 

@@ -9,43 +9,23 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from . import _chunks, _dispatch, _validation
+from . import _chunks, _dispatch, _validation, fallback
 from ._validation import Floats
 from .accumulator import Accumulator
 
 Result = TypeVar("Result")
 
 #: Activations that any layer may have; "softmax" and "exp" are for the output layer alone.
-ACTIVATIONS = (
-    "identity",
-    "sigmoid",
-    "tanh",
-    "relu",
-    "leaky_relu",
-    "elu",
-    "softplus",
-    "silu",
-    "gelu",
-)
+ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
 OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
 
-#: Each loss with its matching output activation, the one for which delta is ``a - y`` (or nearly that).
-CANONICAL_OUTPUT = {
-    "squared_error": "identity",
-    "binary_cross_entropy": "sigmoid",
-    "cross_entropy": "softmax",
-    "huber": "identity",
-    "absolute_error": "identity",
-    "poisson": "exp",
-}
-#: These are computed from the logits of their matching output, so that they stay finite, and take no other.
+#: Each loss with its canonical output activation, the one for which delta is ``a - y`` (or nearly that).
+CANONICAL_OUTPUT = {loss: output for loss, (_, output) in fallback.LOSSES.items()}
+#: These are computed from the logits of their canonical output, so that they stay finite, and take no other.
 FROM_LOGITS = ("binary_cross_entropy", "cross_entropy", "poisson")
 
 #: He initialization suits these, Glorot the others.
 RECTIFIERS = ("relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
-
-#: Their derivative does not follow exactly from the activation, so it is kept from the forward pass.
-KEPT_DERIVATIVE = ("sigmoid", "tanh", "elu", "silu", "gelu")
 
 
 #: Iterable, but no sequences of sizes or names.
@@ -481,7 +461,7 @@ class Trace:
         self.params.flags.writeable = False
         X = _validation.as_contiguous(_validation.check_matrix("X", X, net.sizes[0]), net.dtype)
         empty = [np.empty((len(X), n), net.dtype) for n in net.sizes[1:]]
-        kept = [activation in KEPT_DERIVATIVE for activation in (*net.hidden, net.output)]
+        kept = [activation in fallback.ACTIVATIONS_WITH_DERIVATIVE for activation in (*net.hidden, net.output)]
         self.activations = [X, *empty]
         self._derivatives = [np.empty_like(a) if keep else None for a, keep in zip(empty, kept)]
         for r in _chunks.chunk_ranges(net._plan, len(X), 1):

@@ -29,6 +29,7 @@ include "gemm/gemm.pyx"
 include "gemm/small.pyx"
 
 # The algorithm: code without Python
+include "network/enums.pyx"
 include "network/plan.pyx"
 include "network/guards.pyx"
 include "network/activations.pyx"
@@ -39,6 +40,7 @@ include "network/accumulate.pyx"
 include "network/optimizers.pyx"
 
 # Everything that knows Python
+include "bindings/names.pyx"
 include "bindings/plan.pyx"
 include "bindings/buffers.pyx"
 include "bindings/python.pyx"

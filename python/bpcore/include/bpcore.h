@@ -84,9 +84,9 @@ typedef struct bpcore_api {
     /* Make a plan in `bytes` bytes of the caller's, aligned as malloc's: n_layers + 1 sizes, inputs first, an activation
        for each layer of weights, a loss. There is nothing to be freed in it. Moved or copied it is no plan any more. */
     int (*plan_init_f32)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
-                    int loss);
+                         int loss);
     int (*plan_init_f64)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
-                    int loss);
+                         int loss);
     ptrdiff_t (*n_parameters)(const bpcore_plan *plan); /* -1 if it is no plan */
     size_t (*workspace_bytes)(const bpcore_plan *plan); /* 0 if it is no plan; the same for any number of rows */
 

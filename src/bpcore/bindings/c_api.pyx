@@ -91,9 +91,11 @@ cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const 
         if sizes[l] < 1:
             return ERR_SIZES
     for l in range(n_layers):
-        if activations[l] < 0 or activations[l] > (<int>EXP if l == n_layers - 1 else <int>GELU):
+        if not 0 <= activations[l] < N_ACTIVATIONS:
             return ERR_ACTIVATION
-    if loss < 0 or loss > <int>POISSON:
+        if l < n_layers - 1 and (activations[l] == SOFTMAX or activations[l] == EXP):
+            return ERR_ACTIVATION
+    if not 0 <= loss < N_LOSSES:
         return ERR_LOSS
     if canonical_output(<Loss>loss) != IDENTITY and <int>canonical_output(<Loss>loss) != output:
         return ERR_OUTPUT

@@ -1,4 +1,4 @@
-"""Write what repeats the declarations of bpcore.h: api.pyx, capi_functions.pyx and capi.pxd.
+"""Write what repeats the declarations of bpcore.h: enums, names, table and functions, for Cython and for ctypes.
 
     python src/bpcore/bindings/generate_capi.py [--check]
 
@@ -20,6 +20,8 @@ NOTE = "# Generated from bpcore.h by src/bpcore/bindings/generate_capi.py.\n"
 CYTHON = {"ptrdiff_t": "Py_ssize_t"}
 #: The types of arguments for ctypes; pointers are integers.
 CTYPES = {"double": "double", "int": "int", "ptrdiff_t": "ssize_t", "size_t": "size_t", "int64_t": "int64"}
+#: How many there are of each.
+COUNTS = {"activation": "N_ACTIVATIONS", "loss": "N_LOSSES"}
 
 
 class Function(NamedTuple):
@@ -87,6 +89,27 @@ def api(functions: list[Function]) -> str:
     return "".join(lines)
 
 
+def enum_declarations(enums: dict[str, list[tuple[str, int]]]) -> str:
+    """The activations and losses, for the core."""
+    lines = [NOTE, '\ncdef extern from "bpcore.h":\n']
+    for name in ("activation", "loss"):
+        lines.append(f'    ctypedef enum {name.capitalize()} "enum bpcore_{name}":\n')
+        lines += [f'        {constant} "BPCORE_{constant}"\n' for constant, _ in enums[name]]
+    lines.append("\ncdef enum:\n")
+    lines += [f"    {count} = {len(enums[name])}\n" for name, count in COUNTS.items()]
+    return "".join(lines)
+
+
+def enum_names(enums: dict[str, list[tuple[str, int]]]) -> str:
+    """The constants by the names that Python uses."""
+    lines = [NOTE]
+    for name, title in (("activation", "ACTIVATIONS"), ("loss", "LOSSES")):
+        lines.append(f"\n{title} = {{\n")
+        lines += [f'    "{constant.lower()}": {constant},\n' for constant, _ in enums[name]]
+        lines.append("}\n")
+    return "".join(lines)
+
+
 def pxd(functions: list[Function], enums: dict[str, list[tuple[str, int]]]) -> str:
     """What other Cython code cimports."""
     lines = [
@@ -129,6 +152,8 @@ def generated() -> dict[Path, str]:
     functions, enums = parse(HEADER.read_text(encoding="utf-8"))
     here = Path(__file__).parent
     return {
+        here.parent / "network/enums.pyx": enum_declarations(enums),
+        here / "names.pyx": enum_names(enums),
         here / "api.pyx": api(functions),
         here / "capi_functions.pyx": capi_functions(functions),
         ROOT / "python/bpcore/capi.pxd": pxd(functions, enums),

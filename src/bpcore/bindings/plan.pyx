@@ -1,13 +1,5 @@
 # A plan as a Python object, with the workspaces of its calls; and its layout, computed without one.
 
-ACTIVATIONS = {
-    "identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU,
-    "softplus": SOFTPLUS, "silu": SILU, "gelu": GELU, "softmax": SOFTMAX, "exp": EXP,
-}
-LOSSES = {
-    "squared_error": SQUARED_ERROR, "binary_cross_entropy": BINARY_CROSS_ENTROPY, "cross_entropy": CROSS_ENTROPY,
-    "huber": HUBER, "absolute_error": ABSOLUTE_ERROR, "poisson": POISSON,
-}
 #: Bytes of a vector (0: of one number) and rows of a block of the micro-kernel, as in simd.h. "scalar" is MSVC's build.
 INSTRUCTION_SETS = {"baseline": (16, 6), "avx2": (32, 6), "avx512": (64, 14), "neon": (16, 12), "scalar": (0, 6)}
 

@@ -7,8 +7,8 @@
 # All three are C (+)= A B around one micro-kernel.
 
 cdef enum:
-    # Rows of a panel used at a time. Such a part of a panel comes from the second-level cache, in order and soon enough;
-    # fewer rows would be in the first-level one, but C would be read and written more often, which costs more.
+    # Rows of a panel used at a time. Such a part of a panel comes from the second-level cache, in order and soon
+    # enough; fewer rows would be in the first-level one, but C would be read and written more often, which costs more.
     KC = 512
     # Columns of delta used at a time: whole blocks of 6, 12 or 14 rows.
     MC = 84
@@ -184,7 +184,8 @@ cdef void outer_packed(const matrix_t *d, const matrix_t *a, const matrix_t *c, 
         j += count
 
 
-cdef void sum_columns(const char *rows, Py_ssize_t count, Py_ssize_t stride, void *total, const vec *tag) noexcept nogil:
+cdef void sum_columns(const char *rows, Py_ssize_t count, Py_ssize_t stride, void *total,
+                      const vec *tag) noexcept nogil:
     """The sum of ``count`` rows of one vector, ``stride`` bytes apart; four sums hide the latency of an addition."""
     cdef vec sums[4]
     cdef vec x

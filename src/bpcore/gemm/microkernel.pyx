@@ -2,7 +2,7 @@
 #
 # B comes in *panels*: as many columns of it as the block is wide, packed one panel after the other, row by row, padded
 # with zeros; packed once and used for every block of rows. A is read in place, one number at a time, broadcast to a
-# vector. It is BLIS's scheme without the packing of A, whose rows lie in a near cache here. The letters are BLIS's, too:
+# vector. It is BLIS's scheme without the packing of A, whose rows lie in a near cache here. The letters are BLIS's too:
 # rs and cs are row and column strides, in numbers.
 
 cdef struct block_t:
@@ -122,9 +122,9 @@ cdef inline void compute_block_of(int mr, int n_vectors, const block_t *x, const
 
 
 cdef inline int split_rows(Py_ssize_t rows, Py_ssize_t *n_longer) noexcept nogil:
-    """Cut rows into as few blocks as possible, evenly: the rows of a block; those before row ``n_longer`` have one more.
+    """Cut rows into as few blocks as possible, evenly: with full blocks first, a short last one would wait for B.
 
-    With full blocks first, those of the few remaining rows would wait for B, not for the multiplications.
+    Returns the rows of a block; blocks before row ``n_longer`` have one more.
     """
     cdef Py_ssize_t blocks = (rows + MR - 1) // MR, mr = rows // blocks
     n_longer[0] = (rows - mr * blocks) * (mr + 1)

@@ -1,4 +1,4 @@
-# Accumulation: the losses of rows and the gradients of their parameters, summed, and the cost and gradient made of them.
+# Accumulation: the sums over rows of losses and gradients, and the cost and gradient made of them.
 
 ctypedef fused sum_t:
     float

@@ -69,7 +69,10 @@ cdef inline void pointwise_loop(Activation activation, floating *a, Py_ssize_t c
 
 
 cdef void activate(const layer_t *layer, floating *a, Py_ssize_t rows, floating *kept) noexcept nogil:
-    """``a = g(a)`` for the padded rows of a layer, padding included; ``kept``, if not NULL, gets what `pointwise` keeps."""
+    """``a = g(a)`` for the rows of a layer, padding included; ``kept``, if not NULL, gets what `pointwise` keeps.
+
+    ``kept`` is NULL for an activation that keeps nothing.
+    """
     cdef Py_ssize_t count = rows * layer.stride
     cdef Activation activation = layer.activation
     if activation == SOFTMAX:
@@ -79,15 +82,15 @@ cdef void activate(const layer_t *layer, floating *a, Py_ssize_t rows, floating 
     elif activation == TANH:
         pointwise_loop(TANH, a, count, kept)
     elif activation == RELU:
-        pointwise_loop(RELU, a, count, <floating *>NULL)
+        pointwise_loop(RELU, a, count, kept)
     elif activation == LEAKY_RELU:
-        pointwise_loop(LEAKY_RELU, a, count, <floating *>NULL)
+        pointwise_loop(LEAKY_RELU, a, count, kept)
     elif activation == ELU:
         pointwise_loop(ELU, a, count, kept)
     elif activation == SOFTPLUS:
-        pointwise_loop(SOFTPLUS, a, count, <floating *>NULL)
+        pointwise_loop(SOFTPLUS, a, count, kept)
     elif activation == EXP:
-        pointwise_loop(EXP, a, count, <floating *>NULL)
+        pointwise_loop(EXP, a, count, kept)
     elif activation == SILU:
         pointwise_loop(SILU, a, count, kept)
     elif activation == GELU:
@@ -189,7 +192,10 @@ cdef inline floating softmax_row(const floating *z, floating *a, Py_ssize_t n, f
 
 cdef void activation_backward(const layer_t *layer, const floating *a, const floating *kept, Py_ssize_t rows,
                               floating *d) noexcept nogil:
-    """From ``dLoss/da`` to ``dLoss/dz``, in place: ``d *= g'(z)``, or the softmax's Jacobian; arrays as in `activate`."""
+    """From dLoss/da to dLoss/dz, in place: ``d *= g'(z)``, or the product with the softmax's Jacobian.
+
+    ``a`` and ``kept`` are what `activate` made.
+    """
     cdef Py_ssize_t i, count = rows * layer.stride
     cdef Activation activation = layer.activation
     cdef floating s

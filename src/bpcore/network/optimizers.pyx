@@ -45,7 +45,7 @@ cdef inline Py_ssize_t before_line(const floating *numbers, Py_ssize_t n) noexce
 
 
 cdef void adam_update(floating *params, const floating *grad, floating *first_moment, floating *second_moment,
-                    Py_ssize_t n, const hyperparameters_t *given) noexcept nogil:
+                      Py_ssize_t n, const hyperparameters_t *given) noexcept nogil:
     """A step of Adam: D. P. Kingma and J. Ba (2015), arXiv:1412.6980, algorithm 1."""
     cdef Py_ssize_t i, first = 0, last = before_line(params, n)
     # The bias corrections are the same for all entries; in float64, whatever the parameters are.
@@ -113,7 +113,7 @@ cdef void sgd_step_by_layers(const context_t *context, floating *params, const f
 
 cdef void sgd_rows(context_t *context, floating *params, const batch_t *batch, floating rate,
                    double *loss) noexcept nogil:
-    """Online gradient descent, a step for each row in turn; their losses, each before its step, are added to ``loss``."""
+    """Online gradient descent, a step for each row in turn; the loss of each, before its step, is added to ``loss``."""
     cdef const plan_t *plan = context.plan
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
     cdef const floating *weights = <const floating *>batch.sample_weight

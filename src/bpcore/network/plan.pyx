@@ -3,27 +3,6 @@
 # Every region of the workspace is made by `reserve` from the largest number that one of its users needs, and
 # `layout_holds` states those needs a second time, from the users' side. A stride is computed here and nowhere else.
 
-cdef extern from "bpcore.h":
-    ctypedef enum Activation "enum bpcore_activation":
-        IDENTITY "BPCORE_IDENTITY"
-        SIGMOID "BPCORE_SIGMOID"
-        TANH "BPCORE_TANH"
-        RELU "BPCORE_RELU"
-        LEAKY_RELU "BPCORE_LEAKY_RELU"
-        ELU "BPCORE_ELU"
-        SOFTPLUS "BPCORE_SOFTPLUS"
-        SILU "BPCORE_SILU"
-        GELU "BPCORE_GELU"
-        SOFTMAX "BPCORE_SOFTMAX"
-        EXP "BPCORE_EXP"
-    ctypedef enum Loss "enum bpcore_loss":
-        SQUARED_ERROR "BPCORE_SQUARED_ERROR"
-        BINARY_CROSS_ENTROPY "BPCORE_BINARY_CROSS_ENTROPY"
-        CROSS_ENTROPY "BPCORE_CROSS_ENTROPY"
-        HUBER "BPCORE_HUBER"
-        ABSOLUTE_ERROR "BPCORE_ABSOLUTE_ERROR"
-        POISSON "BPCORE_POISSON"
-
 cdef struct isa_t:
     # What a layout depends on besides the network: an instruction set and a dtype.
     Py_ssize_t itemsize
@@ -178,9 +157,9 @@ cdef bint plan_init(plan_t *plan, layer_t *layers, Py_ssize_t n_layers, const Py
 
 
 cdef inline bint keeps_derivative(Activation activation) noexcept nogil:
-    """Whether g'(z) cannot be computed from g(z), or only by a difference that cancels."""
-    return (activation == SIGMOID or activation == TANH or activation == ELU or activation == SILU
-            or activation == GELU)
+    """Whether g'(z) cannot be computed from g(z), or only by a difference that cancels; see `activation_backward`."""
+    return not (activation == IDENTITY or activation == RELU or activation == LEAKY_RELU or activation == SOFTPLUS
+                or activation == SOFTMAX or activation == EXP)
 
 
 cdef inline Activation canonical_output(Loss loss) noexcept nogil:
