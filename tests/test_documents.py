@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import doctest
 import io
 import re
 import shlex
@@ -84,6 +85,35 @@ def test_links_to_files_lead_somewhere():
         text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
         for target in re.findall(r"\]\(((?!https?:|#)[^)#]+)", text):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def examples() -> list[doctest.DocTest]:
+    """The examples in the docstrings of all public names, and of the methods of public classes."""
+    finder = doctest.DocTestFinder(recurse=False)
+    names = {"bpcore": bpcore}
+    for name in bpcore.__all__:
+        value = names[f"bpcore.{name}"] = getattr(bpcore, name)
+        if isinstance(value, type):
+            names |= {f"bpcore.{name}.{method}": getattr(value, method) for method in vars(value) if method[0] != "_"}
+    globs = {"bpcore": bpcore, "np": np}
+    found = [finder.find(value, name, globs=globs) for name, value in names.items() if hasattr(value, "__doc__")]
+    return [test for tests in found for test in tests]
+
+
+@pytest.mark.parametrize("example", [e for e in examples() if e.examples], ids=lambda example: example.name)
+def test_examples_of_docstrings(example, capsys):
+    runner = doctest.DocTestRunner()
+    runner.run(example, clear_globs=False)
+    assert runner.failures == 0, capsys.readouterr().out
+
+
+def test_every_public_name_is_documented_with_an_example():
+    docstrings = {test.name: test.docstring for test in examples()}
+    reference = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8")
+    for name in bpcore.__all__:
+        assert re.search(rf"\b{name}\n", reference), name
+        if name not in ("backend", "ModelFileError"):  # a string, an exception
+            assert re.search(">>>|Examples\n", docstrings[f"bpcore.{name}"]), name
 
 
 def test_typing_example():

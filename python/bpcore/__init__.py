@@ -50,7 +50,18 @@ __all__ = [
 
 
 def get_include() -> str:
-    """The folder of ``bpcore.h``, for ``include_dirs`` of an extension that uses :mod:`bpcore.capi`'s table."""
+    """The folder of ``bpcore.h``, for ``include_dirs`` of an extension that uses the table of C functions.
+
+    Returns
+    -------
+    folder : str
+
+    Examples
+    --------
+    >>> import os
+    >>> os.listdir(bpcore.get_include())
+    ['bpcore.h']
+    """
     from os.path import dirname, join
 
     return join(dirname(__file__), "include")

@@ -30,7 +30,17 @@ NEEDS: Mapping[str, frozenset[str]] = MappingProxyType(
 
 
 def available_backends() -> list[str]:
-    """Names of the backends that this machine can run, best first, ``"python"`` last."""
+    """Names of the backends that this machine can run, best first, ``"python"`` last.
+
+    Returns
+    -------
+    names : list of str
+
+    Examples
+    --------
+    >>> bpcore.available_backends()[-1]
+    'python'
+    """
     features = set(cpu_features())
     names = [name for name in MODULES if _installed(name) and NEEDS.get(name, frozenset()) <= features]
     return [*names, "python"]

@@ -42,6 +42,22 @@ class Accumulator:
     buffer : ndarray of float64, shape (3 + n_parameters,)
         ``[sum of weighted losses, sum of weights, rows, sums of gradients...]``, contiguous. Buffers add up, so
         ``comm.Allreduce(MPI.IN_PLACE, accumulator.buffer)`` merges those of all processes.
+
+    Examples
+    --------
+    >>> net = bpcore.Network([2, 1])
+    >>> params, X, Y = np.zeros(3), np.ones((4, 2)), np.ones(4)
+    >>> first, second = bpcore.Accumulator(net), bpcore.Accumulator(net)
+    >>> first.add(params, X[:1], Y[:1])
+    >>> second.add(params, X[1:], Y[1:])
+    >>> first.merge(second)
+    >>> first.rows, first.sample_weight_sum
+    (4, 4.0)
+    >>> first.finish(params)
+    (0.5, array([-1., -1., -1.]))
+    >>> first.reset()
+    >>> first.rows
+    0
     """
 
     __slots__ = ("_buffer", "_network")
@@ -76,7 +92,7 @@ class Accumulator:
         return float(self.buffer[1])
 
     def reset(self) -> None:
-        """Forget all that was added."""
+        """Set all sums to 0."""
         self.buffer[...] = 0
 
     def add(
@@ -89,8 +105,15 @@ class Accumulator:
     ) -> None:
         """Add the losses and gradients of some rows, at these parameters.
 
-        The arguments and errors are those of :meth:`Network.cost_and_gradient`, except that no rows, and rows of no
-        weight, are fine. If an argument is wrong nothing is added.
+        Parameters
+        ----------
+        params, X, Y, sample_weight, threads
+            As in :meth:`Network.cost_and_gradient`; there may be no rows, or only rows of weight 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in :meth:`Network.cost_and_gradient`; nothing is added then.
         """
         net = self.network
         params = _validation.check_vector("params", params, net.n_parameters, net.dtype)
@@ -102,12 +125,16 @@ class Accumulator:
         self._buffer += total  # at once, so that an interrupt leaves all or nothing of a call
 
     def merge(self, other: Accumulator) -> None:
-        """Add what another accumulator of the same network holds; ``other`` is not changed.
+        """Add the sums of another accumulator of the same network, which is not changed.
+
+        Parameters
+        ----------
+        other : Accumulator
 
         Raises
         ------
         TypeError, ValueError
-            If it is no accumulator, or one for another network, or this one itself.
+            If ``other`` is not an accumulator, is for another network, or is this one.
         """
         if not isinstance(other, Accumulator):
             raise TypeError(f"other must be an Accumulator, got {type(other).__name__}")
@@ -118,14 +145,14 @@ class Accumulator:
         self._buffer += other.buffer
 
     def finish(self, params: npt.ArrayLike, l2: float = 0.0, out: Any = None) -> tuple[float, Floats]:
-        """The cost and the gradient of all that was added: ``D = Delta / m + l2 * W``, ``Delta / m`` for biases.
+        """The cost and the gradient of all rows added: ``D = Delta / m + l2 * W``, ``Delta / m`` for biases.
 
-        The sums stay as they are; more can be added after it.
+        The sums stay as they are; more rows can be added afterwards.
 
         Parameters
         ----------
         params : array_like of shape (n_parameters,)
-            The parameters that the rows were added at; the penalty is of these.
+            The parameters at which the rows were added, for the penalty.
         l2, out
             As in :meth:`Network.cost_and_gradient`.
 
@@ -137,7 +164,7 @@ class Accumulator:
         Raises
         ------
         TypeError, ValueError
-            If an argument is wrong, or if nothing was added, or rows of no weight only.
+            If an argument is wrong, or if no row of a weight above 0 was added.
         """
         net, core, plan = self.network, self.network._core, self.network._plan
         params = _validation.check_vector("params", params, net.n_parameters, net.dtype)

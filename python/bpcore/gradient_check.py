@@ -31,20 +31,19 @@ BLOCK = 4096
 
 
 class GradientCheck(float):
-    """The largest relative error, a float, and what it was taken over.
+    """The largest relative error, a float, and the entries that were compared.
 
     Attributes
     ----------
     checked : int
-        Entries that were compared.
+        Number of entries that were compared.
     nonzero : int
-        Those among them whose gradient is not 0. A gradient of zeros agrees with any dead network: look at this number
-        where the error is 0.
+        Number of those whose gradient is not 0. The gradient of a dead network is 0 everywhere: look at this number if
+        the error is 0.
     kinks : ndarray of intp
-        Indices of entries that were not compared so: the cost has a kink there (a relu or leaky_relu at exactly 0, an
-        absolute_error of 0), so that it has no derivative, and the gradient is one of many. They were within 1 % of the
-        derivative beside the kink, where the unit is off (or between those on both sides of an absolute error);
-        otherwise they count as compared, and as an error.
+        Indices of entries at a kink of the cost (a relu or leaky_relu at exactly 0, an absolute_error of 0), where it
+        has no derivative. They were within 1 % of the derivative beside the kink, where the unit is off (or between
+        those on both sides of an absolute error); otherwise they count as compared, and as an error.
     """
 
     checked: int
@@ -80,8 +79,8 @@ def check_gradient(
     are computed in float64, whatever the network's dtype; the gradient is the network's own. About 1e-7 is right for
     float64 (some 1e-5 where elu or huber changes sides within the step) and 1e-3 for float32; 1e-2 and more is a
     mistake. Where a relu, a leaky_relu or an absolute_error changes sides within the step, smaller steps are tried; an
-    entry on the kink itself is compared with the derivative beside it, and listed in ``kinks``. What is smaller than
-    the rounding of the costs, ``1e-11 J`` by the default step, the differences cannot tell from 0.
+    entry on the kink itself is compared with the derivative beside it, and listed in ``kinks``. Entries below the
+    rounding of the costs, ``1e-11 J`` at the default step, cannot be distinguished from 0.
 
     Parameters
     ----------
@@ -98,7 +97,7 @@ def check_gradient(
     error : GradientCheck
         A float: the largest ``|g - d| / max(|g|, |d|, 1e-4 max |d|, |change of J| / (2 epsilon))``; 0 where gradient
         and differences are both 0.
-        Its attributes ``checked``, ``nonzero`` and ``kinks`` say what it was taken over.
+        Its attributes ``checked``, ``nonzero`` and ``kinks`` say which entries were compared.
 
     Raises
     ------
@@ -109,8 +108,8 @@ def check_gradient(
 
     Examples
     --------
-    >>> net = Network([2, 3, 1], hidden="tanh")
-    >>> error = check_gradient(net, net.initialize(seed=0), [[1.0, 2.0], [3.0, -1.0]], [0.5, 1.0])
+    >>> net = bpcore.Network([2, 3, 1], hidden="tanh")
+    >>> error = bpcore.check_gradient(net, net.initialize(seed=0), [[1.0, 2.0], [3.0, -1.0]], [0.5, 1.0])
     >>> error < 1e-7, error.checked, error.nonzero, len(error.kinks)
     (True, 13, 13, 0)
     """

@@ -1,9 +1,9 @@
-"""A trained network with all that is needed to use it, and the file it is kept in.
+"""A trained network with all that is needed to use it, and its file.
 
-A model is saved as ``.npz`` or ``.safetensors``, never as a pickle: reading a file runs no code.
-Both hold the same named arrays, one for the weights and one for the bias of each layer, and a JSON
-text that describes them. What is read is not trusted: every array is checked against the
-description, and the description against the size of the file, before memory is taken for it.
+A model is saved as ``.npz`` or ``.safetensors``, never as a pickle: reading a file runs no code. Both formats hold the
+same named arrays, one for the weights and one for the bias of each layer, and a JSON text that describes them. Files
+are not trusted: every array is checked against the description, and the description against the size of the file,
+before memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ModelFileError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network, its parameters, and how data go in and come out.
+    """A network, its parameters, and the scaling and names of its inputs and outputs.
 
     Parameters
     ----------
@@ -67,6 +67,16 @@ class Model:
     ------
     TypeError, ValueError
         If one of them is of the wrong kind, or does not fit the network.
+
+    Examples
+    --------
+    >>> net = bpcore.Network([2, 1], loss="binary_cross_entropy")
+    >>> model = bpcore.Model(net, np.array([1.0, 0.0, 0.0]), class_names=("no", "yes"))
+    >>> model.predict([[0.0, 5.0]])
+    array([[0.5, 0.5]])
+    >>> model.classify([[-3.0, 0.0], [3.0, 0.0]])
+    array([0, 1])
+    >>> network, params = model
     """
 
     network: Network
@@ -110,7 +120,7 @@ class Model:
         return iter((self.network, self.params))
 
     def scale(self, X: npt.ArrayLike) -> NDArray[Any]:
-        """The features as the network takes them.
+        """The features as the inputs of the network.
 
         Parameters
         ----------
@@ -145,7 +155,7 @@ class Model:
         return scaled
 
     def predict(self, X: npt.ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
-        """What the network gives for the rows of X, in the units of the target.
+        """The outputs for the rows of X, in the units of the target, or the probabilities of the classes.
 
         Parameters
         ----------
@@ -168,7 +178,7 @@ class Model:
         return self.unscale(self.network.forward(self.params, self.scale(X), threads=threads))
 
     def unscale(self, outputs: NDArray[Any]) -> NDArray[Any]:
-        """What the network gives, as :meth:`predict` returns it.
+        """The outputs of the network as :meth:`predict` returns them.
 
         Parameters
         ----------
@@ -256,7 +266,7 @@ def save(
     class_names: Sequence[str] | None = None,
     feature_names: Sequence[str] | None = None,
 ) -> None:
-    """Save a network with its parameters, and how data go in and come out.
+    """Save a network with its parameters, and the scaling and names of its inputs and outputs.
 
     Parameters
     ----------
@@ -283,13 +293,13 @@ def save(
     Examples
     --------
     >>> import os, tempfile
-    >>> net = Network([2, 3, 1], hidden="tanh")
+    >>> net = bpcore.Network([2, 3, 1], hidden="tanh")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "model.npz")
-    ...     save(path, net, net.initialize(seed=0))
-    ...     net, params = load(path)
-    >>> net
-    Network([2, 3, 1], hidden='tanh', loss='squared_error', output='identity', dtype='float64')
+    ...     bpcore.save(path, net, net.initialize(seed=0))
+    ...     same, params = bpcore.load(path)
+    >>> same == net
+    True
     """
     if not isinstance(network, Network):
         raise TypeError(f"network must be a Network, got {type(network).__name__}")
@@ -381,6 +391,10 @@ def load(path: str | os.PathLike[str]) -> Model:
         If it cannot be opened.
     ImportError
         If `safetensors` is needed and not installed.
+
+    Examples
+    --------
+    See :func:`save`.
     """
     path = os.fspath(path)
     if not stat.S_ISREG(os.stat(path).st_mode):

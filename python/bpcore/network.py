@@ -39,6 +39,13 @@ class Layer(NamedTuple):
     ----------
     weights : ndarray of shape (n_out, n_in)
     bias : ndarray of shape (n_out,)
+
+    Examples
+    --------
+    >>> net = bpcore.Network([2, 3, 1])
+    >>> weights, bias = net.layers(net.initialize(seed=0))[0]
+    >>> weights.shape, bias.shape
+    ((3, 2), (3,))
     """
 
     weights: Floats
@@ -70,21 +77,30 @@ class Network:
         - absolute_error: ``|a - y|``
         - poisson: ``exp(z) - y z``, output ``exp``; it overflows where exp does, as it must
     output : str, optional
-        Activation of the output layer: any of the above, softmax or exp. By default the one that matches the loss:
+        Activation of the output layer: any of the above, softmax or exp. By default the canonical one of the loss:
         identity for squared_error, huber and absolute_error, which take any other too.
     dtype : "float64" or "float32", default "float64"
         Of parameters, inputs, outputs and gradients alike.
 
+    Attributes
+    ----------
+    sizes, hidden, loss, output, dtype
+        As above; ``hidden`` is a tuple with an activation for each hidden layer.
+    n_parameters : int
+        Weights and biases of all layers.
+
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind, or names something that is not there.
+        If an argument is of the wrong kind, or is not the name of an activation or loss.
 
     Examples
     --------
-    >>> net = Network([2, 3, 1], hidden="tanh")
+    >>> net = bpcore.Network([2, 3, 1], hidden="tanh")
     >>> net.n_parameters
     13
+    >>> net
+    Network([2, 3, 1], hidden='tanh', loss='squared_error', output='identity', dtype='float64')
     """
 
     __slots__ = (
@@ -189,13 +205,21 @@ class Network:
 
         Parameters
         ----------
-        params : ndarray of shape (n_parameters,), or whatever gives its memory as one
+        params : ndarray of shape (n_parameters,), or an object that exposes its memory as one
             Of any dtype. Writing into a view writes into it.
 
         Raises
         ------
         TypeError, ValueError
             If ``params`` is not an array (there could be no views), or of another shape.
+
+        Examples
+        --------
+        >>> net = bpcore.Network([2, 3, 1])
+        >>> params = net.initialize(seed=0)
+        >>> net.layers(params)[-1].bias[0] = 0.5
+        >>> params[-1]
+        np.float64(0.5)
         """
         params = _validation.view("params", params)
         if params.shape != (self.n_parameters,):
@@ -225,6 +249,11 @@ class Network:
         References
         ----------
         X. Glorot and Y. Bengio (2010), AISTATS 9:249-256. K. He et al. (2015), arXiv:1502.01852.
+
+        Examples
+        --------
+        >>> bpcore.Network([2, 3, 1]).initialize(seed=0).shape
+        (13,)
         """
         try:
             generator = np.random.default_rng(seed)
@@ -243,13 +272,52 @@ class Network:
     def to_thetas(self, params: npt.ArrayLike) -> list[Floats]:
         """The parameters as Ng's matrices Theta, each of shape ``(n_out, 1 + n_in)`` with the bias in column 0.
 
-        The matrices are copies. A gradient can be converted, too.
+        Parameters
+        ----------
+        params : array_like of shape (n_parameters,)
+            Parameters, or a gradient.
+
+        Returns
+        -------
+        thetas : list of ndarray
+            Copies, one for each layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``params`` is of the wrong kind or shape.
+
+        Examples
+        --------
+        >>> net = bpcore.Network([2, 3, 1])
+        >>> [theta.shape for theta in net.to_thetas(net.initialize(seed=0))]
+        [(3, 3), (1, 4)]
         """
         flat = _validation.check_vector("params", params, self.n_parameters, self.dtype)
         return [np.column_stack([layer.bias, layer.weights]) for layer in self.layers(flat)]
 
     def from_thetas(self, thetas: Sequence[npt.ArrayLike]) -> Floats:
-        """Parameters from Ng's matrices Theta: the inverse of :meth:`to_thetas`."""
+        """Parameters from Ng's matrices Theta: the inverse of :meth:`to_thetas`.
+
+        Parameters
+        ----------
+        thetas : sequence of array_like
+            One for each layer, of shape ``(n_out, 1 + n_in)`` with the bias in column 0.
+
+        Returns
+        -------
+        params : ndarray of shape (n_parameters,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there are not as many matrices as layers, or one is of the wrong kind or shape.
+
+        Examples
+        --------
+        >>> bpcore.Network([2, 1]).from_thetas([[[0.5, 1.0, 2.0]]])
+        array([1. , 2. , 0.5])
+        """
         try:
             count = len(thetas)
         except TypeError:
@@ -279,18 +347,18 @@ class Network:
         Parameters
         ----------
         params : array_like of shape (n_parameters,)
-            An array, or whatever has the buffer protocol, ``__array__`` or DLPack in the CPU's memory (a PyTorch
-            tensor, ``array.array``, an Arrow array): it is read in place. Another real dtype than the network's, or
-            another layout than the contiguous one, is copied; so is what has none of these, such as a list.
+            An array, or an object with the buffer protocol, ``__array__`` or DLPack in the CPU's memory (a PyTorch
+            tensor, ``array.array``, an Arrow array), which is read in place. Another real dtype or layout is copied;
+            so is a list.
         X : array_like of shape (m, n_inputs)
-            One example a row, of any of these kinds. Where dtype or layout do not fit, rows are copied some at a time,
-            never all at once; a list is.
+            One example a row, of any of these kinds. If dtype or layout differ from the network's, rows are converted
+            block by block, never all at once (except lists).
         out : ndarray, or another of these kinds, of shape (m, n_outputs), optional
-            Filled in place, never copied, and itself returned; C-contiguous, writable, of the network's dtype, sharing
-            no memory with the inputs.
+            Filled in place, never copied, and returned itself. It must be C-contiguous, writable and of the network's
+            dtype, and share no memory with the inputs.
         threads : int, optional
-            By default as many as the machine lets this process use, and one where the work is small. The result has
-            the same bits for any number.
+            Maximum number of threads. By default as many as the CPUs that this process may use, and one if the work
+            is small. The result has the same bits for any number.
 
         Returns
         -------
@@ -299,7 +367,13 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If an argument is of the wrong kind, shape or layout; it is named.
+            If an argument is of the wrong kind, shape or layout; the message names it.
+
+        Examples
+        --------
+        >>> net = bpcore.Network([2, 3, 1])
+        >>> net.forward(net.initialize(seed=0), np.zeros((5, 2))).shape
+        (5, 1)
         """
         if threads is None or (type(threads) is int and threads > 0):
             direct = self._core.try_forward(self._plan, params, X, out, self._max_direct_rows(threads))
@@ -350,7 +424,17 @@ class Network:
         sample_weight: npt.ArrayLike | None = None,
         threads: int | None = None,
     ) -> float:
-        """The cost J; see :meth:`cost_and_gradient`, whose arguments and errors are the same."""
+        """The cost J; arguments and errors are those of :meth:`cost_and_gradient`.
+
+        Returns
+        -------
+        J : float
+
+        Examples
+        --------
+        >>> bpcore.Network([2, 1]).cost(np.zeros(3), np.ones((4, 2)), np.ones(4))
+        0.5
+        """
         params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight)
         losses = 0.0
 
@@ -394,7 +478,7 @@ class Network:
             Weight of the penalty, not negative. This is the lambda of ``D = 1/m Delta + lambda Theta``; Ng's
             exercises write ``lambda/(2m)`` for the penalty, so that their lambda is ``m`` times this one.
         sample_weight : array_like of shape (m,), optional
-            Finite, not negative, not all zero; 1 by default. These and Y are copied as X is.
+            Finite, not negative, not all zero; 1 by default. They and Y are converted block by block, as X is.
         out : ndarray or the like, of shape (n_parameters,), optional
             Filled with the gradient and returned, as in :meth:`forward`.
 
@@ -406,7 +490,14 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If an argument is of the wrong kind, shape or value; it is named, and nothing of the caller's is changed.
+            If an argument is of the wrong kind, shape or value; the message names it, and no array is changed.
+
+        Examples
+        --------
+        >>> net = bpcore.Network([2, 1])
+        >>> cost, grad = net.cost_and_gradient(np.zeros(3), np.ones((4, 2)), np.ones(4))
+        >>> cost, grad
+        (0.5, array([-1., -1., -1.]))
         """
         if sample_weight is None and (threads is None or (type(threads) is int and threads > 0)):
             direct = self._core.try_cost_and_gradient(self._plan, params, X, Y, l2, out, self._max_direct_rows(threads))
@@ -426,12 +517,34 @@ class Network:
         Parameters
         ----------
         params, X
-            As in :meth:`forward`. The trace keeps a copy of ``params``; ``X`` it refers to.
+            As in :meth:`forward`. Copies ``params``; keeps a reference to ``X``.
+
+        Returns
+        -------
+        trace : Trace
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in :meth:`forward`.
+
+        Examples
+        --------
+        >>> net = bpcore.Network([2, 3, 1])
+        >>> trace = net.trace(net.initialize(seed=0), np.ones((5, 2)))
+        >>> [a.shape for a in trace.activations]
+        [(5, 2), (5, 3), (5, 1)]
         """
         return Trace(self, params, X)
 
     def accumulator(self) -> Accumulator:
-        """An empty :class:`Accumulator` for this network."""
+        """An empty :class:`Accumulator` for this network.
+
+        Examples
+        --------
+        >>> bpcore.Network([2, 1]).accumulator().rows
+        0
+        """
         return Accumulator(self)
 
 
@@ -445,6 +558,13 @@ class Trace:
         A read-only copy of the parameters of the pass.
     activations : list of ndarray
         ``[X, a(2), ..., a(L)]``, each of shape ``(m, units of the layer)``. All but ``X`` are read-only.
+
+    Examples
+    --------
+    >>> net = bpcore.Network([2, 1])
+    >>> trace = bpcore.Trace(net, np.zeros(3), np.ones((4, 2)))
+    >>> trace.activations[-1].shape
+    (4, 1)
     """
 
     __slots__ = ("_derivatives", "activations", "network", "params")
@@ -487,24 +607,32 @@ class Trace:
         Parameters
         ----------
         output_gradient : array_like of shape (m, n_outputs)
-            ``dLoss/da(L)``, with respect to the activations of the output layer, not to its logits. Its
-            error counts: where a sigmoid or tanh output is saturated, 1 - a has few digits left. For entries up to 2
-            the derivative is exact; for larger ones it is that of the rounded ``a``, so that the error of a loss with a
-            pole, ``1 / (1 - a)``, cancels. Either way delta is off by at most a rounding error of ``output_gradient``.
+            ``dLoss/da(L)``, with respect to the activations of the output layer, not to its logits. Mind its own
+            error: if a sigmoid or tanh output is saturated, ``1 - a`` has few digits. For entries up to 2 the
+            derivative of the activation is exact; for larger ones it is that of the rounded ``a``, so that the error
+            of a loss with a pole, such as ``1 / (1 - a)``, cancels. Either way the error of delta is at most a
+            rounding error of ``output_gradient``.
         input_gradient : bool, default False
-            Whether to return ``dLoss/dX`` too.
+            Whether to return ``dLoss/dX`` as well.
 
         Returns
         -------
         grad : ndarray of shape (n_parameters,)
             ``dLoss/dparams``, summed over the rows: there is no ``1/m``, and no penalty.
         dX : ndarray of shape (m, n_inputs)
-            If asked for.
+            Only if ``input_gradient``.
 
         Raises
         ------
         TypeError, ValueError
             If ``output_gradient`` is of the wrong kind or shape.
+
+        Examples
+        --------
+        >>> trace = bpcore.Network([2, 1]).trace(np.array([3.0, 4.0, 0.0]), np.ones((2, 2)))
+        >>> trace.backward(np.ones((2, 1)), input_gradient=True)
+        (array([2., 2., 2.]), array([[3., 4.],
+               [3., 4.]]))
         """
         net = self.network
         if not isinstance(input_gradient, (bool, np.bool_)):

@@ -1,4 +1,4 @@
-"""Gradient descent: what is done with a gradient once it is there."""
+"""Optimizers: the steps of gradient descent, in place."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _BaseOptimizer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the steps taken, and with them the velocity and the moments."""
+        """Start anew: no steps taken, no velocity, no moments."""
         self.steps = 0
         self.last_learning_rate: float | None = None
         self._state: tuple[Floats, ...] = ()
@@ -107,7 +107,7 @@ class GradientDescent(_BaseOptimizer):
     Parameters
     ----------
     learning_rate : float or callable
-        Not negative. A callable is a schedule: it is given the number of steps taken and returns the rate.
+        Not negative. A callable is a schedule: called with the number of steps taken, it returns the rate.
     momentum : float, default 0
         From 0 to 1.
     nesterov : bool, default False
@@ -121,6 +121,16 @@ class GradientDescent(_BaseOptimizer):
     References
     ----------
     I. Sutskever et al. (2013), PMLR 28(3):1139-1147.
+
+    Examples
+    --------
+    >>> params = np.array([1.0, 2.0])
+    >>> optimizer = bpcore.GradientDescent(0.5, momentum=0.9)
+    >>> optimizer.step(params, np.array([1.0, 1.0]))
+    >>> params
+    array([0.5, 1.5])
+    >>> optimizer.steps
+    1
     """
 
     def __init__(self, learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False) -> None:
@@ -153,16 +163,15 @@ class GradientDescent(_BaseOptimizer):
         Parameters
         ----------
         params : ndarray of shape (n,), float32 or float64
-            Changed in place, never copied: C-contiguous and writable. Whatever gives its memory as an array by the
-            buffer protocol, ``__array__`` or DLPack will do, such as a PyTorch tensor on the CPU without grad.
+            Changed in place, never copied: C-contiguous and writable. Any object that exposes its memory as an array
+            (buffer protocol, ``__array__`` or DLPack) is accepted, such as a PyTorch tensor on the CPU without grad.
         grad : array_like of shape (n,)
-            Read in place where it is such an object, or an array. Another real dtype than that of ``params``, or
-            another layout, is copied. It is not changed.
+            Read in place if it is an array or such an object; another real dtype or layout is copied. Not changed.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is wrong, or of another shape than in the steps before; nothing is changed then.
+            If an argument is wrong, or its shape differs from that of the steps before; nothing is changed then.
         """
         params, grad, rate = self._prepare(params, grad)
         velocity = self._state[0] if self._state else None
@@ -190,6 +199,13 @@ class Adam(_BaseOptimizer):
     References
     ----------
     D. P. Kingma and J. Ba (2015), arXiv:1412.6980, algorithm 1.
+
+    Examples
+    --------
+    >>> params = np.array([1.0, 2.0])
+    >>> bpcore.Adam(0.1).step(params, np.array([3.0, -5.0]))
+    >>> params.round(6)
+    array([0.9, 2.1])
     """
 
     def __init__(

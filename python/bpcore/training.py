@@ -1,4 +1,4 @@
-"""Gradient descent over mini-batches, with what a training run needs besides."""
+"""Training: gradient descent over mini-batches, with validation, early stopping, a callback and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -33,13 +33,20 @@ class History:
     validation_cost : list of float
         For each epoch, the cost of the validation data after it, without penalty; empty without such data.
     learning_rate : list of float
-        For each epoch, the rate of its last step; empty if the optimizer does not tell.
+        For each epoch, the rate of its last step; empty if the optimizer has no ``last_learning_rate``.
     best_epoch : int or None
         With early stopping, the epoch (from 1) of the best cost. Its parameters were restored, unless Ctrl-C came.
     stopped : {"epochs", "patience", "callback", "interrupted"}
         What ended the run.
     seconds : float
-        How long it took.
+        Wall-clock time of the run.
+
+    Examples
+    --------
+    >>> net = bpcore.Network([2, 1])
+    >>> history = bpcore.train(net, np.zeros(3), np.ones((4, 2)), np.ones(4), epochs=3)
+    >>> history.stopped, history.epochs, history.cost[0]
+    ('epochs', 3, 0.5)
     """
 
     cost: list[float] = field(default_factory=list)
@@ -81,32 +88,32 @@ def train(
     ----------
     net : Network
     params : ndarray of shape (n_parameters,)
-        Of the network's dtype, C-contiguous and writable; changed in place. Whatever gives its memory as an array by
-        the buffer protocol, ``__array__`` or DLPack will do, such as a PyTorch tensor on the CPU without grad.
+        Of the network's dtype, C-contiguous and writable; changed in place. Any object that exposes its memory as an
+        array (buffer protocol, ``__array__`` or DLPack) is accepted, such as a PyTorch tensor on the CPU without grad.
     X, Y, l2, sample_weight, threads
         As in :meth:`Network.cost_and_gradient`. The weighted sums of a batch are divided by its number of rows times
-        the mean weight of *all* rows, not by the batch's own weights: so on average over the shuffles a step follows
-        the weighted cost of the whole data, whatever the batch size. (Without shuffling, a last batch of fewer rows
-        counts as much as the others.) A batch of no weight makes a step by the penalty and the optimizer's state alone.
-    optimizer : GradientDescent, Adam or the like, default ``Adam()``
-        It goes on from the steps it has taken. Its ``learning_rate`` may be a schedule: a function of the step.
+        the mean weight of *all* rows, not by the batch's own weights: on average over the shuffles a step follows the
+        weighted cost of the whole data, at any batch size. (Without shuffling, a last batch of fewer rows counts as
+        much as the others.) In a batch of weight 0 only the penalty and the optimizer's state make a step.
+    optimizer : GradientDescent, Adam or an object with their methods, default ``Adam()``
+        It continues from the steps it has taken. Its ``learning_rate`` may be a schedule: a function of the step.
     epochs : int, default 100
-        Passes over the data at most.
+        Maximum number of passes over the data.
     batch_size : int or None, default 32
-        Rows of a step; None takes all of them.
+        Rows per step; None: all rows.
     shuffle : bool, default True
-        Whether the rows are put into a new order for each epoch.
+        Whether each epoch takes the rows in a new random order.
     seed : int, Generator or None, default 0
-        Of the order. The same seed gives the same order on every backend.
+        Random seed for that order, which is the same on every backend.
     validation_data : tuple (X, Y) or (X, Y, sample_weight), optional
         Its cost is computed after each epoch.
     patience : int, optional
         Stop early: when the cost (of the validation data, if any) has not become less than the best one, by more than
         ``tolerance``, for that many epochs. The best parameters are restored, also when the epochs run out.
     tolerance : float, default 0
-        By how much a cost must be less to count as better.
+        By how much a cost must be less than the best one to count as better.
     callback : callable, optional
-        Called as ``callback(epoch, history)`` after each epoch, from 1; a true result ends the run.
+        Called as ``callback(epoch, history)`` after each epoch, counted from 1; a true result ends the run.
     progress : bool, default False
         Show a progress bar on standard error; needs the package tqdm.
     threads : int, optional
@@ -114,7 +121,7 @@ def train(
     Returns
     -------
     history : History
-        Also after Ctrl-C (``history.stopped == "interrupted"``): ``params`` are those of the last whole step then.
+        Also after Ctrl-C: ``history.stopped`` is ``"interrupted"``, and ``params`` are those of the last whole step.
 
     Raises
     ------
@@ -123,7 +130,18 @@ def train(
     FloatingPointError
         At the first cost that is not finite. ``params`` are the last ones whose cost was finite.
     ImportError
-        If ``progress`` is asked for without tqdm.
+        If ``progress`` is true and tqdm is not installed.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 2))
+    >>> Y = X[:, :1] * X[:, 1:]
+    >>> net = bpcore.Network([2, 16, 1], hidden="tanh")
+    >>> params = net.initialize(seed=0)
+    >>> history = bpcore.train(net, params, X, Y, optimizer=bpcore.Adam(0.01), epochs=100)
+    >>> net.cost(params, X, Y) < 0.1 * history.cost[0]
+    True
     """
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Network, got {type(net).__name__}")
