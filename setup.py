@@ -3,6 +3,7 @@
 BPCORE_PURE=1    builds no extension: the wheel is py3-none-any, and the pure-Python backend computes.
 BPCORE_DEBUG=1   builds with Cython's checks (bounds, negative indices, uninitialised views, overflow), assertions, and
                  guards behind the regions of a workspace, which are checked after every tile.
+BPCORE_COVERAGE=1   builds one backend, not optimised, so that coverage.py sees the lines of its .pyx files.
 BPCORE_LIMITED_API=1   builds one abi3 wheel for all Pythons from 3.11 on; its small calls are slower.
 CC=clang-cl      on Windows: setuptools would take MSVC whatever CC says (wheels/README.md has the reasons).
 """
@@ -28,6 +29,7 @@ from distutils.util import get_platform  # isort: skip
 SOURCES = "src/bpcore"
 PURE = os.environ.get("BPCORE_PURE", "0") not in ("", "0")
 DEBUG = os.environ.get("BPCORE_DEBUG", "0") not in ("", "0")
+COVERAGE = os.environ.get("BPCORE_COVERAGE", "0") not in ("", "0")
 LIMITED = os.environ.get("BPCORE_LIMITED_API", "0") not in ("", "0")
 CLANG_CL = sys.platform == "win32" and "clang-cl" in os.environ.get("CC", "")
 
@@ -39,6 +41,7 @@ DIRECTIVES = {
     "wraparound": False,
     "initializedcheck": DEBUG,
     "overflowcheck": DEBUG,
+    "linetrace": COVERAGE,
     "cdivision": True,
     "freethreading_compatible": True,
     "embedsignature": True,
@@ -63,6 +66,8 @@ def instruction_sets():
     msvc = sys.platform == "win32" and not CLANG_CL
     if target.endswith(("x86_64", "amd64")):
         avx512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]
+        if COVERAGE:  # line by line they are the same
+            return {"baseline": []}
         return {
             "baseline": [],
             "avx2": ["/arch:AVX2"] if msvc else ["-mavx2", "-mfma"],
@@ -86,7 +91,7 @@ def compiler_flags():
     # product and a sum become one instruction where there is one. GCC warns of writes through the owner of memoryviews
     # that have none (views.pyx).
     return [
-        "-O3",
+        "-O0" if COVERAGE else "-O3",
         "-fno-math-errno",
         "-fno-trapping-math",
         "-ffp-contract=fast",
@@ -120,6 +125,8 @@ def extensions():
     options = {"define_macros": [("Py_LIMITED_API", "0x030B0000")], "py_limited_api": True} if LIMITED else {}
     if DEBUG:
         options["define_macros"] = [*options.get("define_macros", []), ("BPCORE_GUARDS", "1")]
+    if COVERAGE:
+        options["define_macros"] = [*options.get("define_macros", []), ("CYTHON_TRACE_NOGIL", "1")]
     if sys.platform == "win32":
         options["extra_link_args"] = ["/Brepro"]  # no time of the build in the module
     modules = [
@@ -146,7 +153,7 @@ def extensions():
     return cythonize(
         modules,
         include_path=[SOURCES, "python"],
-        build_dir="build/cython-debug" if DEBUG else "build/cython",
+        build_dir="build/cython" + "-debug" * DEBUG + "-coverage" * COVERAGE,
         nthreads=os.cpu_count() if sys.platform == "linux" else 0,
         compiler_directives=DIRECTIVES,
     )

@@ -34,7 +34,7 @@ ORDER = (
     *("buffers", "elementary", "hunt", "gradient_check", "published", "scipy", "embedding_python", "embedding"),
 )
 #: What does not compute: no fault of the core is found there alone.
-LEFT_OUT = ("table", "cli", "bench", "documents", "model_file", "backend", "sources")
+LEFT_OUT = ("table", "cli", "bench", "documents", "model", "backend", "sources")
 #: Seconds after which a file of tests counts as hanging.
 LIMIT = 400.0
 #: pytest's exit status where a file has no test for the backend.

@@ -103,7 +103,7 @@ PLAN = [
         "a block of rows too many in a tile",
         ("return (m + tiles * MR - 1) // (tiles * MR) * MR", "return m // (tiles * MR) * MR + MR"),
     ),
-    ("slots of equal rows, the rest forgotten", ("<int64_t>i * m // n_chunks)", "i * (m // n_chunks))")),
+    ("chunks of equal rows, the rest forgotten", ("<int64_t>i * m // n_chunks)", "i * (m // n_chunks))")),
     (
         "inputs of a part of a batch are those of its first rows",
         ("<const floating *>batch.X + first * batch.x_stride", "batch.X"),
@@ -262,28 +262,28 @@ ACCUMULATE = [
         ),
     ),
     (
-        "labels are not advanced from slot to slot",
+        "labels are not advanced from chunk to chunk",
         (
             "chunk = batch_slice(plan, batch, start, stop - start, params)\n",
             "chunk = batch_slice(plan, batch, start, stop - start, params)\n        chunk.labels = batch.labels\n",
         ),
     ),
     (
-        "weights are not advanced from slot to slot",
+        "weights are not advanced from chunk to chunk",
         (
             "chunk = batch_slice(plan, batch, start, stop - start, params)\n",
             "chunk = batch_slice(plan, batch, start, stop - start, params)\n        chunk.sample_weight = batch.sample_weight\n",
         ),
     ),
     (
-        "targets are not advanced from slot to slot",
+        "targets are not advanced from chunk to chunk",
         (
             "chunk = batch_slice(plan, batch, start, stop - start, params)\n",
             "chunk = batch_slice(plan, batch, start, stop - start, params)\n        chunk.targets = batch.targets\n",
         ),
     ),
     ("every tile is fresh", ("        overwrite = False\n    return total", "    return total")),
-    ("every slot is fresh", ("&chunk, sums, i == chunks.begin, packed", "&chunk, sums, True, packed")),
+    ("every chunk is fresh", ("&chunk, sums, i == chunks.begin, packed", "&chunk, sums, True, packed")),
     (
         "a first tile of no weight leaves the sums as they are",
         ("            memset(sums, 0, plan.n_parameters * sizeof(floating))\n", "            pass\n"),
@@ -686,24 +686,24 @@ INTERRUPT = [
 
 C_API = [
     (
-        "weights are not advanced from slot to slot, for C",
+        "weights are not advanced from chunk to chunk, for C",
         (
             "        loss[0] += accumulate_chunk(",
             "        chunk.sample_weight = batch.sample_weight\n        loss[0] += accumulate_chunk(",
         ),
     ),
     (
-        "labels are not advanced from slot to slot, for C",
+        "labels are not advanced from chunk to chunk, for C",
         (
             "        loss[0] += accumulate_chunk(",
             "        chunk.labels = batch.labels\n        loss[0] += accumulate_chunk(",
         ),
     ),
     (
-        "X is not advanced from slot to slot, for C",
+        "X is not advanced from chunk to chunk, for C",
         ("        loss[0] += accumulate_chunk(", "        chunk.X = batch.X\n        loss[0] += accumulate_chunk("),
     ),
-    ("every slot is fresh, for C", ("&chunk, sums, False, i > 0)", "&chunk, sums, True, i > 0)")),
+    ("every chunk is fresh, for C", ("&chunk, sums, False, i > 0)", "&chunk, sums, True, i > 0)")),
     (
         "an infinite weight is accepted, for C",
         ("if not 0 <= weights[i] < INFINITY:", "if not 0 <= weights[i] <= INFINITY:"),
@@ -836,14 +836,14 @@ VALIDATION = [
 
 NETWORK = [
     (
-        "a trace returns the gradient of its last slot",
+        "a trace returns the gradient of its last chunk",
         ("            total += sums\n", "            total[...] = sums\n"),
     ),
     (
-        "the input gradient of a trace is of its first slot",
+        "the input gradient of a trace is of its first chunk",
         ("None if dX is None else dX[start:stop]", "None if dX is None else dX[: stop - start]"),
     ),
-    ("the losses of the last slot alone", ("            losses += loss\n", "            losses = loss\n")),
+    ("the losses of the last chunk alone", ("            losses += loss\n", "            losses = loss\n")),
     (
         "out may overlap X",
         ("(len(X), self.sizes[-1]), self.dtype, params, X)", "(len(X), self.sizes[-1]), self.dtype, params)"),
@@ -856,7 +856,7 @@ NETWORK = [
 
 CHUNKS = [
     (
-        "slots of equal rows, the rest forgotten",
+        "chunks of equal rows, the rest forgotten",
         (
             "ChunkRange(begin, end, begin * n_rows // n, end * n_rows // n)",
             "ChunkRange(begin, end, begin * (n_rows // n), end * (n_rows // n))",
@@ -864,8 +864,8 @@ CHUNKS = [
     ),
     ("results are added out of order", ("while turn != i and not errors:", "while False:")),
     ("the other threads do not hear of an error", ("        _dispatch.core.cancel(cancelled)\n", "")),
-    ("a group is its last slot", ("                group += result[1]\n", "                group = result[1]\n")),
-    ("the losses of a group are those of its last slot", ("group_losses += result[0]", "group_losses = result[0]")),
+    ("a group is its last chunk", ("                group += result[1]\n", "                group = result[1]\n")),
+    ("the losses of a group are those of its last chunk", ("group_losses += result[0]", "group_losses = result[0]")),
     ("the sums are those of the last group", ("total[...] += group", "total[...] = group")),
     (
         "rows for sums are used again too soon",
@@ -876,7 +876,7 @@ CHUNKS = [
     ),
     ("an error of a thread is lost", ("    if errors:\n        raise errors[0]\n", "")),
     (
-        "the last slots are no group",
+        "the last chunks are no group",
         ("if r.end % plan.group_size == 0 or r.end == n_chunks:", "if r.end % plan.group_size == 0:"),
     ),
     (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from helpers import dispatch
@@ -33,3 +35,105 @@ def test_sizes_that_no_memory_holds_are_refused_by_the_core(name, dtype):
     for sizes in ((1 << 40, 1 << 40), (1, 1 << 58), (1 << 58, 1), (3, 1 << 30, 1 << 31, 2)):
         with pytest.raises(ValueError, match="sizes must fit into memory"):
             core.Plan(sizes, ("tanh",) * (len(sizes) - 1), "squared_error", np.dtype(dtype))
+
+
+def arguments(core, dtype):
+    """Right arguments of each function of the interface that takes arrays, and the places of those that it fills."""
+    plan, m = core.Plan((2, 3, 1), ("tanh", "identity"), "squared_error", np.dtype(dtype)), 4
+    params, sums = np.ones(13, dtype), np.zeros(13, dtype)
+    X, Y, out = np.ones((m, 2), dtype), np.ones((m, 1), dtype), np.zeros((m, 1), dtype)
+    hidden, kept = np.zeros((m, 3), dtype), np.zeros((m, 3), dtype)
+    return {
+        "forward": ([plan, params, X, out], [3]),
+        "trace": ([plan, params, X, [hidden, out], [kept, None]], []),
+        "backward": ([plan, params, [X, hidden, out], [kept, None], Y, sums, np.zeros((m, 2), dtype)], [5, 6]),
+        "accumulate": ([plan, params, (X, Y, np.ones(m, dtype)), sums], [3]),
+        "loss": ([plan, params, (X, Y, np.ones(m, dtype))], []),
+        "finish": ([plan, params, sums.astype("float64"), 4.0, 0.0, np.zeros(13, dtype)], [5]),
+        "cost": ([plan, params, 1.0, 4.0, 0.1], []),
+        "train_batches": (
+            [
+                *(plan, params, (X, Y, np.ones(m, dtype)), (np.arange(m), 0, 2, 10, 1e9), 1.0, 0.0),
+                (SimpleNamespace(steps=0), (0.9, False), (np.zeros(13, dtype),), 0.1, np.zeros(13, dtype)),
+            ],
+            [1, 6],
+        ),
+        "gradient_descent_step": ([params, sums, np.zeros(13, dtype), 0.1, 0.9, False], [0, 2]),
+        "adam_step": ([params, sums, (np.zeros(13, dtype), np.zeros(13, dtype)), (0.9, 0.999, 1e-8), 0.1, 1], [0]),
+    }
+
+
+def spoiled(array, written):
+    """The array as none of these functions may take it."""
+    yield array[:-1]
+    yield array.astype("int32")
+    yield array.astype("float32" if array.dtype == np.float64 else "float64")
+    yield np.repeat(array, 2, axis=0)[::2]
+    yield array[..., np.newaxis]
+    yield None
+    if written:
+        array = array.copy()
+        array.flags.writeable = False
+        yield array
+
+
+@pytest.mark.parametrize("function", list(arguments(dispatch.load("python"), "float64")))
+@pytest.mark.parametrize("name", COMPILED)
+def test_the_core_refuses_arrays_that_do_not_fit(name, dtype, function):
+    """bpcore never passes such arrays; a mistake of its own would be an error, not a crash or a wrong result."""
+    core = dispatch.load(name)
+    right, written = arguments(core, dtype)[function]
+    getattr(core, function)(*right)
+    for i, value in enumerate(right):
+        pieces = value if isinstance(value, (list, tuple)) else [value]
+        for j, array in enumerate(pieces):
+            if not isinstance(array, np.ndarray):
+                continue
+            for bad in spoiled(array, i in written):
+                if bad is None and (function, i, j) in {
+                    *(("backward", 6, 0), ("gradient_descent_step", 2, 0)),
+                    *((call, 2, 2) for call in ("accumulate", "loss", "train_batches")),
+                    ("train_batches", 3, 0),
+                }:
+                    continue  # optional
+                if function == "finish" and i == 2 and getattr(bad, "dtype", None) == np.float32:
+                    continue  # sums may be of either type
+                changed = list(right)
+                changed[i] = type(value)([*pieces[:j], bad, *pieces[j + 1 :]]) if pieces is value else bad
+                with pytest.raises((TypeError, ValueError, BufferError, AttributeError)):
+                    getattr(core, function)(*changed)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (3, (np.array([0, 1, 2, 4]), 0, 2, 10, 1e9)),  # a row that X does not have
+        (3, (np.array([0, 1, 2, -1]), 0, 2, 10, 1e9)),
+        (3, (None, 0, 0, 10, 1e9)),  # no rows in a batch
+        (3, (None, -1, 2, 10, 1e9)),
+        (6, (SimpleNamespace(steps=0), (0.9, False), (np.zeros(12),), 0.1, np.zeros(13))),
+        (6, (SimpleNamespace(steps=0), (0.9, False), (np.zeros(13),) * 3, 0.1, np.zeros(13))),
+        (6, (SimpleNamespace(steps=0), (0.9, 0.99, 1e-8), (np.zeros(13),), 0.1, np.zeros(13))),
+    ],
+)
+@pytest.mark.parametrize("name", COMPILED)
+def test_the_core_refuses_to_train_on_what_does_not_fit(name, place, value):
+    core = dispatch.load(name)
+    right, _ = arguments(core, "float64")["train_batches"]
+    right[place] = value
+    with pytest.raises(ValueError, match=r"\w"):
+        core.train_batches(*right)
+
+
+def test_layouts_are_counted():
+    widths, none = np.array([1, 2, 600]), np.array([], np.int64)
+    core = dispatch.load(COMPILED[-1])
+    for name in ("avx512", "scalar"):
+        assert core.check_layouts(widths, widths, none, np.dtype("float32"), name) == 9
+        assert core.check_layouts(widths, widths, widths, np.dtype("float64"), name) == 27
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_the_loop_of_multiply_adds_counts_its_operations(name):
+    core = dispatch.load(name)
+    assert core.fma_loop(2, True) == 2 * core.fma_loop(1, True) == 4 * core.fma_loop(1, False)

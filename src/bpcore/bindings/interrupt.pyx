@@ -8,8 +8,8 @@ cdef extern from "Python.h":
 
 cdef extern from "simd.h" nogil:
     double now "bpcore_now"()
-    unsigned char flag "bpcore_flag"(const unsigned char *p)
-    void set_flag "bpcore_set_flag"(unsigned char *p)
+    uint8_t flag "bpcore_flag"(const uint8_t *p)
+    void set_flag "bpcore_set_flag"(uint8_t *p)
 
 cdef enum:
     POLL_WORK = 16777216            # multiplications: half a millisecond to a few milliseconds
@@ -20,11 +20,11 @@ cdef double POLL_SECONDS = 0.05
 cdef struct interrupt_t:
     Py_ssize_t work_left            # multiplications until the clock is read
     double next_poll                # when signals are looked for
-    const unsigned char *cancelled  # if not NULL, another thread sets it to cancel the call
+    const void *cancelled           # a byte that another thread sets to cancel the call, or NULL
     bint stopped
 
 
-cdef inline interrupt_t new_interrupt(const unsigned char[::1] cancelled) noexcept:
+cdef inline interrupt_t new_interrupt(const uint8_t[::1] cancelled) noexcept:
     """For one call; ``cancelled`` may be None, and is kept alive by the caller."""
     cdef interrupt_t interrupt
     interrupt.work_left, interrupt.next_poll, interrupt.stopped = POLL_WORK, 0, False
@@ -35,7 +35,7 @@ cdef inline interrupt_t new_interrupt(const unsigned char[::1] cancelled) noexce
 cdef void poll(interrupt_t *interrupt) noexcept nogil:
     cdef double time = now()
     interrupt.work_left = POLL_WORK
-    if interrupt.cancelled != NULL and flag(interrupt.cancelled) != 0:
+    if interrupt.cancelled != NULL and flag(<const uint8_t *>interrupt.cancelled) != 0:
         interrupt.stopped = True
     elif interrupt.next_poll == 0:
         interrupt.next_poll = time + POLL_SECONDS
@@ -58,7 +58,7 @@ cdef inline bint should_stop(interrupt_t *interrupt, Py_ssize_t work) noexcept n
     return interrupt.stopped
 
 
-def cancel(unsigned char[::1] cancelled not None):
+def cancel(uint8_t[::1] cancelled not None):
     """Have the calls that were given ``cancelled`` return soon."""
     if cancelled.shape[0] > 0:
         set_flag(&cancelled[0])

@@ -485,8 +485,8 @@ def adam_step(params, grad, tuple moments not None, tuple hyperparameters not No
     memset(&given, 0, sizeof(given))
     given.adam, given.learning_rate, given.step = True, learning_rate, step
     given.beta1, given.beta2, given.epsilon = hyperparameters
-    if len(moments) != 2:
-        raise ValueError(f"moments must be two arrays, got {len(moments)}")
+    if len(moments) != 2 or moments[0] is None or moments[1] is None:
+        raise ValueError(f"moments must be two arrays, got {moments!r}")
     if params.itemsize == 4:
         optimizer_step_typed[float](params, grad, moments, &given)
     else:
