@@ -160,7 +160,7 @@ def extensions():
 
 
 class BuildExtensions(build_ext):
-    """As setuptools', but tells of a missing compiler in one line, hears CC on Windows, and has Clang unroll."""
+    """setuptools' command; it reports a missing compiler in one line, respects CC on Windows and lets Clang unroll."""
 
     def build_extensions(self):
         try:

@@ -47,7 +47,7 @@ def chunks_of(net) -> tuple[int, int]:
     return net._plan.chunk_rows, net._plan.group_size
 
 
-def sums_of_the_twin(net, params, X, Y, weights):
+def sums_of_the_reference(net, params, X, Y, weights):
     """Losses and gradients, summed by plain Python in float64."""
     plan = fallback.Plan(net.sizes, (*net.hidden, net.output), net.loss, np.dtype(np.float64))
     sums = np.empty(net.n_parameters)
@@ -504,7 +504,7 @@ class Checker:
         case = self.problem.case
         if case.independent:
             self.complex_step()
-            self.twin()
+            self.reference()
         if case.jax:
             self.jax()
         for route in case.routes or ROUTES:
@@ -700,14 +700,14 @@ class Checker:
         error += UNDERFLOW
         self.near((p.own.dX * direction).sum(), found, error, "the reference's dX against complex steps")
 
-    def twin(self) -> None:
+    def reference(self) -> None:
         """Plain Python in float64, on the same numbers."""
         p, r = self.problem, self.problem.reference
         Y = p.Y if p.Y.ndim == 1 else p.targets
-        loss, sums = sums_of_the_twin(self.net, r.params, r.X, Y, p.weights)
+        loss, sums = sums_of_the_reference(self.net, r.params, r.X, Y, p.weights)
         small = 2.0**-52 / p.eps
-        self.near(loss, p.loss, small * p.loss_error + 1e-15 * abs(p.loss), "the twin in float64, loss")
-        self.near(sums, p.sums.sums, self.by_layer(small * p.sums.estimate), "the twin in float64")
+        self.near(loss, p.loss, small * p.loss_error + 1e-15 * abs(p.loss), "the reference in float64, loss")
+        self.near(sums, p.sums.sums, self.by_layer(small * p.sums.estimate), "the reference in float64")
 
     def jax(self) -> None:
         p, r = self.problem, self.problem.reference

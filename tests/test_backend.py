@@ -132,7 +132,7 @@ print(default_threads())
     assert run(code).stdout.strip() == "1"
 
 
-def test_the_twin_is_importable_by_name_beside_any_backend(backend):
+def test_the_reference_is_importable_by_name_beside_any_backend(backend):
     net = bpcore.Network([3, 4, 2])
     params = net.initialize(0)
     X = np.linspace(-1, 1, 15).reshape(5, 3)

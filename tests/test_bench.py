@@ -121,4 +121,4 @@ def test_missing_peer_is_named(program, monkeypatch):
     part = program.run_part(arguments(program, "numpy", "abacus"), 1)
     assert part["missing"] == {"Abacus": "No module named 'abacus'"}
     report = {"machine": "m", "command": "c", "versions": {}, "unset": [], "parts": [part]}
-    assert "missing peers: Abacus (No module named 'abacus')" in program.told(report, markdown=False)
+    assert "missing peers: Abacus (No module named 'abacus')" in program.report_lines(report, markdown=False)

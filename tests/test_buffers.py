@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("backend")
 
 
 class Dlpack:
-    """A tensor of another library, which gives its memory by DLPack alone."""
+    """A tensor of another library, which exposes its memory by DLPack alone."""
 
     def __init__(self, memory, device=(1, 0)):
         self.memory, self.device = memory, device
@@ -29,7 +29,7 @@ class Dlpack:
 
 
 class ByArray:
-    """One that gives its memory by ``__array__``."""
+    """One that exposes its memory by ``__array__``."""
 
     def __init__(self, memory):
         self.memory = memory

@@ -155,8 +155,8 @@ def test_an_error_in_a_chunk_is_raised_and_no_thread_is_left(threads, place):
     assert threading.active_count() == before
 
 
-def test_a_thread_in_the_middle_of_its_chunk_hears_of_the_error_of_another():
-    """The first r fails when the second has begun; that one goes on until it hears of it."""
+def test_a_thread_in_the_middle_of_its_chunk_is_cancelled_by_the_error_of_another():
+    """The first r fails when the second has begun; that one continues until it is cancelled."""
     begun, heard = threading.Event(), []
 
     def work(r, cancelled):

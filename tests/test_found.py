@@ -146,7 +146,7 @@ def test_infinite_logits_that_are_right_cost_nothing(dtype):
 
 @pytest.mark.parametrize("hidden", ["sigmoid", "tanh", "elu", "silu", "gelu"])
 def test_derivatives_far_from_zero(hidden, dtype):
-    """Of the size of exp(-z) and told from ``a`` by a difference, they were some percent off, or 0."""
+    """Of the size of exp(-z) and computed as a difference from ``a``, they were some percent off, or 0."""
     net = bpcore.Network([1, 1, 1], hidden, dtype=dtype)
     z = np.array([-40, -20, -15, -10, -5, 5, 10, 15, 20, 40], dtype)[:, None]
     if hidden in ("silu", "gelu", "elu"):

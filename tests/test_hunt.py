@@ -1,4 +1,4 @@
-"""The hunt finds nothing in a few fixed cases, finds what is put into the twin, and has an oracle that is right."""
+"""The hunt finds nothing in a few fixed cases and finds planted faults, and its oracle is right."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ import hunt
 import numpy as np
 import oracle
 import pytest
-from helpers import dispatch
+from helpers import COMBINATIONS, dispatch
 
 import bpcore
 from bpcore import fallback
-from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
+from bpcore.network import ACTIVATIONS
 
-COMBINATIONS = [
-    (loss, output)
-    for loss in CANONICAL_OUTPUT
-    for output in OUTPUTS
-    if loss not in FROM_LOGITS or output == CANONICAL_OUTPUT[loss]
-]
 SEED = 20
 
 
@@ -73,7 +67,7 @@ def test_every_name_is_drawn():
     assert {case["rows"] for case in cases} >= set(range(1, 8))
 
 
-# --------------------------------------------------------------------------------------------------- faults in the twin
+# --------------------------------------------------------------------------- faults in the reference implementation
 
 
 def drop_the_last_row_of_a_tile(monkeypatch):
@@ -142,13 +136,13 @@ FAULTS = [
 
 
 @pytest.fixture
-def twin(monkeypatch):
+def reference(monkeypatch):
     """Plain Python computes."""
     monkeypatch.setattr(dispatch, "core", dispatch.load("python"))
     monkeypatch.setattr(bpcore, "backend", "python")
 
 
-@pytest.mark.usefixtures("twin")
+@pytest.mark.usefixtures("reference")
 @pytest.mark.parametrize("put_in", FAULTS)
 def test_a_fault_is_found_and_made_small(put_in, monkeypatch):
     put_in(monkeypatch)
@@ -165,7 +159,7 @@ def test_a_fault_is_found_and_made_small(put_in, monkeypatch):
         exec(line)
 
 
-@pytest.mark.usefixtures("twin")
+@pytest.mark.usefixtures("reference")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_one_row_of_many_is_missed(dtype, monkeypatch):
     """The tolerance is for rounding alone."""
@@ -179,7 +173,7 @@ def test_one_row_of_many_is_missed(dtype, monkeypatch):
         assert fault.startswith("cost_and_gradient")
 
 
-@pytest.mark.usefixtures("twin")
+@pytest.mark.usefixtures("reference")
 def test_threads_that_differ_are_found(monkeypatch):
     accumulate = fallback.accumulate
 
@@ -268,7 +262,7 @@ def test_the_reference_is_what_complex_steps_give(loss, output):
     case = {"sizes": [4, 6, 5, 3], "hidden": ["elu", "softplus"], "loss": loss, "output": output, "rows": 9, "l2": 0.1}
     checker = hunt.Checker({**case, "weights": "some", "seed": 3})
     checker.complex_step()
-    checker.twin()
+    checker.reference()
 
 
 def test_the_reference_is_what_jax_gives():

@@ -1,4 +1,4 @@
-"""Every backend says what the pure-Python twin says: values, dtypes and errors."""
+"""Every backend gives the results of the reference implementation: values, dtypes and errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIZES = [
 
 
 def compare(args, kwargs, data, dtype, monkeypatch, factor=1.0):
-    """All results on the backend of the test against those of the twin."""
+    """All results on the backend of the test against those of the reference implementation."""
     found = all_results(bpcore.Network(*args, **kwargs), *data)
     monkeypatch.setattr(dispatch, "core", dispatch.load("python"))
     expected = all_results(bpcore.Network(*args, **kwargs), *data)

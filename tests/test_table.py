@@ -108,7 +108,7 @@ def test_header_is_found_out(write, text, header):
         assert (table.feature_names is not None) == header
 
 
-def test_header_as_told(write):
+def test_header_as_given(write):
     path = write("1,2\n3,4\n")
     assert read_table(path, target="2", header=True).feature_names == ("1",)
     assert len(read_table(path, target="1", header=False).features) == 2
@@ -289,7 +289,7 @@ def test_what_is_no_numpy_file_is_refused(write, name, contents):
 
 
 def test_damaged_numpy_files_are_refused_or_read(tmp_path, rng):
-    """Never anything but a TableError; a flipped bit in a .npy file's numbers cannot be told."""
+    """Never anything but a TableError; a flipped bit in a .npy file's numbers cannot be noticed."""
     path = tmp_path / "data.npz"
     np.savez_compressed(path, X=rng.normal(size=(4, 3)), y=np.arange(4))
     sound = path.read_bytes()

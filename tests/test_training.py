@@ -96,7 +96,7 @@ def test_it_reduces_the_cost(dtype, kind):
 
 
 def test_it_learns_to_tell_classes_apart(dtype):
-    """Three clouds of points, told apart without a mistake, and the outputs are probabilities of them."""
+    """Three clouds of points, classified without a mistake, and the outputs are probabilities of them."""
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3
     X = rng.normal(size=(90, 2)) * 0.2 + np.array([[0, 2], [2, 0], [-2, -2]])[labels]

@@ -95,7 +95,7 @@ def members(check: Checks, path: Path) -> dict[str, bytes]:
     else:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
-            modes = {info.filename: info.external_attr >> 16 for info in infos}  # the kind is 0 where none is told
+            modes = {info.filename: info.external_attr >> 16 for info in infos}  # the kind is 0 where none is given
             strange = {n for n, mode in modes.items() if stat.S_IFMT(mode) not in (0, stat.S_IFREG) or mode & 0o7000}
             found = [(info.filename, archive.read(info)) for info in infos]
         check(path.read_bytes()[:2] == b"PK", "has something in front of the zip")
@@ -260,11 +260,13 @@ def wheel(check: Checks, path: Path) -> None:
         row = (name, "", "") if name == f"{info}/RECORD" else (name, f"sha256={digest}", str(len(data)))
         check(rows[row] == 1, f"RECORD is wrong about {name}")
     check(rows.total() == len(files), f"RECORD has {rows.total()} rows for {len(files)} files")
-    told = email.message_from_bytes(files[f"{info}/WHEEL"])
+    metadata = email.message_from_bytes(files[f"{info}/WHEEL"])
     full = {f"{p}-{a}-{t}" for p in python.split(".") for a in abi.split(".") for t in tags}
-    check(set(told.get_all("Tag", [])) == full, f"is named {sorted(full)}, but its tags are {told.get_all('Tag')}")
+    check(
+        set(metadata.get_all("Tag", [])) == full, f"is named {sorted(full)}, but its tags are {metadata.get_all('Tag')}"
+    )
     pure = str(tags == ["any"]).lower()
-    check(told["Root-Is-Purelib"] == pure, f"says Root-Is-Purelib: {told['Root-Is-Purelib']}")
+    check(metadata["Root-Is-Purelib"] == pure, f"says Root-Is-Purelib: {metadata['Root-Is-Purelib']}")
     compiled = [m[1].removeprefix("_") for name in files if (m := BINARY.fullmatch(name))]
     check(path.stat().st_size <= LIMIT, f"has {path.stat().st_size} bytes, more than {LIMIT}")
     print(f"  {path.stat().st_size} bytes; compiled: {', '.join(sorted(compiled)) or 'none'}")
@@ -275,8 +277,8 @@ def wheel(check: Checks, path: Path) -> None:
         systems = {(re.match("[a-z]+", tag)[0], processor(tag)) for tag in tags}  # type: ignore[index]
         known = len(systems) == 1 and processor(tags[0]) in MACHINES
         check(known, f"is for an unknown processor or system, or for more than one: {tags}")
-        wanted = sorted({*MACHINES.get(processor(tags[0]), (OTHER,))[0], "capi"})
-        check(sorted(compiled) == wanted, f"has the modules {sorted(compiled)}, but {wanted} are wanted")
+        expected_modules = sorted({*MACHINES.get(processor(tags[0]), (OTHER,))[0], "capi"})
+        check(sorted(compiled) == expected_modules, f"has the modules {sorted(compiled)}, not {expected_modules}")
     for name, data in files.items():
         if BINARY.fullmatch(name):
             module(check, name, data, abi, tags)

@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report["parts"].append(part)
     if not report["parts"]:
         return 2
-    print("\n".join(told(report, args.markdown)))
+    print("\n".join(report_lines(report, args.markdown)))
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if args.png:
@@ -268,7 +268,7 @@ def pinned(n: int) -> Iterator[None]:
 
 
 def start_part(argv: Sequence[str], threads: int, accuracy: bool) -> dict[str, Any] | None:
-    """Run the program for one number of threads, and read what it found; None after an error, which it has told."""
+    """Run the program for one number of threads, and read what it found; None after an error, which it has reported."""
     environment = {name: value for name, value in os.environ.items() if name not in UNSET}
     environment |= {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")}
     environment["JAX_PLATFORMS"] = "cpu"
@@ -465,10 +465,10 @@ def _flat(layers):
     return np.concatenate([part.ravel() for layer in layers for part in layer])
 
 
-# --------------------------------------------------------------------------------------------------- what is told
+# --------------------------------------------------------------------------------------------------- the report
 
 
-def told(report: dict[str, Any], markdown: bool) -> list[str]:
+def report_lines(report: dict[str, Any], markdown: bool) -> list[str]:
     """The lines of the report."""
     first = report["parts"][0]
     versions = report["versions"] | first["peers"]
@@ -483,13 +483,13 @@ def told(report: dict[str, Any], markdown: bool) -> list[str]:
     bullet = "- " if markdown else ""
     lines = [f"{bullet}{name}: {value}" for name, value in facts.items()]
     for part in report["parts"]:
-        lines += ["", *_part_told(part, markdown)]
+        lines += ["", *_part_lines(part, markdown)]
     if first["accuracy"]:
-        lines += ["", *_accuracy_told(first, markdown)]
+        lines += ["", *_accuracy_lines(first, markdown)]
     return lines
 
 
-def _part_told(part: dict[str, Any], markdown: bool) -> list[str]:
+def _part_lines(part: dict[str, Any], markdown: bool) -> list[str]:
     threads = part["threads"]
     count = "1 thread" if threads == 1 else f"{threads} threads"
     where = "not pinned" if part["cpus"] is None else f"pinned to CPU {', '.join(map(str, part['cpus']))}"
@@ -499,11 +499,10 @@ def _part_told(part: dict[str, Any], markdown: bool) -> list[str]:
         "",
         f"{where[0].upper()}{where[1:]}. FMA peak: {peaks or 'not measured'}. BLAS: {'; '.join(part['blas'])}.",
         "Microseconds, the best of the rounds; ratio: the best peer's time by that of "
-        f"{part['backends'][0]}, whose share of the peak is told."
-        + (" Target: at least / aim." if threads == 1 else ""),
+        f"{part['backends'][0]}, with its share of the peak." + (" Target: at least / aim." if threads == 1 else ""),
         "",
     ]
-    # "python", the twin, is a peer of a compiled backend.
+    # "python", the reference implementation, is a peer of a compiled backend.
     columns = [*part["backends"], *part["peers"]]
     header = ["cell", *columns, "ratio", "best peer"]
     header += ["target", "met"] if threads == 1 else []
@@ -521,7 +520,7 @@ def _part_told(part: dict[str, Any], markdown: bool) -> list[str]:
 
 
 def ratio_of(part: dict[str, Any], seconds: dict[str, float]) -> tuple[float | None, str | None]:
-    """The best peer's time by ours, and who that is; the twin is a peer, another compiled backend is not."""
+    """The best peer's time by ours, and its name; Python is a peer, another compiled backend is not."""
     ours = part["backends"][0]
     rivals = [name for name in seconds if name != ours and (name in part["peers"] or name == "python")]
     if not rivals:
@@ -545,7 +544,7 @@ def _target(cell: dict[str, Any], seconds: dict[str, float], ours: float, ratio:
     return [target, ("aim" if ratio >= aim else "at least" if ratio >= least else "no") + found]
 
 
-def _accuracy_told(part: dict[str, Any], markdown: bool) -> list[str]:
+def _accuracy_lines(part: dict[str, Any], markdown: bool) -> list[str]:
     sizes, hidden, loss = ACCURACY
     name = Cell(sizes, hidden, loss, part["accuracy_rows"]).name
     rows = [["float32 against float64", "largest error", "error of the norm"]]

@@ -2,7 +2,7 @@
 
 Each thread has arrays of its own, and calls cost_and_gradient of one and the same Network as often as it can. Printed
 is how many times the calls of one thread two threads make; and, for what the machine can give at that moment, two
-processes. In turns, the best and the median of several rounds. Wanted on a free-threaded Python: 1.8 and more.
+processes. In turns, the best and the median of several rounds. Aim on a free-threaded Python: 1.8 and more.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     status : int
-        0; 2 after an error, which is told in one line on stderr; 130 after Ctrl-C.
+        0; 2 after an error, which is reported in one line on stderr; 130 after Ctrl-C.
     """
     parser = _Parser(
         prog="bpcore",

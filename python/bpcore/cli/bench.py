@@ -161,9 +161,9 @@ def run(args: argparse.Namespace) -> int:
 def _print_times(names: list[str], args: argparse.Namespace) -> None:
     work = [(cell, backend_calls(cell, names, args.threads)) for cell in CELLS]
     peaks = {dtype: fma_peak(dtype, args.threads) for dtype in ("float32", "float64")}
-    told = [f"{peak / 1e9:.1f} GFLOP/s in {dtype}" for dtype, peak in peaks.items() if peak is not None]
+    rates = [f"{peak / 1e9:.1f} GFLOP/s in {dtype}" for dtype, peak in peaks.items() if peak is not None]
     print(f"bpcore {__version__}, NumPy {np.__version__}, {machine()}")
-    print(f"threads: {args.threads}; peak of multiply-adds: {', '.join(told) or 'no compiled backend to measure it'}")
+    print(f"threads: {args.threads}; peak of multiply-adds: {', '.join(rates) or 'no compiled backend to measure it'}")
     print()
     print(f"{'cost and gradient of':<43} {'backend':<10} {'us':>10} {'GFLOP/s':>8} {'of peak':>8}")
     for cell, calls in work:
