@@ -1,4 +1,4 @@
-"""Sphinx's configuration: ``sphinx-build -W docs build/docs``."""
+"""Sphinx's configuration: ``python -m sphinx -W docs build/docs``."""
 
 import bpcore
 
@@ -6,11 +6,21 @@ project = "bpcore"
 author = copyright = "The bpcore developers"
 version = release = bpcore.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "numpydoc", "myst_parser"]
-myst_enable_extensions = ["colon_fence"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx-mathjax-offline", "numpydoc", "myst_parser"]
+myst_enable_extensions = ["dollarmath"]
+
 html_theme = "pydata_sphinx_theme"
-html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+html_title = f"bpcore {version}"
+html_theme_options = {
+    "github_url": "https://github.com/bpcore/bpcore",
+    "header_links_before_dropdown": 7,
+    "secondary_sidebar_items": ["page-toc"],
+    "show_prev_next": False,
+}
+# Only the reference has pages below it.
+html_sidebars = {page: [] for page in ("index", "[!ag]*", "guarantees")}
+
 numpydoc_class_members_toctree = False
 numpydoc_show_class_members = False
 autodoc_default_options = {"members": True, "undoc-members": False}
-autodoc_typehints = "none"  # numpydoc's sections have them
+autodoc_typehints = "none"  # the sections of the docstrings name types

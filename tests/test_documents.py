@@ -14,7 +14,7 @@ import pytest
 import typing_example
 
 import bpcore
-from bpcore import cli
+from bpcore import cli, fallback
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -78,6 +78,22 @@ def test_the_readme_is_short_and_its_test_command_is_that_of_the_gate():
     assert len(readme.splitlines()) <= 130
     assert "\npip install -e '.[dev]' && python -m pytest\n" in readme
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_formulas_stand_beside_the_lines_that_compute_them():
+    """Every piece of code in the columns of fallback.py is a part of it, every name of a compiled function exists."""
+    source = Path(fallback.__file__).read_text(encoding="utf-8")
+    columns, count = [], 0
+    for line in (ROOT / "docs" / "mathematics.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split(" | ")]
+        if not line.startswith("|"):
+            columns = []
+        elif not columns:
+            columns = [i for i, cell in enumerate(cells) if "fallback.py" in cell]
+        for code in (code for i in columns for code in re.findall("`(.*?)`", cells[i]) if code != "fallback.py"):
+            assert code in source, code
+            count += 1
+    assert count > 25
 
 
 def test_links_to_files_lead_somewhere():

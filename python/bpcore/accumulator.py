@@ -27,7 +27,7 @@ class Architecture(Protocol):
 
 
 class Accumulator:
-    """Running sums over rows: of losses, of weights, and of gradients (the seed's Delta).
+    """Running sums over rows: of losses, of weights, and of gradients (the textbooks' Delta).
 
     Sums are kept, never means, so pieces of any size merge into the gradient of the whole, and a penalty is counted
     once, in :meth:`finish`.
