@@ -129,6 +129,52 @@ for wrong in ((params[:-1], X, Y), (params, X, Y[:-1]), (params, X[:0], Y[:0]), 
     run("-c", functions + right + "out[:] = 0\n" + numba + right, cwd=tmp_path)
 
 
+GLUE = """
+static PyObject *add(PyObject *self, PyObject *args) {
+    Py_buffer b[4];
+    double loss = 0;
+    int error, i;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*w*", &b[0], &b[1], &b[2], &b[3])) return NULL;
+    error = add_rows((float *)b[0].buf, (float *)b[1].buf, (float *)b[2].buf, b[1].len / 12, (float *)b[3].buf, &loss);
+    for (i = 0; i < 4; i++) PyBuffer_Release(&b[i]);
+    if (error != BPCORE_OK) return PyErr_Format(PyExc_ValueError, "%s", bp->error_message(error));
+    return PyFloat_FromDouble(loss);
+}
+static PyMethodDef methods[] = {{"add", add, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "gradient", NULL, -1, methods, NULL, NULL, NULL, NULL};
+PyMODINIT_FUNC PyInit_gradient(void) {
+    bp = bpcore_import();
+    return bp == NULL ? NULL : PyModule_Create(&module);
+}
+"""
+
+
+@pytest.mark.parametrize("suffix", ["c", "cpp"])
+def test_the_code_of_the_documentation_in_c(tmp_path, suffix):
+    needs("setuptools")
+    document = (HERE.parent / "docs" / "embedding.md").read_text()
+    (code,) = re.findall(r"```c\n(.*?)```", document, re.S)
+    (tmp_path / f"gradient.{suffix}").write_text("#define PY_SSIZE_T_CLEAN\n" + code + GLUE)
+    extension = f"Extension('gradient', ['gradient.{suffix}'], include_dirs=[bpcore.get_include()])"
+    (tmp_path / "setup.py").write_text(
+        f"import bpcore\nfrom setuptools import Extension, setup\nsetup(name='gradient', ext_modules=[{extension}])\n"
+    )
+    run("setup.py", "-q", "build_ext", "--inplace", cwd=tmp_path)
+    compare = """
+import bpcore, gradient
+import numpy as np
+net = bpcore.Network([3, 32, 1], "tanh", dtype="float32")
+rng = np.random.default_rng(0)
+params, X = net.initialize(0), rng.normal(size=(500, 3)).astype("float32")
+Y, sums = X[:, :1] * X[:, 1:2], np.zeros(net.n_parameters, "float32")
+loss = gradient.add(params, X, Y, sums)
+cost, grad = net.cost_and_gradient(params, X, Y)
+np.testing.assert_allclose([loss / 500, *(sums / 500)], [cost, *grad], rtol=0, atol=1e-6)
+"""
+    run("-c", compare, cwd=tmp_path)
+
+
 def signatures():
     name_of = ctypes.pythonapi.PyCapsule_GetName
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]

@@ -85,3 +85,15 @@ def test_generated_files_are_those_of_the_header():
     generator = ROOT / "src" / "bpcore" / "bindings" / "generate_capi.py"
     done = subprocess.run([sys.executable, generator, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_functions_that_documents_name_exist():
+    sources = "\n".join(path.read_text() for path in [*SOURCES, *PACKAGE.glob("*.py"), ROOT / "setup.py"])
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    answers = contributing[contributing.index("| question") : contributing.index("## Profile")]
+    rows = [line.split("|") for line in (ROOT / "docs" / "mathematics.md").read_text().splitlines()]
+    named = [name for row in rows if len(row) == 6 for name in re.findall(r"`(\w+)`", row[4])]
+    named += re.findall(r"`([a-z_]+)`", answers)
+    assert len(named) > 20
+    for name in named:
+        assert re.search(rf"\b{name}\b( =|\(|:)", sources), name
