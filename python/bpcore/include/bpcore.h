@@ -1,21 +1,20 @@
-/* bpcore from C and C++: a table of functions, those of the backend that bpcore chose when it was imported.
+/* bpcore from C and C++: a table of the functions of the backend that bpcore selected at import.
 
        #include <Python.h>
-       #include "bpcore.h"                          // the folder is bpcore.get_include()
+       #include "bpcore.h"                          // in the folder bpcore.get_include()
 
-       const bpcore_api *bp = bpcore_import();      // once, with the GIL; NULL and an ImportError if it cannot be had
+       const bpcore_api *bp = bpcore_import();      // once, with the GIL; NULL and an ImportError on failure
 
-   No function allocates, needs the GIL, prints, or keeps anything: memory is the caller's throughout. Any number of
-   threads may use one plan, each with a workspace of its own. Functions come in pairs, _f32 for float and _f64 for
-   double, and a plan is made for one of the two. Those that return int return BPCORE_OK or one of the errors, after
-   which nothing was written.
+   No function allocates memory, needs the GIL, prints, or keeps a pointer. Any number of threads may share a plan; each
+   needs its own workspace. Functions come in pairs, _f32 for float and _f64 for double, and a plan is made for one of
+   the two. Functions that return int return BPCORE_OK or an error code; after an error nothing was written.
 
-   What cannot be checked from here is the length of an array, and that memory is still the caller's: a call reads and
-   writes what it says below, no more. Arrays that are written share no memory with others, except where it is said.
-   A workspace may begin anywhere, and needs no initialisation.
+   The length of an array cannot be checked here: a call reads and writes exactly what is documented below. Arrays that
+   are written to must not overlap others, except where stated. A workspace may have any address and any contents.
 
-   Matrices are C-contiguous, an example a row: X is (m, n_inputs), targets and outputs are (m, n_outputs). Parameters,
-   gradients and sums are one vector each: layer by layer the weights, (n_out, n_in), and then the bias, (n_out). */
+   Matrices are C-contiguous, one example per row: X is (m, n_inputs), targets and outputs are (m, n_outputs).
+   Parameters, gradients and sums are one vector each: for each layer the weights, (n_out, n_in), then the bias,
+   (n_out). */
 #ifndef BPCORE_H
 #define BPCORE_H
 
@@ -26,10 +25,10 @@
 extern "C" {
 #endif
 
-/* Raised when a function changes or goes; a new one is appended to the table, which then is larger. */
+/* Increased when a function changes or is removed. A new function is appended to the table, which then is larger. */
 #define BPCORE_ABI_VERSION 1
 
-typedef struct bpcore_plan bpcore_plan; /* an architecture; opaque */
+typedef struct bpcore_plan bpcore_plan; /* an architecture, opaque */
 
 enum bpcore_activation {
     BPCORE_IDENTITY = 0,
@@ -76,29 +75,31 @@ typedef struct bpcore_api {
     uint32_t size;       /* bytes of the table */
     const char *backend; /* "avx2", say */
 
-    /* What an error says; never NULL. */
+    /* The text of an error code; never NULL. */
     const char *(*error_message)(int error);
 
-    /* Bytes of a plan with so many layers of weights; 0 if there can be none. */
+    /* Bytes of a plan with n_layers layers of weights; 0 if that is out of range. */
     size_t (*plan_bytes)(ptrdiff_t n_layers);
-    /* Make a plan in `bytes` bytes of the caller's, aligned as malloc's: n_layers + 1 sizes, inputs first, an activation
-       for each layer of weights, a loss. There is nothing to be freed in it. Moved or copied it is no plan any more. */
+    /* Initialize a plan in the caller's memory of `bytes` bytes, aligned as by malloc, from n_layers + 1 sizes, inputs
+       first, an activation for each layer of weights, and a loss. It owns nothing that must be freed. A plan that was
+       moved or copied is invalid. */
     int (*plan_init_f32)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
                          int loss);
     int (*plan_init_f64)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes, const int *activations,
                          int loss);
-    ptrdiff_t (*n_parameters)(const bpcore_plan *plan); /* -1 if it is no plan */
-    size_t (*workspace_bytes)(const bpcore_plan *plan); /* 0 if it is no plan; the same for any number of rows */
+    ptrdiff_t (*n_parameters)(const bpcore_plan *plan); /* -1 if `plan` is invalid */
+    size_t (*workspace_bytes)(const bpcore_plan *plan); /* 0 if `plan` is invalid; for any number of rows */
 
-    /* out = a(L) of m rows. */
+    /* The activations of the output layer for m rows: out = a(L). */
     int (*forward_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
                        float *out);
     int (*forward_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X, ptrdiff_t m,
                        double *out);
-    /* Add the gradients of m rows to `sums` (NULL: only the losses) and their losses to `loss`: so that blocks of rows
-       can be streamed, split and merged. Sums of a great many rows in float lose digits: add those of some thousand
-       rows each up in double, as bpcore does by itself above the table. Either `targets` or, for cross_entropy, `labels`
-       (m classes, from 0) is not NULL; `sample_weight` (m) may be. Rows of weight 0 are left out, whatever they hold. */
+    /* Add the gradients of m rows to `sums` (NULL: losses only) and their losses to `loss`, so that blocks of rows can
+       be streamed, split and merged. Sums of very many rows in float lose digits: for each few thousand rows, add them
+       to sums in double, as bpcore's Python functions do. Either `targets` or, for cross_entropy, `labels` (m classes,
+       counted from 0) must be given, the other NULL; `sample_weight` (m) may be NULL. Rows of weight 0 are left out,
+       even if they contain NaN. */
     int (*accumulate_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
                           const float *targets, const int64_t *labels, const float *sample_weight, float *sums,
                           double *loss);
@@ -111,9 +112,9 @@ typedef struct bpcore_api {
                       double l2, float *gradient, double *cost);
     int (*finish_f64)(const bpcore_plan *plan, const double *params, const double *sums, double loss, double weight,
                       double l2, double *gradient, double *cost);
-    /* From the gradient of any loss with respect to the outputs, dLoss/da(L) of m rows, add that with respect to the
-       parameters to `sums`, and write that with respect to X to `input_gradient`, (m, n_inputs), unless it is NULL.
-       The forward pass is computed anew, so that nothing need be kept of it. */
+    /* From the gradient of any loss with respect to the outputs, dLoss/da(L) of m rows: add the gradient for the
+       parameters to `sums`, and write the gradient for X to `input_gradient`, (m, n_inputs), unless that is NULL. The
+       forward pass is computed again, so none has to be kept. */
     int (*backward_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
                         const float *output_gradient, float *sums, float *input_gradient);
     int (*backward_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X, ptrdiff_t m,
@@ -123,27 +124,27 @@ typedef struct bpcore_api {
                                 double learning_rate, double momentum, int nesterov);
     int (*gradient_descent_f64)(ptrdiff_t n, double *params, const double *gradient, double *velocity,
                                 double learning_rate, double momentum, int nesterov);
-    /* Adam's step number `step`, from 1; the moments start as zeros. */
+    /* Step number `step` of Adam, counted from 1; the moments are zeros before the first. */
     int (*adam_f32)(ptrdiff_t n, float *params, const float *gradient, float *first_moment,
-                    float *second_moment,
-                    double learning_rate, double beta1, double beta2, double epsilon, int64_t step);
+                    float *second_moment, double learning_rate, double beta1, double beta2, double epsilon,
+                    int64_t step);
     int (*adam_f64)(ptrdiff_t n, double *params, const double *gradient, double *first_moment,
-                    double *second_moment,
-                    double learning_rate, double beta1, double beta2, double epsilon, int64_t step);
+                    double *second_moment, double learning_rate, double beta1, double beta2, double epsilon,
+                    int64_t step);
 
-    /* Online gradient descent: for each of m rows in turn, params -= learning_rate * (the gradient of its loss), and its
-       loss before that is added to `loss`. The same bits as accumulate and gradient_descent, row by row, in less time:
-       no gradient is written to memory. Rows are given as to accumulate. */
+    /* Online gradient descent: for each of m rows in turn, add its loss to `loss`, then
+       params -= learning_rate * (gradient of that loss). The result has the same bits as accumulate and gradient_descent
+       row by row, but no gradient is written to memory. The rows are given as for accumulate. */
     int (*sgd_rows_f32)(const bpcore_plan *plan, void *workspace, float *params, const float *X, ptrdiff_t m,
-                            const float *targets, const int64_t *labels, const float *sample_weight,
-                            double learning_rate, double *loss);
+                        const float *targets, const int64_t *labels, const float *sample_weight,
+                        double learning_rate, double *loss);
     int (*sgd_rows_f64)(const bpcore_plan *plan, void *workspace, double *params, const double *X, ptrdiff_t m,
-                            const double *targets, const int64_t *labels, const double *sample_weight,
-                            double learning_rate, double *loss);
+                        const double *targets, const int64_t *labels, const double *sample_weight,
+                        double learning_rate, double *loss);
 } bpcore_api;
 
 #ifdef Py_PYTHON_H
-/* The table, for as long as the interpreter lives; or NULL, with an ImportError set. It needs the GIL. */
+/* The table, valid until the interpreter ends; or NULL, with an ImportError set. Needs the GIL. */
 static inline const bpcore_api *bpcore_import(void) {
     const bpcore_api *api;
     PyObject *module = PyImport_ImportModule("bpcore.capi"), *capsule;
