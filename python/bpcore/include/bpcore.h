@@ -133,8 +133,8 @@ typedef struct bpcore_api {
                     int64_t step);
 
     /* Online gradient descent: for each of m rows in turn, add its loss to `loss`, then
-       params -= learning_rate * (gradient of that loss). The result has the same bits as accumulate and gradient_descent
-       row by row, but no gradient is written to memory. The rows are given as for accumulate. */
+       params -= learning_rate * (gradient of that loss). The result has the same bits as accumulate and
+       gradient_descent row by row, but no gradient is written to memory. The rows are given as for accumulate. */
     int (*sgd_rows_f32)(const bpcore_plan *plan, void *workspace, float *params, const float *X, ptrdiff_t m,
                         const float *targets, const int64_t *labels, const float *sample_weight,
                         double learning_rate, double *loss);
