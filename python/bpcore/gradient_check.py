@@ -16,14 +16,14 @@ from .network import Network
 #: Entries smaller than this share of the largest are compared with that share: their differences are rounding.
 FLOOR = 1e-4
 
-#: From this relative error on an entry may lie on a kink, and is looked at with smaller steps.
+#: From this relative error on an entry may be at a kink, and is compared with smaller steps.
 SUSPICIOUS = 1e-6
 SMALLER_STEPS = 1 / 16, 1 / 256
 
 #: An entry on a kink may differ so much from the derivative beside it, relative to the larger of that and the largest.
 ON_KINK = 1e-2
 
-#: Slopes jump at 0 of these; those of elu and huber do not.
+#: Their derivatives jump at 0; those of elu and huber do not.
 KINKED = ("relu", "leaky_relu")
 
 #: Rows whose activations are held at a time.

@@ -514,7 +514,7 @@ class _SafetensorsArrays:
 
 
 def _read_model(arrays: _Arrays, size: int) -> Model:
-    """Build the model; anything amiss is a ModelFileError, TypeError, ValueError or KeyError."""
+    """Build the model; any mistake in the file is a ModelFileError, TypeError, ValueError or KeyError."""
     text = arrays.description()
     if len(text) > MAX_DESCRIPTION:
         raise ModelFileError(f"its description has {len(text)} characters")

@@ -17,7 +17,7 @@ LearningRate: TypeAlias = float | Callable[[int], float]
 
 
 class Optimizer(Protocol):
-    """What :func:`bpcore.train` needs of an optimizer; any object with these will do."""
+    """What :func:`bpcore.train` needs of an optimizer: any object with these methods."""
 
     def step(self, params: Floats, grad: Floats) -> None:
         """Change ``params`` in place."""

@@ -16,7 +16,7 @@ from .fallback import Batches, Update
 from .network import Network
 from .optimizers import Adam, GradientDescent, Optimizer
 
-#: How long the backend goes on before it looks whether there is a signal, such as Ctrl-C.
+#: How long the backend computes before it returns to look for a signal, such as Ctrl-C.
 SECONDS_UNINTERRUPTED = 0.1
 
 Stop = Literal["epochs", "patience", "callback", "interrupted"]

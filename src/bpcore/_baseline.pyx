@@ -1,2 +1,2 @@
-# The core for every processor of the architecture: what its ABI promises, and nothing more.
+# The core for every processor of the architecture: only the instructions that its ABI guarantees.
 include "core.pyx"

@@ -70,7 +70,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=whole(1),
         metavar="N",
-        help="how many to use; by default as many as are of use",
+        help="maximum number; by default as the work needs and the machine has",
     )
 
 

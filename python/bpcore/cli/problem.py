@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["Problem", "accuracy", "choose_problem", "regression_errors"]
 
 MAX_GUESSED_CLASSES = 20
-"""Whole numbers with no more different values than this are taken for classes."""
+"""Whole numbers are taken as classes if they have at most so many different values."""
 
 CLASSIFICATION = ("cross_entropy", "binary_cross_entropy")
 SCALED = ("squared_error", "huber", "absolute_error")
@@ -64,7 +64,7 @@ def choose_problem(target: NDArray[Any], loss: str | None, labels: NDArray[Any] 
     """
     labels = target if labels is None else labels
     text = target.dtype == object
-    reason = "as asked for"
+    reason = "as --loss says"
     if loss is None:
         if text:
             loss, reason = "cross_entropy", "the target is text"

@@ -1,4 +1,4 @@
-# Arrays of Python as pointers: their buffers are acquired, and checked once for every function of this module.
+# Python arrays as pointers: their buffers are acquired and checked here, for all functions of the bindings.
 
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,

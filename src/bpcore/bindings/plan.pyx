@@ -151,7 +151,7 @@ cdef tuple region(str name, Py_ssize_t layer, region_t where):
 
 
 def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instruction_set, Py_ssize_t guard=0):
-    """The layout of a workspace, computed for any instruction set; nothing of it is allocated.
+    """The layout of a workspace, computed for any instruction set without allocating it.
 
     Parameters
     ----------

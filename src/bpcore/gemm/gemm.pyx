@@ -19,7 +19,7 @@ cdef enum:
 
 
 cdef inline int panel_vectors(Py_ssize_t columns, Py_ssize_t lane) noexcept nogil:
-    """Vectors in a row of the next panel, with so many columns to go."""
+    """Vectors in a row of the next panel, if so many columns are left."""
     return 1 if columns <= lane else NR_VECTORS
 
 

@@ -132,7 +132,7 @@ cdef inline int split_rows(Py_ssize_t rows, Py_ssize_t *n_longer) noexcept nogil
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t columns, const floating *tag) noexcept nogil:
-    """The next whole number of vectors: what a row of so many columns takes in the workspace."""
+    """The next multiple of a vector: the stride in the workspace of rows with so many columns."""
     return round_up(columns, lanes(tag))
 
 

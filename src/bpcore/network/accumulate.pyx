@@ -5,7 +5,7 @@ ctypedef fused sum_t:
     double
 
 cdef struct chunk_range_t:
-    # Chunks ``begin`` to ``end`` of those that so many rows are cut into.
+    # Chunks ``begin`` to ``end`` of the ``n_chunks`` that ``total_rows`` rows are cut into.
     Py_ssize_t total_rows
     Py_ssize_t n_chunks
     Py_ssize_t begin

@@ -17,7 +17,7 @@ cdef void backward_tile(const context_t *context, const floating *params, const 
     """From delta(L), in the workspace like everything of a tile, add the gradients of its rows to ``sums``.
 
     ``overwrite``: replace what is in ``sums``. ``input_gradient``, if not NULL, gets ``delta(2) W(1)``: the inputs have
-    no delta unless it is asked for. It returns before its end if the call is interrupted.
+    no delta otherwise. Returns early if the call is interrupted.
     """
     cdef const plan_t *plan = context.plan
     cdef const layer_t *layer

@@ -54,6 +54,6 @@ cdef inline void check_guards(const plan_t *plan, floating *work) noexcept nogil
 
 
 cdef inline void open_guards(const plan_t *plan, floating *work) noexcept nogil:
-    """Before a workspace is given back to whoever owns its memory."""
+    """Before the memory of a workspace is freed."""
     if GUARD_BYTES > 0:
         visit_guards(plan, <char *>work, sizeof(floating), 2)

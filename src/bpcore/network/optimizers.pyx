@@ -48,7 +48,7 @@ cdef void adam_update(floating *params, const floating *grad, floating *first_mo
                       Py_ssize_t n, const hyperparameters_t *given) noexcept nogil:
     """A step of Adam: D. P. Kingma and J. Ba (2015), arXiv:1412.6980, algorithm 1."""
     cdef Py_ssize_t i, first = 0, last = before_line(params, n)
-    # The bias corrections are the same for all entries; in float64, whatever the parameters are.
+    # The bias corrections are the same for all entries, and computed in float64 for float32 parameters too.
     cdef floating rate = <floating>(given.learning_rate / (1 - pow(given.beta1, given.step)))
     cdef floating scale = <floating>(1 / sqrt(1 - pow(given.beta2, given.step)))
     cdef floating b1 = <floating>given.beta1, b2 = <floating>given.beta2

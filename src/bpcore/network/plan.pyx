@@ -41,7 +41,7 @@ cdef struct plan_t:
     Py_ssize_t tile                 # maximum rows of a tile
     bint aliases                    # rows of X evict each other from the first-level cache: the tile is copied
     Py_ssize_t input_stride         # row stride of copied inputs, and of their gradient: n_inputs, padded
-    region_t delta                  # two buffers for deltas, with the rows of whichever layer is computed
+    region_t delta                  # two buffers for deltas, each used by one layer after the other
     region_t scratch
     region_t panels                 # the panels of a tile's activations
     region_t inputs                 # copied rows of X: (tile, input_stride)

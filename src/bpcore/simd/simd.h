@@ -6,9 +6,9 @@
 #ifndef BPCORE_SIMD_H
 #define BPCORE_SIMD_H
 
-/* A product and a sum become one instruction. Told to do so by the command line, Clang decides for each place anew which of
-   two products is kept exact, and the same function gave other bits where it was inlined. Within an expression it decides
-   once, and makes no fewer such instructions. */
+/* A product and a sum become one instruction. With -ffp-contract=fast, Clang decides at every inlined copy of a function
+   which of two products is kept exact, so copies differed in their bits. Within an expression it decides once, and fuses
+   no less. */
 #if defined(__clang__)
 #pragma clang fp contract(on)
 #endif
@@ -32,7 +32,7 @@
 #endif
 #define BPCORE_NR_VECTORS 2
 
-#if defined(__GNUC__) || defined(__clang__) /* clang-cl says the latter only */
+#if defined(__GNUC__) || defined(__clang__) /* clang-cl defines the latter only */
 #define BPCORE_GNU
 #endif
 
@@ -59,7 +59,7 @@ static inline bpcore_f64v bpcore_splat_f64(const double *p) { return *p - (bpcor
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline))
 
-#else /* no vector types: a vector is a number, and the compiler does what it can */
+#else /* no vector types: a vector is one number */
 
 #undef BPCORE_BYTES
 #define BPCORE_BYTES 0
@@ -73,7 +73,7 @@ static inline bpcore_f64v bpcore_splat_f64(const double *p) { return *p; }
 static inline bpcore_f32v bpcore_zero_f32(void) { float zero = 0; return bpcore_splat_f32(&zero); }
 static inline bpcore_f64v bpcore_zero_f64(void) { double zero = 0; return bpcore_splat_f64(&zero); }
 
-/* Transpose a square of 4 by 4, rows so many numbers apart: eight shuffles, which no compiler finds by itself. */
+/* Transpose a square of 4 by 4; rs: numbers from one row to the next. Eight shuffles, which no compiler finds. */
 #if BPCORE_BYTES && defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define BPCORE_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
@@ -134,14 +134,14 @@ static inline void bpcore_transpose_f32(const float *src, ptrdiff_t rs_src, floa
 BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 #endif
 
-/* Have the line of the cache that p is in fetched while other work goes on. */
+/* Fetch the cache line of p while other work continues. */
 #if defined(BPCORE_GNU)
 #define bpcore_prefetch(p) __builtin_prefetch(p, 1)
 #else
 #define bpcore_prefetch(p) ((void)(p))
 #endif
 
-/* Put a pointer in the place of another and return that, in one step for all threads. */
+/* Atomically replace a pointer by another; returns the old one. */
 #if defined(BPCORE_GNU)
 #define bpcore_exchange(place, value) __atomic_exchange_n(place, value, __ATOMIC_ACQ_REL)
 #else
@@ -149,7 +149,7 @@ BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 #define bpcore_exchange(place, value) _InterlockedExchangePointer(place, value)
 #endif
 
-/* A byte that one thread sets and others look at; nothing else is passed on by it. */
+/* A byte that one thread sets and others read; it orders no other memory accesses. */
 #if defined(BPCORE_GNU)
 #define bpcore_flag(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 #define bpcore_set_flag(p) __atomic_store_n(p, 1, __ATOMIC_RELAXED)
@@ -221,7 +221,7 @@ BPCORE_SUM4_ONE_BY_ONE(f32, float)
 BPCORE_SUM4_ONE_BY_ONE(f64, double)
 #endif
 
-/* The largest of a vector's numbers, the same way; the array is overwritten. */
+/* The largest of a vector's numbers, likewise; the array is overwritten. */
 static inline float bpcore_max_f32(float *x) {
     for (size_t n = BPCORE_LANES_F32 / 2; n > 0; n /= 2)
         for (size_t i = 0; i < n; i++) x[i] = x[i + n] > x[i] ? x[i + n] : x[i];
@@ -262,11 +262,11 @@ static inline double bpcore_split_f64(double x, double *e) {
     return bpcore_number_f64((int64_t)((uint64_t)i - ((uint64_t)n << 52)));
 }
 
-/* A choice between two numbers that are both there already. */
+/* A choice between two numbers that have both been computed. */
 static inline float bpcore_select_f32(int condition, float a, float b) { return condition ? a : b; }
 static inline double bpcore_select_f64(int condition, double a, double b) { return condition ? a : b; }
 
-/* Seconds on a clock that only goes on; for a look now and then, not for timing. */
+/* Seconds of a monotonic clock, precise enough for polling, not for timing. */
 #if defined(_WIN32)
 __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 static inline double bpcore_now(void) { return 1e-3 * (double)GetTickCount64(); }
@@ -279,8 +279,8 @@ static inline double bpcore_now(void) {
 }
 #endif
 
-/* What the processor can do and the operating system lets it do (it must save the registers, which XCR0 tells): bits in
-   the order of FEATURES in cpu.pyx. */
+/* What the processor supports and the operating system allows (it must save the registers, as XCR0 says): bits in the
+   order of FEATURES in cpu.pyx. */
 #if defined(__x86_64__) || defined(_M_X64)
 #if defined(BPCORE_GNU)
 #include <cpuid.h>
