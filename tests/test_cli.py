@@ -152,7 +152,7 @@ def test_classification(run, fails, flowers, suffix, loss):
         return
     out = run(*arguments, *(["--loss", loss] if loss else []))
     assert float(values(out)["test accuracy"].split()[0]) > 90
-    assert values(out)["loss"] == f"cross_entropy ({'as asked for' if loss else 'the target is text'})"
+    assert values(out)["loss"] == f"cross_entropy ({'as --loss says' if loss else 'the target is text'})"
 
     header, rows = table(run("predict", f"m{suffix}", "flowers.csv", "--probabilities"))
     names = ["lily, white", "rose", "tulip"]

@@ -1,14 +1,14 @@
-/* Vectors, for the micro-kernel of gemm/microkernel.pyx: a type of one register for float and one for double, and what Cython
-   cannot say about them. All the rest (activations, losses, optimizers) is scalar code that the compiler vectorizes.
+/* Vectors, for the micro-kernel of gemm/microkernel.pyx: a type of one register for float and one for double, and what
+   Cython cannot express about them. All the rest (activations, losses, optimizers) is scalar code that the compiler vectorizes.
 
    BPCORE_BYTES is the width of a register, BPCORE_MR x BPCORE_NR_VECTORS the block of outputs that the kernel holds in
    registers: as many as there are, less those for the operands. */
 #ifndef BPCORE_SIMD_H
 #define BPCORE_SIMD_H
 
-/* A product and a sum become one instruction. With -ffp-contract=fast, Clang decides at every inlined copy of a function
-   which of two products is kept exact, so copies differed in their bits. Within an expression it decides once, and fuses
-   no less. */
+/* A product and a sum become one instruction. With -ffp-contract=fast, Clang decides at every inlined copy of a
+   function which of two products is kept exact, so copies differed in their bits. Within an expression it decides once,
+   and fuses no less. */
 #if defined(__clang__)
 #pragma clang fp contract(on)
 #endif
