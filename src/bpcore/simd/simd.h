@@ -1,5 +1,5 @@
 /* Vectors, for the micro-kernel of gemm/microkernel.pyx: a type of one register for float and one for double, and what
-   Cython cannot express about them. All the rest (activations, losses, optimizers) is scalar code that the compiler vectorizes.
+   Cython cannot express about them. Activations, losses and optimizers are scalar code that the compiler vectorizes.
 
    BPCORE_BYTES is the width of a register, BPCORE_MR x BPCORE_NR_VECTORS the block of outputs that the kernel holds in
    registers: as many as there are, less those for the operands. */
