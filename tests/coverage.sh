@@ -15,12 +15,12 @@ BPCORE_DEBUG=1 BPCORE_COVERAGE=1 CFLAGS=-w python setup.py -q build_ext --inplac
 export PYTHONPATH=$work/python:$work/tests OPENBLAS_NUM_THREADS=1
 backend=$(python -c 'import bpcore; print(bpcore.backend)')
 run() { # FILES -k EXPRESSION
-  COVERAGE_FILE=.coverage.$((++n)) python -m pytest -q -p no:cacheprovider -n "$(nproc)" --backend "$backend" \
+  COVERAGE_FILE=.coverage.$((++n)) python -m pytest -q -p no:cacheprovider -n "$(nproc)" --backend="$backend" \
     --cov --cov-config tests/coverage.ini --cov-report= "$@"
 }
 run tests/test_{buffers,contract,optimizers,elementary,core,published,layout}.py \
   -k "not pairs and not triples and not every_width"
-some="hidden_activations or losses_and_outputs or integer_labels or (sizes and 130 and float32)"
+some="((hidden_activations or losses_and_outputs) and float32) or integer_labels or (sizes and 130 and float32)"
 some+=" or exact or extreme or input_gradient or infinity or infinite or refused or one_class or range_of_chunks"
 some+=" or rows_are_cut or (over_before and float32) or plain_loop or divergence or (without_weight and float32-baseline-700-c)"
 some+=" or (functions and float32 and not 300 and not 1000 and not more_than and not threads)"

@@ -21,6 +21,7 @@ import json
 import math
 import mmap
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -884,11 +885,12 @@ class Checker:
         """A plan's address, and what keeps it alive."""
         net = self.net
         sizes = np.array(net.sizes, np.intp)
-        activations = np.array([OUTPUTS_IN_C.index(g) for g in (*net.hidden, net.output)], np.intc)
+        constants = constants_in_c()
+        activations = np.array([constants[g] for g in (*net.hidden, net.output)], np.intc)
         memory = np.zeros(c["plan_bytes"](len(net.sizes) - 1) // 8 + 1, np.uint64)
         error = c[f"plan_init_f{8 * net.dtype.itemsize}"](
             memory.ctypes.data, memory.nbytes, len(activations), sizes.ctypes.data, activations.ctypes.data,
-            LOSSES_IN_C.index(net.loss),
+            constants[net.loss],
         )  # fmt: skip
         self.true(error == 0, "plan of the table", f"error {error}: {c['error_message'](error)}")
         return memory.ctypes.data, (memory, sizes, activations)
@@ -926,10 +928,12 @@ class Checker:
         del kept
 
 
-OUTPUTS_IN_C = (
-    "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu", "softmax", "exp",
-)  # fmt: skip
-LOSSES_IN_C = ("squared_error", "binary_cross_entropy", "cross_entropy", "huber", "absolute_error", "poisson")
+@functools.cache
+def constants_in_c() -> dict[str, int]:
+    """The activations and losses of bpcore.h."""
+    header = (Path(bpcore.get_include()) / "bpcore.h").read_text()
+    enums = header[header.index("enum bpcore_activation") : header.index("enum bpcore_error")]
+    return {name.lower(): int(number) for name, number in re.findall(r"BPCORE_(\w+) = (\d+)", enums)}
 
 
 def c_functions():

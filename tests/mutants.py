@@ -35,6 +35,8 @@ ORDER = (
 )
 #: What does not compute: no fault of the core is found there alone.
 LEFT_OUT = ("table", "cli", "bench", "documents", "model", "backend", "sources")
+#: What needs a compiled core: left out where Python computes, where part of it cannot even be imported.
+COMPILED_ALONE = ("core", "elementary", "layout", "embedding")
 #: Seconds after which a file of tests counts as hanging.
 LIMIT = 400.0
 #: pytest's exit status where a file has no test for the backend.
@@ -124,10 +126,10 @@ def build(tree: Path, modules: str) -> None:
 # ---------------------------------------------------------------------------------------------------- the suite
 
 
-def test_files(tree: Path, first: tuple[str, ...], quick: bool) -> list[str]:
+def test_files(tree: Path, backend: str, first: tuple[str, ...], quick: bool) -> list[str]:
     """The files of tests that compute (or ``file::test``), those named first, or alone."""
     there = {path.stem.removeprefix("test_"): path for path in sorted((tree / "tests").glob("test_*.py"))}
-    for name in LEFT_OUT:
+    for name in (*LEFT_OUT, *COMPILED_ALONE) if backend == "python" else LEFT_OUT:
         del there[name]
     names = first if quick else (*first, *ORDER, *there)
     files = [name.partition("::") for name in dict.fromkeys(names)]
@@ -136,7 +138,7 @@ def test_files(tree: Path, first: tuple[str, ...], quick: bool) -> list[str]:
 
 def run_suite(tree: Path, backend: str, first: tuple[str, ...], options: argparse.Namespace) -> str:
     """The first test that fails; "" if none does. File by file: what kills is mostly in the first."""
-    for file in test_files(tree, first, options.quick):
+    for file in test_files(tree, backend, first, options.quick):
         if killer := run_file(tree, backend, file, options.limit):
             return killer
     return ""
@@ -161,6 +163,8 @@ def run_file(tree: Path, backend: str, file: str, limit: float) -> str:
             os.killpg(pytest.pid, signal.SIGKILL)
             hangs = True
     text = log.read_text(errors="replace")
+    if "\nERROR: not found: " in text:
+        raise SystemExit(f"mutants.py: there is no {file}")
     if hangs:
         return f"hangs: {last_test(text)}"
     if pytest.returncode in (0, NO_TESTS):

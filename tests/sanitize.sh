@@ -178,7 +178,7 @@ step "the package, with ${flags[*]}"
 printf '#!/bin/sh\nexec gcc %s "$@" %s\n' "$include" "${flags[*]}" > "$work/cc"
 chmod +x "$work/cc"
 mkdir "$work/source"
-(cd "$top" && cp -r setup.py pyproject.toml README.md LICENSE python src tests wheels .ci "$work/source/")
+(cd "$top" && cp -r setup.py pyproject.toml ./*.md LICENSE python src tests docs wheels .ci "$work/source/")
 find "$work/source" \( -name '*.so' -o -path '*/src/*.c' \) -delete # of a build in the checkout
 # Reports name the lines of the .pyx files; and what is not run is not built.
 sed -i 's/cythonize($/&emit_linenums=True, module_list=/' "$work/source/setup.py"

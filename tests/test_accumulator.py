@@ -152,7 +152,7 @@ def test_finish_refuses(rng):
     with pytest.raises(ValueError, match="rows must be added first"):
         accumulator.finish(params)
     accumulator.add(params, np.zeros((2, 3)), np.zeros((2, 2)), np.zeros(2))
-    with pytest.raises(ValueError, match="the sum of sample_weight must be > 0, got 0"):
+    with pytest.raises(ValueError, match="the sum of sample_weight must be finite and > 0, got 0"):
         accumulator.finish(params)
     accumulator.add(params, np.zeros((2, 3)), np.zeros((2, 2)))
     with pytest.raises(ValueError, match="l2"):
@@ -172,3 +172,15 @@ def test_a_single_precision_gradient_of_many_rows_keeps_its_digits(rng):
     exact_J, exact = double.cost_and_gradient(params, X, Y)
     assert J == pytest.approx(exact_J, rel=1e-6)
     assert np.abs(grad - exact).max() < 1e-6 * np.abs(exact).max()
+
+
+def test_a_sum_of_weights_that_overflows(backend):
+    """Each of the two is in range."""
+    net = bpcore.Network([2, 1])
+    params, X, Y = np.zeros(3), np.ones((1, 2)), np.ones(1)
+    first, second = net.accumulator(), net.accumulator()
+    for accumulator in (first, second):
+        accumulator.add(params, X, Y, sample_weight=[1.7e308])
+    first.merge(second)
+    with pytest.raises(ValueError, match="the sum of sample_weight must be finite and > 0, got inf"):
+        first.finish(params)

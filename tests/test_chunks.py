@@ -41,7 +41,7 @@ def test_same_bits_for_any_number_of_threads(backend, dtype, loss, rng):
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
 def test_few_chunks_in_one_go_have_the_bits_of_the_accumulator(backend, dtype, sizes, loss, l2, rng):
-    """Groups or single chunks, by one thread or by many, in the backend or put group_size in Python."""
+    """Groups or single chunks, by one thread or by many, added in the backend or in Python."""
     net = bpcore.Network(sizes, "tanh", loss, dtype=dtype)
     params = make_parameters(net, rng)
     size, group_size = net._plan.chunk_rows, net._plan.group_size

@@ -21,7 +21,7 @@ import pytest
 
 import bpcore
 from bpcore import capi
-from bpcore.network import CANONICAL_OUTPUT
+from bpcore.network import CANONICAL_OUTPUT, OUTPUTS
 
 HERE = Path(__file__).parent
 COMPILED = [name for name in bpcore.available_backends() if name != "python"]
@@ -383,7 +383,8 @@ def test_functions_errors(dtype, rng):
     assert plan([5, 4, 3], [3, 0], 0, size=8) == NUMBER["err_sizes"]
     assert plan([5, 4, 3], [3, 0], 0, layers=0) == NUMBER["err_sizes"]
     assert plan([5, 4, 3], [9, 0], 0) == NUMBER["err_activation"]
-    assert plan([5, 4, 3], [3, 11], 0) == plan([5, 4, 3], [3, -1], 0) == NUMBER["err_activation"]
+    unknown = max(NUMBER[name] for name in OUTPUTS) + 1
+    assert plan([5, 4, 3], [3, unknown], 0) == plan([5, 4, 3], [3, -1], 0) == NUMBER["err_activation"]
     assert plan([5, 4, 3], [3, 0], 6) == plan([5, 4, 3], [3, 0], -1) == NUMBER["err_loss"]
     assert plan([5, 4, 3], [3, 0], 2) == NUMBER["err_output"]
     assert plan([2**31 - 1] * 3, [3, 0], 0) == NUMBER["err_too_large"]
@@ -420,6 +421,11 @@ def test_functions_errors(dtype, rng):
     assert c("adam", 3, params, sums, sums, None, 0.1, 0.9, 0.9, 1e-8, 1) == NUMBER["err_null"]
     assert c("adam", -3, params, sums, sums, sums, 0.1, 0.9, 0.9, 1e-8, 1) == NUMBER["err_count"]
     assert c("gradient_descent", sys.maxsize // 2 + 1, params, sums, None, 0.1, 0.0, 0) == NUMBER["err_count"]
+    for rate in (-0.1, np.nan, np.inf):  # as Python's optimizers
+        assert c("gradient_descent", 3, params, sums, None, rate, 0.0, 0) == NUMBER["err_hyperparameter"]
+        assert c("adam", 3, params, sums, sums, sums, rate, 0.9, 0.9, 1e-8, 1) == NUMBER["err_hyperparameter"]
+    three = [np.ones(3, dtype) for _ in range(4)]
+    assert c("gradient_descent", 3, *three[:3], 0.1, 1.0, 0) == c("adam", 3, *three, 0.1, 0.9, 0.9, 0.0, 1) == ok
     messages = {CALL["error_message"](error) for name, error in NUMBER.items() if name in ERRORS}
     assert len(messages) == len(ERRORS)
     assert CALL["error_message"](99) == b"unknown error"

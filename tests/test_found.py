@@ -89,7 +89,8 @@ def confident():
     net = bpcore.Network([64, 96, 10], "tanh", "cross_entropy")
     params = net.initialize(seed=0)
     bpcore.train(net, params, X, labels, optimizer=bpcore.Adam(3e-3), epochs=60)
-    params[net._offsets[2] :] *= 2
+    for part in net.layers(params)[1]:
+        part *= 2
     return params, X, labels
 
 

@@ -67,7 +67,7 @@ def get_include() -> str:
     return join(dirname(__file__), "include")
 
 
-#: Imported on first use: embedding the gradient alone does not pay for them.
+#: Imported on first use, so that programs that need only the gradient start faster.
 _LATER = {
     "check_gradient": "gradient_check",
     "History": "training",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 #: Minimum work per extra thread, in multiplications of a forward pass: starting it and taking turns cost some 0.2 ms.
-#: Twice this, shared by two threads of an EPYC, took 0.75 to 0.95 of one thread's time, less work no less time.
+#: Twice this, shared by two threads of an EPYC, took 0.75 to 0.95 of the time of one thread; less work was not faster.
 THREAD_WORK = 8_000_000
 #: Groups per thread from which on a thread takes whole groups: the last ones are a small part of all.
 GROUPS_PER_THREAD = 4

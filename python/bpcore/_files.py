@@ -48,7 +48,7 @@ def places(path: str) -> tuple[str, str]:
 def require_regular(path: str) -> None:
     # Moving a file onto /dev/null would replace the device.
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"{path} is not a regular file")
+        raise ValueError(f"path must name a regular file, got {path}")
 
 
 @contextlib.contextmanager

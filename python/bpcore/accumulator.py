@@ -142,7 +142,8 @@ class Accumulator:
             raise ValueError(f"other must be of {self.network}, got one of {other.network}")
         if other is self:
             raise ValueError("other must be another accumulator, got this one")
-        self._buffer += other.buffer
+        with np.errstate(all="ignore"):  # as all results, sums may be infinite
+            self._buffer += other.buffer
 
     def finish(self, params: npt.ArrayLike, l2: float = 0.0, out: Any = None) -> tuple[float, Floats]:
         """The cost and the gradient of all rows added: ``D = Delta / m + l2 * W``, ``Delta / m`` for biases.
@@ -170,9 +171,9 @@ class Accumulator:
         params = _validation.check_vector("params", params, net.n_parameters, net.dtype)
         l2 = _validation.check_scalar("l2", l2)
         losses, weight, rows = (float(x) for x in self.buffer[:3])
-        if not weight > 0:
+        if not 0 < weight < np.inf:
             what = (
-                f"the sum of sample_weight must be > 0, got {weight:g}"
+                f"the sum of sample_weight must be finite and > 0, got {weight:g}"
                 if rows
                 else "rows must be added first, got none"
             )

@@ -201,8 +201,8 @@ def output_backward(name: str, a: Floats, derivative: Floats | None, dA: Floats)
 
     A loss with a pole where sigmoid or tanh ends, like ``1 / (1 - a)`` of a cross-entropy written by hand, gives a dA
     with the rounding error of a, many times as large. With the derivative of the same rounded a the two errors cancel;
-    so this is used for all dA that a bounded loss would hardly give. For the others the derivative is exact. In both
-    cases the error of the product is at most a rounding error of ``dA``.
+    so it is used where dA is larger than bounded losses usually give. Elsewhere the derivative is exact. In both cases
+    the error of the product is at most a rounding error of ``dA``.
     """
     if derivative is not None and name in DERIVATIVES_OF_ROUNDED:
         derivative = np.where(np.abs(dA) > LARGE_OUTPUT_GRADIENT, DERIVATIVES_OF_ROUNDED[name](a), derivative)

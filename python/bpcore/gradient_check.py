@@ -234,7 +234,7 @@ def _rows_of_weight(n_rows: int, sample_weight: npt.ArrayLike | None) -> npt.NDA
 
 
 def _sides(net: Network, X: Array, Y: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Callable[[Floats], bytes]:
-    """A function that tells on which side of its kink each unit of each row lies, for given parameters."""
+    """A function of the parameters: on which side of its kink each unit of each row is."""
     weights = None if sample_weight is None else np.asarray(sample_weight)
     targets = _validation.check_batch(X, Y, weights, net.sizes, net.loss, net.dtype)[0].Y
     rows = _rows_of_weight(len(X), sample_weight)
@@ -257,9 +257,9 @@ def _sides(net: Network, X: Array, Y: npt.ArrayLike, sample_weight: npt.ArrayLik
 def _chosen(indices: Iterable[int], size: int) -> npt.NDArray[np.intp]:
     """The indices as an array, counted from 0."""
     if not isinstance(indices, Iterable):
-        raise TypeError(f"indices must be integers, got {indices!r}")
+        raise TypeError(f"indices must be an iterable of integers, got {indices!r}")
     checked = [_validation.check_int(f"indices[{i}]", index, -(1 << 62)) for i, index in enumerate(indices)]
     for index in checked:
         if not -size <= index < size:
-            raise IndexError(f"indices must be of {size} parameters, got {index}")
+            raise IndexError(f"indices must be from {-size} to {size - 1}, got {index}")
     return np.array(checked, np.intp) % size

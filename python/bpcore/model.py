@@ -26,7 +26,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from ._files import error_names, places, require_regular, write_atomically
-from ._validation import check_vector
+from ._validation import check_matrix, check_vector, real_array
 from .network import Network
 
 __all__ = ["Model", "ModelFileError", "check_save_path", "load", "save"]
@@ -93,12 +93,12 @@ class Model:
         if not isinstance(net, Network):
             raise TypeError(f"network must be a Network, got {type(net).__name__}")
         if not isinstance(params, np.ndarray) or params.dtype != net.dtype:
-            came = f"an array of {params.dtype}" if isinstance(params, np.ndarray) else repr(params)
+            came = f"an array of {params.dtype}" if isinstance(params, np.ndarray) else type(params).__name__
             raise TypeError(f"params must be an array of {net.dtype}, got {came}")
+        real_array("params", params)
         if params.shape != (net.n_parameters,):
             raise ValueError(f"params must have shape ({net.n_parameters},), got {params.shape}")
-        if not np.isfinite(params).all():
-            raise ValueError("params must be finite")
+        _check_finite("params", params, net.dtype)
         n_in, n_out = net.sizes[0], net.sizes[-1]
         for name, size in zip(SCALING, (n_in, n_in, n_out, n_out), strict=True):
             object.__setattr__(self, name, _scaling(name, getattr(self, name), size))
@@ -108,7 +108,7 @@ class Model:
                 raise ValueError(f"{kind}_mean and {kind}_scale must both be given or both be None")
         binary = net.output == "sigmoid" and n_out == 1
         if self.class_names is not None and not binary and net.output != "softmax":
-            raise ValueError(f"class_names must be None for {n_out} outputs of {net.output}")
+            raise ValueError(f"class_names need outputs of softmax or one of sigmoid, got {n_out} of {net.output}")
         if self.class_names is not None and self.target_mean is not None:
             raise ValueError("class_names must be None where target_mean is given")
         names = _names("class_names", self.class_names, 2 if binary else n_out)
@@ -136,12 +136,7 @@ class Model:
         ValueError
             If a value is not finite, or not in that dtype.
         """
-        features = np.asarray(X)
-        n_in = self.network.sizes[0]
-        if features.dtype.kind not in "fiub":
-            raise TypeError(f"X must hold real numbers, got dtype {features.dtype}")
-        if features.ndim != 2 or features.shape[1] != n_in:
-            raise ValueError(f"X must have shape (rows, {n_in}), got {features.shape}")
+        features = check_matrix("X", X, self.network.sizes[0])
         with np.errstate(over="ignore", invalid="ignore"):
             if self.feature_mean is not None and self.feature_scale is not None:
                 features = (features - self.feature_mean) / self.feature_scale
@@ -194,8 +189,7 @@ class Model:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the model; path and errors as for :func:`save`."""
         path = _checked_path(path)
-        if not np.isfinite(self.params).all():  # they may have been changed since
-            raise ValueError("params must be finite")
+        _check_finite("params", self.params, self.network.dtype)  # they may have been changed since
         description, arrays = _contents(self)
         if path.endswith(".safetensors"):
             from safetensors.numpy import save as serialize
@@ -219,17 +213,22 @@ class Model:
 def _scaling(name: str, value: npt.ArrayLike | None, size: int) -> NDArray[np.float64] | None:
     if value is None:
         return None
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    array = real_array(name, value)
     if array.shape != (size,):
         raise ValueError(f"{name} must have shape ({size},), got {array.shape}")
     array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite")
+    _check_finite(name, array, array.dtype)
     if name.endswith("_scale") and not (array > 0).all():
-        raise ValueError(f"{name} must be positive")
+        i = int(np.argmin(array > 0))
+        raise ValueError(f"{name} must be > 0, got {name}[{i}] = {array[i]:g}")
     return array
+
+
+def _check_finite(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    finite = np.isfinite(array)
+    if not finite.all():
+        i = int(np.argmin(finite))
+        raise ValueError(f"{name} must be finite as {dtype}, got {name}[{i}] = {array[i]}")
 
 
 def _names(name: str, value: Sequence[str] | None, size: int) -> tuple[str, ...] | None:
@@ -352,10 +351,20 @@ def check_save_path(path: str | os.PathLike[str]) -> None:
         os.unlink(temporary)
 
 
+def _path(path: str | os.PathLike[str]) -> str:
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        raise TypeError(f"path must be a str or path-like, got {type(path).__name__}") from None
+    if not isinstance(text, str):
+        raise TypeError(f"path must be a str, got {text!r}")
+    if not text or "\0" in text:
+        raise ValueError(f"path must name a file, got {text!r}")
+    return text
+
+
 def _checked_path(path: str | os.PathLike[str]) -> str:
-    path = os.fspath(path)
-    if not isinstance(path, str):
-        raise TypeError(f"path must be a str, got {path!r}")
+    path = _path(path)
     suffix = os.path.splitext(path)[1]
     if suffix not in ("", *SUFFIXES):
         raise ValueError(f"path must end in {' or '.join(SUFFIXES)}, got {path!r}")
@@ -375,8 +384,12 @@ def _require_safetensors(path: str) -> None:
 def load(path: str | os.PathLike[str]) -> Model:
     """Load a model that :func:`save` wrote.
 
-    The contents say which format it is. No more memory is taken than a small multiple of the size of the file,
-    whatever the file claims, and reading it runs no code.
+    The format is recognised by the contents. The memory used is at most a small multiple of the size of the file, and
+    reading it runs no code. A changed number is noticed in ``.npz``, which has checksums, not in ``.safetensors``.
+
+    Parameters
+    ----------
+    path : str or path-like
 
     Returns
     -------
@@ -396,9 +409,9 @@ def load(path: str | os.PathLike[str]) -> Model:
     --------
     See :func:`save`.
     """
-    path = os.fspath(path)
+    path = _path(path)
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ModelFileError(f"{path} is not a regular file")
+        raise ModelFileError(f"path must name a regular file, got {path}")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(9)
@@ -411,7 +424,7 @@ def load(path: str | os.PathLike[str]) -> Model:
                 (length,) = struct.unpack("<Q", start[:8])
                 # It may hold the description, and a little for each array.
                 if length > min(size - 8, 3 * MAX_DESCRIPTION):
-                    raise ModelFileError(f"its header claims {length} bytes")
+                    raise ModelFileError(f"its header must fit into its {size} bytes, got {length}")
                 _require_safetensors(path)
                 from safetensors import SafetensorError, safe_open
 

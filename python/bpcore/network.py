@@ -211,7 +211,7 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If ``params`` is not an array (there could be no views), or of another shape.
+            If ``params`` is not an array, or has another shape.
 
         Examples
         --------
@@ -258,7 +258,7 @@ class Network:
         try:
             generator = np.random.default_rng(seed)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"seed must be one of numpy.random.default_rng, got {seed!r}: {error}") from None
+            raise type(error)(f"seed must be what numpy.random.default_rng takes, got {seed!r}: {error}") from None
         params = np.zeros(self.n_parameters, self.dtype)
         for layer, activation in zip(self.layers(params), (*self.hidden, self.output)):
             n_out, n_in = layer.weights.shape
@@ -688,7 +688,8 @@ def _hidden(hidden: str | Sequence[str] | None, count: int) -> tuple[str, ...]:
         raise TypeError(f"hidden must be a name or a sequence of names, got {hidden!r}")
     names = tuple(_one_of(f"hidden[{i}]", name, ACTIVATIONS) for i, name in enumerate(names))
     if len(names) != count:
-        raise ValueError(f"hidden must name {count} activations, one for each hidden layer, got {len(names)}")
+        s = "" if count == 1 else "s"
+        raise ValueError(f"hidden must name {count} activation{s}, one for each hidden layer, got {len(names)}")
     return names
 
 

@@ -159,6 +159,9 @@ def train(
     batch_size = m if batch_size is None else _validation.check_int("batch_size", batch_size, 1)
     l2 = _validation.check_scalar("l2", l2)
     tolerance = _validation.check_scalar("tolerance", tolerance)
+    for name, flag in (("shuffle", shuffle), ("progress", progress)):
+        if not isinstance(flag, (bool, np.bool_)):
+            raise TypeError(f"{name} must be True or False, got {flag!r}")
     patience = None if patience is None else _validation.check_int("patience", patience, 1)
     if threads is not None:
         _validation.check_int("threads", threads, 1)
@@ -171,7 +174,7 @@ def train(
     try:
         generator = np.random.default_rng(seed)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"seed must be one of numpy.random.default_rng, got {seed!r}: {error}") from None
+        raise type(error)(f"seed must be what numpy.random.default_rng takes, got {seed!r}: {error}") from None
     bar = _bar(epochs) if progress else None
 
     trainer = _Trainer(net, params, optimizer, l2, total / m, threads)
@@ -342,7 +345,8 @@ def _check_validation_data(net: Network, params: Floats, data: tuple[Any, ...] |
     if data is None:
         return None
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise TypeError("validation_data must be a tuple (X, Y) or (X, Y, sample_weight)")
+        came = f"{len(data)} items" if isinstance(data, (tuple, list)) else type(data).__name__
+        raise TypeError(f"validation_data must be a tuple (X, Y) or (X, Y, sample_weight), got {came}")
     try:
         weights = data[2] if len(data) == 3 else None
         batch, total = _validation.check_batch(data[0], data[1], weights, net.sizes, net.loss, net.dtype)

@@ -99,7 +99,7 @@ def add_parser(commands: Any) -> None:
         "--patience",
         type=arguments.whole(1),
         metavar="N",
-        help="stop after N epochs that do not better the cost of a tenth of the training rows, set apart for that",
+        help="hold out a tenth of the training rows, and stop after N epochs without a lower cost on them",
     )
     parser.set_defaults(run=run)
 

@@ -119,12 +119,14 @@ typedef struct bpcore_api {
                         const float *output_gradient, float *sums, float *input_gradient);
     int (*backward_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X, ptrdiff_t m,
                         const double *output_gradient, double *sums, double *input_gradient);
-    /* v = momentum v + g; p -= learning_rate v (nesterov: g + momentum v). `velocity` may be NULL for momentum 0. */
+    /* v = momentum v + g; p -= learning_rate v (nesterov: g + momentum v). `velocity` may be NULL for momentum 0.
+       Finite learning_rate >= 0, momentum from 0 to 1. */
     int (*gradient_descent_f32)(ptrdiff_t n, float *params, const float *gradient, float *velocity,
                                 double learning_rate, double momentum, int nesterov);
     int (*gradient_descent_f64)(ptrdiff_t n, double *params, const double *gradient, double *velocity,
                                 double learning_rate, double momentum, int nesterov);
-    /* Step number `step` of Adam, counted from 1; the moments are zeros before the first. */
+    /* Step number `step` of Adam, counted from 1; the moments are zeros before the first. Finite learning_rate and
+       epsilon >= 0, betas from 0 to less than 1. */
     int (*adam_f32)(ptrdiff_t n, float *params, const float *gradient, float *first_moment,
                     float *second_moment, double learning_rate, double beta1, double beta2, double epsilon,
                     int64_t step);

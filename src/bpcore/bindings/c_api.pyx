@@ -3,7 +3,6 @@
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.limits cimport LONG_MAX
-from libc.math cimport isfinite
 from libc.stdint cimport INT64_MAX, uint64_t
 
 cdef extern from "bpcore.h" nogil:
@@ -316,7 +315,7 @@ cdef int capi_gradient_descent(Py_ssize_t n, floating *params, const floating *g
         return ERR_NULL
     if misaligned(<size_t>params | <size_t>gradient | <size_t>velocity, params):
         return ERR_MISALIGNED
-    if not (isfinite(learning_rate) and 0 <= momentum < 1) or (nesterov and velocity == NULL):
+    if not (0 <= learning_rate < INFINITY and 0 <= momentum <= 1) or (nesterov and velocity == NULL):
         return ERR_HYPERPARAMETER
     memset(&given, 0, sizeof(given))
     given.learning_rate, given.momentum, given.nesterov = learning_rate, momentum, nesterov != 0
@@ -334,7 +333,8 @@ cdef int capi_adam(Py_ssize_t n, floating *params, const floating *gradient, flo
         return ERR_NULL
     if misaligned(<size_t>params | <size_t>gradient | <size_t>first_moment | <size_t>second_moment, params):
         return ERR_MISALIGNED
-    if not (isfinite(learning_rate) and 0 <= beta1 < 1 and 0 <= beta2 < 1 and 0 < epsilon < INFINITY) or step < 1:
+    if not (0 <= learning_rate < INFINITY and 0 <= epsilon < INFINITY and 0 <= beta1 < 1 and 0 <= beta2 < 1
+            and step >= 1):
         return ERR_HYPERPARAMETER
     memset(&given, 0, sizeof(given))
     given.adam, given.learning_rate, given.step = True, learning_rate, <long>min(step, <int64_t>LONG_MAX)
@@ -357,7 +357,7 @@ cdef int capi_sgd_rows(const bpcore_plan *plan, void *workspace, floating *param
     error = check_batch(p, &batch, loss, theta)
     if error != OK:
         return error
-    if not isfinite(learning_rate):
+    if not 0 <= learning_rate < INFINITY:
         return ERR_HYPERPARAMETER
     context = new_context(p, workspace, NULL)
     close_guards(p, workspace_of(&context, theta))

@@ -94,18 +94,6 @@ def try_forward(Plan plan not None, params, X, out, Py_ssize_t max_rows):
 
 # ------------------------------------------------------------------------------------ a forward pass that is kept
 
-cdef struct kept_t:
-    # The arrays of a trace, one pointer for each layer with weights: activations, and NULL or what `pointwise` keeps.
-    void **a
-    void **derivatives
-
-cdef struct backward_t:
-    # What a backward pass takes and fills.
-    const void *output_gradient
-    void *sums
-    void *input_gradient            # or NULL
-
-
 cdef bint acquire_kept(buffers_t *buffers, Plan plan, list activations, list derivatives, Py_ssize_t rows,
                        kept_t *kept, bint writable) except -1:
     cdef Py_ssize_t l, n = plan.plan.n_layers
@@ -121,59 +109,6 @@ cdef bint acquire_kept(buffers_t *buffers, Plan plan, list activations, list der
         if kept.a[l] == NULL or (layer.keeps_derivative and kept.derivatives[l] == NULL):
             return False
     return True
-
-
-cdef void copy_kept(const context_t *context, const kept_t *kept, Py_ssize_t first, Py_ssize_t rows, bint load,
-                    const floating *tag) noexcept nogil:
-    """Copy a tile's rows from a trace to the workspace if ``load``, else from the workspace to the trace."""
-    cdef const layer_t *layer
-    cdef floating *work = workspace_of(context, tag)
-    cdef floating *a
-    cdef floating *d
-    cdef Py_ssize_t l
-    for l in range(context.plan.n_layers):
-        layer = &context.plan.layers[l]
-        a = <floating *>kept.a[l] + first * layer.n_out
-        d = <floating *>kept.derivatives[l] + (first * layer.n_out if layer.keeps_derivative else 0)
-        if load:
-            copy_rows(<const floating *>a, layer.n_out, work + layer.a.start, layer.stride, rows, layer.n_out)
-        else:
-            copy_rows(<const floating *>work + layer.a.start, layer.stride, a, layer.n_out, rows, layer.n_out)
-        if layer.keeps_derivative and load:
-            copy_rows(<const floating *>d, layer.n_out, work + layer.derivative.start, layer.stride, rows, layer.n_out)
-        elif layer.keeps_derivative:
-            copy_rows(<const floating *>work + layer.derivative.start, layer.stride, d, layer.n_out, rows, layer.n_out)
-
-
-cdef void trace_rows(context_t *context, const floating *params, const batch_t *batch, const kept_t *kept,
-                     const backward_t *back) noexcept nogil:
-    """Tile by tile, a forward pass whose activations are kept, or, if ``back`` is not NULL, one back from these."""
-    cdef const plan_t *plan = context.plan
-    cdef Py_ssize_t size = tile_rows(plan, batch.rows), first = -size
-    cdef floating *dX
-    cdef batch_t tile
-    context.small_batch = batch.rows < PACK_MIN_ROWS
-    if back == NULL and not context.small_batch:
-        pack_forward(context, params)
-    elif not context.small_batch:
-        pack_backward(context, params, back.input_gradient != NULL)
-    while first + size < batch.rows:
-        first += size
-        tile = batch_slice(plan, batch, first, min(size, batch.rows - first), params)
-        if back == NULL:
-            tile = tile_of(context, batch, first, tile.rows, params)
-            forward_tile(context, params, &tile, False, True)
-        else:
-            copy_kept(context, kept, first, tile.rows, True, params)
-            output_delta(context, <const floating *>back.output_gradient + first * plan.n_outputs, tile.rows)
-            dX = <floating *>back.input_gradient
-            backward_tile(context, params, &tile, <floating *>back.sums, first == 0,
-                          dX + first * plan.n_inputs if dX != NULL else NULL)
-        check_guards(plan, workspace_of(context, params))
-        if should_stop(context.interrupt, 0):
-            return
-        if back == NULL:
-            copy_kept(context, kept, first, tile.rows, False, params)
 
 
 cdef class Kept:
@@ -384,28 +319,6 @@ cdef double cost_and_gradient_typed(Plan plan, const floating *params, const bat
     finally:
         free(total)
     return cost
-
-
-cdef double accumulate_groups(context_t *context, const floating *params, const batch_t *batch, floating *sums,
-                              double *total) noexcept nogil:
-    """The losses of all rows; their gradients in ``sums`` if ``total`` is NULL, else in ``total``, group by group."""
-    cdef const plan_t *plan = context.plan
-    cdef double losses = 0
-    cdef chunk_range_t chunks
-    cdef batch_t group
-    cdef Py_ssize_t start, stop
-    chunks.total_rows, chunks.n_chunks, chunks.end = batch.rows, count_chunks(plan, batch.rows), 0
-    while chunks.end < chunks.n_chunks:
-        chunks.begin, chunks.end = chunks.end, min(chunks.end + plan.group_size, chunks.n_chunks)
-        start = chunk_start(chunks.total_rows, chunks.n_chunks, chunks.begin)
-        stop = chunk_start(chunks.total_rows, chunks.n_chunks, chunks.end)
-        group = batch_slice(plan, batch, start, stop - start, params)
-        losses += accumulate_chunks(context, params, &group, &chunks, sums, chunks.begin > 0)
-        if should_stop(context.interrupt, 0):
-            break
-        if total != NULL:
-            add_sums(total, <const floating *>sums, plan.n_parameters, chunks.begin == 0)
-    return losses
 
 
 def try_cost_and_gradient(Plan plan not None, params, X, Y, l2, out, Py_ssize_t max_rows):

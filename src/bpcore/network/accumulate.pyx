@@ -124,9 +124,6 @@ cdef double accumulate_chunks(context_t *context, const floating *params, const 
     return total
 
 
-# ----------------------------------------------------------------------------- from sums to the cost and its gradient
-
-
 cdef void add_sums(double *total, const floating *sums, Py_ssize_t n, bint overwrite) noexcept nogil:
     """``total += sums``, or ``=`` if ``overwrite``."""
     cdef Py_ssize_t i
@@ -136,6 +133,31 @@ cdef void add_sums(double *total, const floating *sums, Py_ssize_t n, bint overw
     else:
         for i in range(n):
             total[i] += sums[i]
+
+
+cdef double accumulate_groups(context_t *context, const floating *params, const batch_t *batch, floating *sums,
+                              double *total) noexcept nogil:
+    """The losses of all rows; their gradients in ``sums`` if ``total`` is NULL, else in ``total``, group by group."""
+    cdef const plan_t *plan = context.plan
+    cdef double losses = 0
+    cdef chunk_range_t chunks
+    cdef batch_t group
+    cdef Py_ssize_t start, stop
+    chunks.total_rows, chunks.n_chunks, chunks.end = batch.rows, count_chunks(plan, batch.rows), 0
+    while chunks.end < chunks.n_chunks:
+        chunks.begin, chunks.end = chunks.end, min(chunks.end + plan.group_size, chunks.n_chunks)
+        start = chunk_start(chunks.total_rows, chunks.n_chunks, chunks.begin)
+        stop = chunk_start(chunks.total_rows, chunks.n_chunks, chunks.end)
+        group = batch_slice(plan, batch, start, stop - start, params)
+        losses += accumulate_chunks(context, params, &group, &chunks, sums, chunks.begin > 0)
+        if should_stop(context.interrupt, 0):
+            break
+        if total != NULL:
+            add_sums(total, <const floating *>sums, plan.n_parameters, chunks.begin == 0)
+    return losses
+
+
+# ----------------------------------------------------------------------------- from sums to the cost and its gradient
 
 
 cdef void finish_gradient(const plan_t *plan, const floating *params, const sum_t *sums, double weight, double l2,

@@ -230,8 +230,8 @@ cdef void output_backward(const layer_t *layer, const floating *a, floating *kep
 
     A loss with a pole where sigmoid or tanh ends, like ``1 / (1 - a)`` of a cross-entropy written by hand, gives a d
     with the rounding error of a, many times as large. With the derivative of the same rounded a the two errors cancel;
-    so this is used for all d that a bounded loss would hardly give. For the others the derivative is exact. In both
-    cases the error of the product is at most a rounding error of d. ``kept`` may be changed.
+    so it is used where d is larger than bounded losses usually give. Elsewhere the derivative is exact. In both cases
+    the error of the product is at most a rounding error of d. ``kept`` may be changed.
     """
     cdef Py_ssize_t i, count = rows * layer.stride
     cdef floating large = <floating>LARGE_OUTPUT_GRADIENT

@@ -267,7 +267,7 @@ cdef inline isa_t own_isa(const floating *tag) noexcept nogil:
 
 
 cdef inline context_t new_context(const plan_t *plan, void *memory, interrupt_t *interrupt) noexcept nogil:
-    """``memory``: of a workspace, from any address on."""
+    """``memory``: a workspace at any address."""
     cdef context_t context
     context.plan, context.workspace, context.interrupt = plan, aligned(<char *>memory), interrupt
     context.small_batch = False
