@@ -191,7 +191,7 @@ BACKWARD = [
     ),
 ]
 
-#: Of the function that C calls, tile by tile; the one of Python is in TRACE.
+#: Of the function that C calls, tile by tile.
 BACKWARD_ROWS = [
     (
         "the input gradient is not advanced, for C",
@@ -203,6 +203,7 @@ BACKWARD_ROWS = [
     ),
 ]
 
+#: Of a forward pass that is kept, and the way back from it.
 TRACE = [
     (
         "traced slopes are not advanced",
@@ -228,10 +229,6 @@ TRACE = [
     ),
     ("every tile of a trace is fresh", ("<floating *>back.sums, first == 0,", "<floating *>back.sums, True,")),
     ("the input gradient is not advanced", ("dX + first * plan.n_inputs if dX", "dX if dX")),
-    (
-        "no rows leave the sums as they are",
-        ("memset(back.sums, 0, p.n_parameters * (sizeof(float) if plan.is_float32 else sizeof(double)))", "pass"),
-    ),
 ]
 
 ACCUMULATE = [
@@ -313,6 +310,24 @@ ACCUMULATE = [
         ("if not (rounded == 1 and <const void *>out == <const void *>sums):", "if not rounded == 1:"),
     ),
     ("groups overwrite the sums", ("total[i] += sums[i]", "total[i] = sums[i]")),
+    (
+        "targets are not advanced from group to group",
+        (
+            "group = batch_slice(plan, batch, start, stop - start, params)\n",
+            "group = batch_slice(plan, batch, start, stop - start, params)\n        group.targets = batch.targets\n",
+        ),
+    ),
+    (
+        "labels are not advanced from group to group",
+        (
+            "group = batch_slice(plan, batch, start, stop - start, params)\n",
+            "group = batch_slice(plan, batch, start, stop - start, params)\n        group.labels = batch.labels\n",
+        ),
+    ),
+    (
+        "every group is fresh",
+        ("sums, plan.n_parameters, chunks.begin == 0)", "sums, plan.n_parameters, True)"),
+    ),
 ]
 
 LOSSES = [
@@ -553,6 +568,10 @@ BUFFERS = [
 
 SMALL_CALLS = [
     (
+        "no rows leave the sums as they are",
+        ("memset(back.sums, 0, p.n_parameters * (sizeof(float) if plan.is_float32 else sizeof(double)))", "pass"),
+    ),
+    (
         "out may overlap params in forward",
         (
             "if outputs == NULL or not last_is_disjoint(&buffers):",
@@ -586,24 +605,6 @@ SMALL_CALLS = [
             "if grad == NULL or not last_is_disjoint(&buffers):",
             "if grad == NULL or not (disjoint(&views[0], &views[3]) and disjoint(&views[1], &views[3])):",
         ),
-    ),
-    (
-        "targets are not advanced from group to group",
-        (
-            "group = batch_slice(plan, batch, start, stop - start, params)\n",
-            "group = batch_slice(plan, batch, start, stop - start, params)\n        group.targets = batch.targets\n",
-        ),
-    ),
-    (
-        "labels are not advanced from group to group",
-        (
-            "group = batch_slice(plan, batch, start, stop - start, params)\n",
-            "group = batch_slice(plan, batch, start, stop - start, params)\n        group.labels = batch.labels\n",
-        ),
-    ),
-    (
-        "every group is fresh",
-        ("sums, plan.n_parameters, chunks.begin == 0)", "sums, plan.n_parameters, True)"),
     ),
 ]
 
@@ -965,6 +966,7 @@ MUTANTS = [
     ("network/losses.pyx", "contract loops", TARGETS),
     ("network/forward.pyx", "loops parity", FORWARD),
     ("network/backward.pyx", "loops parity", BACKWARD),
+    ("network/backward.pyx", "loops parity", TRACE),
     ("network/backward.pyx", TABLE_TESTS, BACKWARD_ROWS),
     ("network/accumulate.pyx", "loops parity accumulator chunks", ACCUMULATE),
     ("network/optimizers.pyx", "optimizers", OPTIMIZERS),
@@ -972,7 +974,6 @@ MUTANTS = [
     ("bindings/interrupt.pyx", "chunks embedding_python", INTERRUPT),
     ("bindings/plan.pyx", "loops chunks parity", POOL),
     ("bindings/buffers.pyx", "contract core loops parity training", BUFFERS),
-    ("bindings/python.pyx", "loops parity", TRACE),
     ("bindings/python.pyx", "contract loops", SMALL_CALLS),
     ("bindings/training_loop.pyx", "training", TRAINING_LOOP),
     ("bindings/c_api.pyx", TABLE_TESTS, C_API),

@@ -213,6 +213,14 @@ def check_batch(
     return Batch(X, _check_targets(Y, len(X), sizes[-1], loss, weights), weights), total
 
 
+def check_rows(batch: Batch, total: float) -> None:
+    """Raise unless there are rows, and the sum of their weights, ``total``, is positive."""
+    if not len(batch.X):
+        raise ValueError("X must have at least one row, got 0")
+    if not total > 0:
+        raise ValueError("the sum of sample_weight must be > 0, got 0")
+
+
 def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weights: Array | None) -> Array:
     """Targets as an array of shape ``(rows, n_outputs)``, or integer labels of shape ``(rows,)`` for cross_entropy.
 
@@ -363,6 +371,20 @@ def check_scalar(
         must = f"{must} and {'<' if below else '<='} {high:g}" if high < np.inf else f"finite and {must}"
         raise ValueError(f"{name} must be {must}, got {value!r}")
     return result
+
+
+def check_generator(seed: object) -> np.random.Generator:
+    """NumPy's random generator of a seed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``numpy.random.default_rng`` does not accept the seed.
+    """
+    try:
+        return np.random.default_rng(seed)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"seed must be what numpy.random.default_rng takes, got {seed!r}: {error}") from None
 
 
 def check_int(name: str, value: object, low: int) -> int:

@@ -255,10 +255,7 @@ class Network:
         >>> bpcore.Network([2, 3, 1]).initialize(seed=0).shape
         (13,)
         """
-        try:
-            generator = np.random.default_rng(seed)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"seed must be what numpy.random.default_rng takes, got {seed!r}: {error}") from None
+        generator = _validation.check_generator(seed)
         params = np.zeros(self.n_parameters, self.dtype)
         for layer, activation in zip(self.layers(params), (*self.hidden, self.output)):
             n_out, n_in = layer.weights.shape
@@ -409,10 +406,7 @@ class Network:
         checked = _validation.check_vector("params", params, self.n_parameters, self.dtype)
         penalty = _validation.check_scalar("l2", l2)
         batch, total = _validation.check_batch(X, Y, sample_weight, self.sizes, self.loss, self.dtype)
-        if not total > 0:
-            raise ValueError(
-                "the sum of sample_weight must be > 0, got 0" if len(batch.X) else "X must have at least one row, got 0"
-            )
+        _validation.check_rows(batch, total)
         return checked, batch, total, penalty
 
     def cost(

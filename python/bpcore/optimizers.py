@@ -17,13 +17,10 @@ LearningRate: TypeAlias = float | Callable[[int], float]
 
 
 class Optimizer(Protocol):
-    """What :func:`bpcore.train` needs of an optimizer: any object with these methods."""
+    """What :func:`bpcore.train` needs of an optimizer: any object with this method."""
 
     def step(self, params: Floats, grad: Floats) -> None:
         """Change ``params`` in place."""
-
-    def reset(self) -> None:
-        """Forget the steps taken."""
 
 
 class _BaseOptimizer:

@@ -148,8 +148,7 @@ def train(
     params = _check_params(net, params)
     batch, total = _validation.check_batch(X, Y, sample_weight, net.sizes, net.loss, net.dtype)
     m = len(batch.X)
-    if not total > 0:
-        raise ValueError("the sum of sample_weight must be > 0, got 0" if m else "X must have at least one row, got 0")
+    _validation.check_rows(batch, total)
     if batch.sample_weight is not None:
         batch = batch._replace(sample_weight=_validation.as_contiguous(batch.sample_weight, net.dtype))
     for name, array in batch._asdict().items():
@@ -171,10 +170,7 @@ def train(
     if isinstance(optimizer, type) or not callable(getattr(optimizer, "step", None)):
         raise TypeError(f"optimizer must be GradientDescent, Adam or have a method step, got {optimizer!r}")
     validation = _check_validation_data(net, params, validation_data)
-    try:
-        generator = np.random.default_rng(seed)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"seed must be what numpy.random.default_rng takes, got {seed!r}: {error}") from None
+    generator = _validation.check_generator(seed)
     bar = _bar(epochs) if progress else None
 
     trainer = _Trainer(net, params, optimizer, l2, total / m, threads)

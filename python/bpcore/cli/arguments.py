@@ -6,11 +6,11 @@ import argparse
 import math
 from collections.abc import Callable
 
-__all__ = ["add_table_arguments", "add_threads", "names", "number", "whole"]
+__all__ = ["add_table_arguments", "add_threads", "delimiter", "names", "number", "whole"]
 
 
 def whole(low: int) -> Callable[[str], int]:
-    """A whole number of at least `low`."""
+    """A parser of integers >= `low`."""
 
     def parse(text: str) -> int:
         try:
@@ -56,11 +56,13 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMNS",
         help="more columns to leave out, names or indices between commas",
     )
-    group.add_argument("--delimiter", help="of a CSV file; found from its first line unless given ('\\t' for tab)")
+    group.add_argument(
+        "--delimiter", help="delimiter of a CSV file ('\\t' for tab); by default found from its first line"
+    )
     group.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="whether the first row of a CSV file holds names; found out unless given",
+        help="whether the first row of a CSV file has names; by default found out",
     )
 
 
@@ -70,7 +72,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=whole(1),
         metavar="N",
-        help="maximum number; by default as the work needs and the machine has",
+        help="maximum number of threads; by default as many as the machine has and the work needs",
     )
 
 

@@ -134,14 +134,20 @@ def add_parser(commands: Any) -> None:
     )
     add = parser.add_argument
     add("--backends", type=arguments.names, metavar="NAMES", help="names between commas; by default all there are")
-    add("--threads", type=arguments.whole(1), default=1, metavar="N", help="threads of each call; 1 unless given")
-    add("--rounds", type=arguments.whole(1), default=3, metavar="N", help="of which the best counts; 3 unless given")
+    add("--threads", type=arguments.whole(1), default=1, metavar="N", help="threads of each call; 1 by default")
+    add(
+        "--rounds",
+        type=arguments.whole(1),
+        default=3,
+        metavar="N",
+        help="rounds, of which the best counts; 3 by default",
+    )
     add(
         "--seconds",
         type=arguments.number(0),
         default=0.01,
         metavar="S",
-        help="least time of a round of calls; 0.01 unless given",
+        help="minimum time of a round of calls; 0.01 by default",
     )
     parser.set_defaults(run=run)
 

@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
         help="as for train; where it has a header and the model knows the names of its features, "
         "the columns are taken by name and the others ignored",
     )
-    add("--output", metavar="FILE", help="where to write; standard output unless given")
+    add("--output", metavar="FILE", help="where to write; standard output by default")
     add("--probabilities", action="store_true", help="add the probability of each class to its line")
     add(
         "--target",

@@ -26,15 +26,15 @@ from .problem import SCALED, Problem, accuracy, choose_problem, regression_error
 from .table import Table, read_table
 
 VALIDATION_FRACTION = 0.1
-"""Of the training rows, for early stopping; the test rows must not decide when to stop."""
+"""Part of the training rows that early stopping uses; the test rows must not decide when to stop."""
 
 LEARNING_RATES = {"adam": 1e-3, "sgd": 0.1, "momentum": 0.01, "nesterov": 0.01}
 
-#: Hidden sizes, epochs and l2 for the bundled digits, where the command line does not say.
+#: Hidden sizes, epochs and l2 for the bundled digits, unless the command line sets them.
 DIGITS_DEFAULTS = ([512], 30, 5e-4)
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+"""Exit status after Ctrl-C, as in shells."""
 
 
 def add_parser(commands: Any) -> None:
@@ -54,23 +54,33 @@ def add_parser(commands: Any) -> None:
         "unless the data are a .npz file with an array y, or the bundled digits",
     )
     add("--save", metavar="FILE", help="where to save the model: .npz or .safetensors")
-    add("--seed", type=arguments.whole(0), default=0, help="of the split, the weights, the order")
+    add(
+        "--seed",
+        type=arguments.whole(0),
+        default=0,
+        help="random seed for split, initialization and shuffling; 0 by default",
+    )
     arguments.add_threads(parser)
     arguments.add_table_arguments(parser)
 
     network = parser.add_argument_group("network")
     add = network.add_argument
-    add("--hidden", type=_sizes, metavar="SIZES", help="units of each hidden layer: 64,32; or none")
+    add(
+        "--hidden",
+        type=_sizes,
+        metavar="SIZES",
+        help="units of each hidden layer, such as 64,32; none for no hidden layer",
+    )
     add(
         "--activation",
         type=_activations,
         default=["relu"],
         metavar="NAME",
-        help=f"of the hidden layers, one for all or one for each: {', '.join(ACTIVATIONS)}",
+        help=f"activation of the hidden layers, one for all or one for each: {', '.join(ACTIVATIONS)}",
     )
-    add("--loss", choices=tuple(CANONICAL_OUTPUT), help="chosen by the target unless given")
+    add("--loss", choices=tuple(CANONICAL_OUTPUT), help="by default chosen by the target")
     add("--dtype", choices=("float32", "float64"), default="float32")
-    add("--no-scale", action="store_true", help="take the features (and targets) as they are")
+    add("--no-scale", action="store_true", help="do not scale features and targets")
 
     training = parser.add_argument_group("training")
     add = training.add_argument
@@ -78,23 +88,23 @@ def add_parser(commands: Any) -> None:
         "--epochs",
         type=arguments.whole(1),
         metavar="N",
-        help="passes over the data; 20 to 300 unless given, more for less data",
+        help="passes over the data; by default 20 to 300, more for less data",
     )
-    add("--batch-size", type=arguments.whole(1), default=32, metavar="N", help="rows of a step")
+    add("--batch-size", type=arguments.whole(1), default=32, metavar="N", help="rows per step")
     add("--optimizer", choices=tuple(LEARNING_RATES), default="adam")
     add("--learning-rate", type=arguments.number(0, above=True), metavar="RATE")
     add(
         "--momentum",
         type=arguments.number(0, 1),
-        help="of sgd, momentum (0.9 unless given) and nesterov (likewise)",
+        help="momentum of sgd (0 by default), momentum and nesterov (0.9 by default)",
     )
     add(
         "--l2",
         type=arguments.number(0),
         metavar="LAMBDA",
-        help="of l2/2 * sum(W^2) in the cost; 0.001 unless given",
+        help="weight of the penalty l2/2 * sum(W^2) in the cost; 0.001 by default",
     )
-    add("--test-fraction", type=arguments.number(0, 1), default=0.2, help="of rows held out")
+    add("--test-fraction", type=arguments.number(0, 1), default=0.2, help="part of the rows that is held out")
     add(
         "--patience",
         type=arguments.whole(1),
@@ -120,7 +130,7 @@ def _activations(text: str) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; see :func:`bpcore.cli.main` for what it returns and how errors end."""
-    # All that can be wrong with the arguments is found before the work.
+    # Mistakes in the arguments are found before any work.
     if args.save is not None:
         if args.data is not None and os.path.realpath(args.save) == os.path.realpath(args.data):
             raise ValueError(f"--save {args.save} would overwrite the data")

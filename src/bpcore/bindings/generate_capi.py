@@ -7,6 +7,7 @@ bpcore.h is the source. Run this after a change to its table or its enums; a tes
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 import textwrap
@@ -161,13 +162,16 @@ def generated() -> dict[Path, str]:
 
 
 def main() -> int:
-    stale = [path for path, text in generated().items() if not path.exists() or path.read_text() != text]
-    if "--check" not in sys.argv[1:]:
-        for path, text in generated().items():
-            path.write_text(text, encoding="utf-8")
-    elif stale:
-        print("run generate_capi.py: not as bpcore.h says:", *stale)
-    return int(bool(stale) and "--check" in sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not as it would be")
+    check = parser.parse_args().check
+    stale = [path for path, text in generated().items() if not path.exists() or path.read_text("utf-8") != text]
+    for path in stale:
+        if check:
+            print(f"{path} must be what generate_capi.py writes from bpcore.h: run it", file=sys.stderr)
+        else:
+            path.write_text(generated()[path], encoding="utf-8")
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":
