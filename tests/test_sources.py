@@ -88,7 +88,9 @@ def test_generated_files_are_those_of_the_header():
 
 
 def test_the_functions_that_documents_name_exist():
-    sources = "\n".join(path.read_text() for path in [*SOURCES, *PACKAGE.glob("*.py"), ROOT / "setup.py"])
+    sources = (ROOT / "setup.py").read_text() + "\n".join(
+        path.read_text() for path in [*SOURCES, *PACKAGE.glob("*.py"), *(ROOT / "tests").glob("*.py")]
+    )
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
     answers = contributing[contributing.index("| question") : contributing.index("## Profile")]
     rows = [line.split("|") for line in (ROOT / "docs" / "mathematics.md").read_text().splitlines()]
