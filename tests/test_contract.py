@@ -126,6 +126,7 @@ def test_thetas_and_back(net, data):
 
 BAD_ARRAYS = [
     ("params", np.zeros(3), ValueError, r"params must have shape \(43,\), got \(3,\)"),
+    ("params", np.zeros(44), ValueError, r"params must have shape \(43,\), got \(44,\)"),
     ("params", np.zeros((43, 1)), ValueError, "params"),
     ("params", np.zeros(43, complex), TypeError, "params must hold real numbers, got dtype complex128"),
     ("params", None, TypeError, "params"),
@@ -168,6 +169,7 @@ def test_arrays_refused(net, data, method, name, value, error, message):
     [
         ("Y", np.zeros((10, 2)), ValueError, r"Y must have shape \(10, 3\), got \(10, 2\)"),
         ("Y", np.zeros((9, 3)), ValueError, "Y has 9 rows, but X has 10"),
+        ("Y", np.zeros((11, 3)), ValueError, "Y has 11 rows, but X has 10"),
         ("Y", np.zeros(10), ValueError, r"Y must have shape \(10, 3\), got \(10,\)"),
         ("Y", np.zeros(10, int), ValueError, r"Y must have shape \(10, 3\), got \(10,\)"),
         ("Y", np.zeros((10, 3), complex), TypeError, "Y must hold real numbers, got dtype complex128"),
@@ -244,6 +246,28 @@ def test_binary_targets(data):
     column = net.cost_and_gradient(params, data["X"], np.full((10, 1), 0.3))
     assert flat[0] == column[0]
     np.testing.assert_array_equal(flat[1], column[1])
+
+
+def test_nan_does_not_hide_a_target_out_of_range(data):
+    net = Network([4, 1], loss="binary_cross_entropy")
+    Y = np.r_[np.nan, np.zeros(8), 2]
+    with pytest.raises(ValueError, match=r"targets of binary_cross_entropy must be >= 0 and <= 1, got Y\[9, 0\] = 2"):
+        net.cost_and_gradient(net.initialize(0), data["X"], Y)
+
+
+def test_a_class_alone_takes_labels_or_rows(data):
+    net = Network([4, 1], loss="cross_entropy")
+    params = net.initialize(0)
+    with pytest.raises(TypeError, match="integer labels of shape"):
+        net.cost_and_gradient(params, data["X"], np.ones(10))
+    assert net.cost(params, data["X"], np.zeros(10, int)) == net.cost(params, data["X"], np.ones((10, 1))) == 0
+
+
+def test_the_sum_of_many_weights(backend):
+    """They are summed in blocks."""
+    net, X = Network([1, 1]), np.ones((70_000, 1))
+    weighted = net.cost(np.zeros(2), X, X, sample_weight=np.ones(70_000))
+    assert weighted == net.cost(np.zeros(2), X, X) == 0.5
 
 
 def test_out_is_filled_and_returned(net, data, dtype):
