@@ -35,6 +35,8 @@ LIMIT = 1_500_000  # bytes of a compressed wheel
 #: What a wheel's folder dist-info has besides.
 INFO = r"WHEEL|RECORD|sboms/\w[\w.-]*\.json"
 #: What may lie about in a folder of sources that is no checkout of git.
+#: The hidden files that belong in an sdist.
+IN_CI = (".ci/run", ".ci/lint")
 GENERATED = re.compile(r"(^|/)(build|dist|\.\w+|\w+\.egg-info|__pycache__)/|\.(so|pyd|o|pyc)$|^src/.*\.c$")
 #: A compiled module: that of a backend, or capi, and what says for which Python it is.
 BINARY = re.compile(r"bpcore/(_\w+|capi)(\.[\w.-]*(?:so|pyd))")
@@ -122,7 +124,7 @@ def sources() -> set[str]:
         listed = subprocess.run(["git", "-C", TOP, "ls-files", "-z"], check=True, capture_output=True, text=True)
         return {name for name in listed.stdout.split("\0") if name}
     files = (path.relative_to(TOP).as_posix() for path in TOP.rglob("*") if path.is_file())
-    return {name for name in files if name == ".ci/run" or not GENERATED.search(name)}
+    return {name for name in files if name in IN_CI or not GENERATED.search(name)}
 
 
 def compare(check: Checks, files: dict[str, bytes], expected: dict[str, bytes], also: str) -> None:
@@ -163,7 +165,7 @@ def sdist(check: Checks, path: Path) -> None:
     found = members(check, path)
     check(all(name.startswith(top) for name in found), f"has files outside of the folder {top}")
     # Of the hidden files the suite reads one.
-    expected = {name: (TOP / name).read_bytes() for name in sources() if name[0] != "." or name == ".ci/run"}
+    expected = {name: (TOP / name).read_bytes() for name in sources() if name[0] != "." or name in IN_CI}
     files = {name.removeprefix(top): data for name, data in found.items()}
     expected |= {"PKG-INFO": generated()["METADATA"], "setup.cfg": b"[egg_info]\ntag_build = \ntag_date = 0\n\n"}
     compare(check, files, expected, r"python/bpcore\.egg-info/SOURCES\.txt")
