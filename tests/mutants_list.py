@@ -88,7 +88,7 @@ LAYOUT = [
         "test_layout.py states the needs once more (the mutants above)",
     ),
     (
-        "the slope of tanh is not kept",
+        "the derivative of tanh is not kept",
         ("not (activation == IDENTITY or", "not (activation == IDENTITY or activation == TANH or"),
     ),
     (
@@ -168,7 +168,7 @@ BACKWARD = [
         ),
     ),
     (
-        "the slopes of the layer above",
+        "the derivatives of the layer above",
         (
             "a, work + below.derivative.start, tile.rows, scratch)",
             "a, work + layer.derivative.start, tile.rows, scratch)",
@@ -206,7 +206,7 @@ BACKWARD_ROWS = [
 #: Of a forward pass that is kept, and the way back from it.
 TRACE = [
     (
-        "traced slopes are not advanced",
+        "traced derivatives are not advanced",
         (
             "(first * layer.n_out if layer.keeps_derivative else 0)",
             "(first * layer.n_out if layer.keeps_derivative and load else 0)",
@@ -217,7 +217,7 @@ TRACE = [
         ("<floating *>kept.a[l] + first * layer.n_out", "<floating *>kept.a[l] + (0 if load else first * layer.n_out)"),
     ),
     (
-        "traced slopes are not advanced on the way back",
+        "traced derivatives are not advanced on the way back",
         (
             "(first * layer.n_out if layer.keeps_derivative else 0)",
             "(first * layer.n_out if layer.keeps_derivative and not load else 0)",
@@ -353,7 +353,7 @@ LOSSES = [
     ("huber without its half", ("return c * (r - <floating>0.5 * c)", "return c * (r - c)")),
     ("the kink of huber at -2", ("c = select(c < -1, <floating>-1, c)", "c = select(c < -2, <floating>-2, c)")),
     (
-        "absolute_error has a slope at 0",
+        "absolute_error has a derivative at 0",
         ("d[0] = select(r > 0, <floating>1, select(", "d[0] = select(r >= 0, <floating>1, select("),
     ),
     ("a right infinite logit costs NaN", ("select(c == 0, <floating>0, c * abs_(z))", "c * abs_(z)")),
@@ -391,16 +391,16 @@ TARGETS = [
 ]
 
 ACTIVATIONS = [
-    ("the slope of a sigmoid at a pole is exact", ("<floating>1 - a[i], kept[i])", "kept[i], kept[i])")),
-    ("the slope of a tanh at a pole is exact", ("<floating>1 - abs_(a[i]), kept[i])", "kept[i], kept[i])")),
+    ("the derivative of a sigmoid at a pole is exact", ("<floating>1 - a[i], kept[i])", "kept[i], kept[i])")),
+    ("the derivative of a tanh at a pole is exact", ("<floating>1 - abs_(a[i]), kept[i])", "kept[i], kept[i])")),
     (
-        "every slope of a sigmoid is that of the rounded output",
+        "every derivative of a sigmoid is that of the rounded output",
         (
             "kept[i] = select(abs_(d[i]) > large, <floating>1 - a[i], kept[i])",
             "kept[i] = <floating>1 - a[i]",
         ),
     ),
-    ("the slopes of silu and gelu at infinity are NaN", ("x = select(isinf(z), <floating>0, z)", "x = z")),
+    ("the derivatives of silu and gelu at infinity are NaN", ("x = select(isinf(z), <floating>0, z)", "x = z")),
     (
         "silu and gelu of -infinity are NaN",
         ("return select(z == <floating>-INFINITY, <floating>0, z) * s", "return z * s"),
@@ -411,18 +411,18 @@ ACTIVATIONS = [
     ),
     ("the sum of a row of softmax takes in padding", ("total = select(j + k < n, total, <floating>0)", "pass")),
     (
-        "relu has a slope at 0",
+        "relu has a derivative at 0",
         ("d[i] *= select(a[i] > 0, <floating>1, <floating>0)", "d[i] *= select(a[i] >= 0, <floating>1, <floating>0)"),
     ),
     (
-        "leaky_relu has the slope 1 at 0",
+        "leaky_relu has the derivative 1 at 0",
         (
             "d[i] *= select(a[i] > 0, <floating>1, <floating>LEAKY_SLOPE)",
             "d[i] *= select(a[i] >= 0, <floating>1, <floating>LEAKY_SLOPE)",
         ),
     ),
     (
-        "elu's slope at 0 is of the other side",
+        "elu's derivative at 0 is of the other side",
         ("kept[0] = select(z > 0, <floating>1, x)", "kept[0] = select(z > -1e-3, <floating>1, x)"),
     ),
     (
@@ -736,29 +736,29 @@ FALLBACK = [
         ("losses, delta = w * losses, w[:, np.newaxis] * delta", "losses = w * losses"),
     ),
     ("rows of no weight are kept", ("if len(kept) == tile.stop - tile.start", "if True")),
-    ("the slope of the layer above", ("a[l], derivatives[l - 1], delta @ W)", "a[l], derivatives[l], delta @ W)")),
+    ("the derivative of the layer above", ("a[l], derivatives[l - 1], delta @ W)", "a[l], derivatives[l], delta @ W)")),
     (
-        "the slope of silu at infinity is NaN",
+        "the derivative of silu at infinity is NaN",
         (
             "sigmoid(z) + np.where(np.isinf(z), 0, z) * sigmoid(z) * sigmoid(-z)",
             "sigmoid(z) + z * sigmoid(z) * sigmoid(-z)",
         ),
     ),
     (
-        "the slope of gelu at infinity is NaN",
+        "the derivative of gelu at infinity is NaN",
         ("normal_cdf(z) + np.where(np.isinf(z), 0, z) * normal_pdf(z)", "normal_cdf(z) + z * normal_pdf(z)"),
     ),
     ("gelu of -infinity is NaN", ("return np.where(z == -np.inf, 0, z) * normal_cdf(z)", "return z * normal_cdf(z)")),
     (
-        "the slope of sigmoid cancels",
+        "the derivative of sigmoid cancels",
         ("(sigmoid, lambda z: sigmoid(z) * sigmoid(-z))", "(sigmoid, lambda z: sigmoid(z) * (1 - sigmoid(z)))"),
     ),
     (
-        "relu has a slope at 0",
+        "relu has a derivative at 0",
         ("(lambda z: np.maximum(z, 0), lambda a: a > 0)", "(lambda z: np.maximum(z, 0), lambda a: a >= 0)"),
     ),
     (
-        "leaky_relu has the slope 1 at 0",
+        "leaky_relu has the derivative 1 at 0",
         ("lambda a: np.where(a > 0, 1, LEAKY_SLOPE)", "lambda a: np.where(a >= 0, 1, LEAKY_SLOPE)"),
     ),
     ("the kink of huber at 2", ("np.where(r <= 1, r * r / 2, r - 0.5)", "np.where(r <= 2, r * r / 2, r - 0.5)")),
@@ -795,8 +795,8 @@ FALLBACK = [
         "the mean weight is forgotten in the gradient",
         ("finish(plan, params, grad, m * mean_weight, l2, grad)", "finish(plan, params, grad, m, l2, grad)"),
     ),
-    ("slopes at a pole are exact", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "np.isnan(derivative)")),
-    ("every slope of outputs is that of the rounded ones", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "derivative >= 0")),
+    ("derivatives at a pole are exact", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "np.isnan(derivative)")),
+    ("every derivative of outputs is that of the rounded ones", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "derivative >= 0")),
     ("a cut of other rows is accepted", ("if bounds[-1] != n_rows:", "if False:")),
     (
         "the input gradient of a tile is that of the last layer",

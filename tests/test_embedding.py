@@ -45,7 +45,7 @@ def needs(*modules, compiler=True):
     else:
         cc = shutil.which((os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0])
     if compiler and not (cc and Path(sysconfig.get_path("include"), "Python.h").exists()):
-        pytest.skip("a C compiler and Python's headers are expected; not every platform has it")
+        pytest.skip("a C compiler and Python's headers are needed; not every platform has it")
 
 
 def run(*command, cwd=None, **environment):

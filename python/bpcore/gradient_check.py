@@ -202,7 +202,7 @@ def _beside_kinks(
 ) -> Floats:
     """Parameters with biases that are less by so little that units are off instead of on their kink.
 
-    The slope of a unit on its kink is by convention that of where it is off, so the gradient is nearly the same.
+    On its kink a unit has by convention the derivative of where it is off, so the gradient is nearly the same.
     """
     beside = params.copy()
     rows = _rows_of_weight(len(X), sample_weight)

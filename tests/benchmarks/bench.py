@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := set(args.peers) - set(peers.PEERS):
         parser.error(f"there is no peer {', '.join(unknown)}, but {', '.join(peers.PEERS)}")
     if not args.threads or not all(text.isdecimal() and int(text) > 0 for text in args.threads):
-        parser.error(f"--threads is {','.join(args.threads)!r}, but positive integers between commas are expected")
+        parser.error(f"--threads must be positive integers between commas, got {','.join(args.threads)!r}")
 
     if args.part is not None:
         try:

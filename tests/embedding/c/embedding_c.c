@@ -13,7 +13,7 @@ static int take(PyObject *object, Py_buffer *buffer, int writable) {
     if (PyObject_GetBuffer(object, buffer, flags) < 0) return -1;
     if (buffer->format != NULL && strcmp(buffer->format, "d") == 0) return 0;
     PyBuffer_Release(buffer);
-    PyErr_SetString(PyExc_TypeError, "float64 is expected");
+    PyErr_SetString(PyExc_TypeError, "params, X and Y must be contiguous arrays of float64");
     return -1;
 }
 

@@ -39,7 +39,7 @@ def train(params, X, Y, batch, steps, rate):
     """Train 4-64-64-2 in place; the cost of the last batch."""
     for array in (params, X, Y):  # from here on they are addresses
         if array.dtype != np.float32 or not (array.flags.c_contiguous and array.flags.aligned):
-            raise TypeError("contiguous arrays of float32 are expected")
+            raise TypeError("params, X and Y must be contiguous arrays of float32")
     if not params.flags.writeable or params.size != 4610 or X.shape[1:] != (4,) or Y.shape != (len(X), 2):
         raise ValueError("params, X and Y do not fit")
     if not 1 <= batch <= len(X):
