@@ -796,7 +796,10 @@ FALLBACK = [
         ("finish(plan, params, grad, m * mean_weight, l2, grad)", "finish(plan, params, grad, m, l2, grad)"),
     ),
     ("derivatives at a pole are exact", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "np.isnan(derivative)")),
-    ("every derivative of outputs is that of the rounded ones", ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "derivative >= 0")),
+    (
+        "every derivative of outputs is that of the rounded ones",
+        ("np.abs(dA) > LARGE_OUTPUT_GRADIENT", "derivative >= 0"),
+    ),
     ("a cut of other rows is accepted", ("if bounds[-1] != n_rows:", "if False:")),
     (
         "the input gradient of a tile is that of the last layer",
