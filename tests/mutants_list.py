@@ -514,8 +514,10 @@ SIMD = [
     (
         "a square of eight is transposed but for its halves",
         (
-            "*(bpcore_memory8 *)(dst + (i + 4) * rs_dst) =\n            __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15)",
-            "*(bpcore_memory8 *)(dst + (i + 4) * rs_dst) =\n            __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 7)",
+            "*(bpcore_memory8 *)(dst + (i + 4) * rs_dst) =\n"
+            "            __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15)",
+            "*(bpcore_memory8 *)(dst + (i + 4) * rs_dst) =\n"
+            "            __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 7)",
         ),
     ),
     (
@@ -721,7 +723,8 @@ FALLBACK = [
         "the penalty takes the biases",
         (
             "for (D_W, _), (W, _) in zip(plan.layers(out), plan.layers(params)):\n            D_W += l2 * W\n",
-            "for (D_W, D_b), (W, b) in zip(plan.layers(out), plan.layers(params)):\n            D_W += l2 * W\n            D_b += l2 * b\n",
+            "for (D_W, D_b), (W, b) in zip(plan.layers(out), plan.layers(params)):\n"
+            "            D_W += l2 * W\n            D_b += l2 * b\n",
         ),
     ),
     ("the penalty without its half", ("losses / weight + l2 / 2 * sum(", "losses / weight + l2 * sum(")),
