@@ -232,10 +232,11 @@ cdef int capi_forward(const bpcore_plan *plan, void *workspace, const floating *
     if misaligned(<size_t>params | <size_t>X | <size_t>out, params):
         return ERR_MISALIGNED
     if m > 0:
-        context, batch = new_context(p, workspace, NULL), batch_of(p, X, m)
+        context, batch = new_context(p, workspace, m, NULL), batch_of(p, X, m)
         close_guards(p, workspace_of(&context, params))
         forward_rows(&context, params, &batch, out)
         open_guards(p, workspace_of(&context, params))
+        end_context(&context)
     return OK
 
 
@@ -255,7 +256,7 @@ cdef int capi_accumulate(const bpcore_plan *plan, void *workspace, const floatin
         return error
     if misaligned(<size_t>sums, params):
         return ERR_MISALIGNED
-    context = new_context(p, workspace, NULL)
+    context = new_context(p, workspace, m, NULL)
     close_guards(p, workspace_of(&context, params))
     n_chunks = count_chunks(p, m)
     for i in range(n_chunks):
@@ -263,12 +264,14 @@ cdef int capi_accumulate(const bpcore_plan *plan, void *workspace, const floatin
         chunk = batch_slice(p, &batch, start, chunk_start(m, n_chunks, i + 1) - start, params)
         loss[0] += accumulate_chunk(&context, params, &chunk, sums, False, i > 0)
     open_guards(p, workspace_of(&context, params))
+    end_context(&context)
     return OK
 
 
 cdef int capi_finish(const bpcore_plan *plan, const floating *params, const floating *sums, double loss,
                      double weight, double l2, floating *gradient, double *cost) noexcept nogil:
     cdef const plan_t *p = plan_of(plan, params)
+    cdef float_mode_t mode
     if p == NULL:
         return ERR_PLAN
     if params == NULL or sums == NULL or gradient == NULL or cost == NULL:
@@ -280,8 +283,10 @@ cdef int capi_finish(const bpcore_plan *plan, const floating *params, const floa
         return ERR_SAMPLE_WEIGHT
     if not 0 <= l2 < INFINITY:
         return ERR_HYPERPARAMETER
+    mode = flush_subnormals()
     finish_gradient(p, params, sums, weight, l2, gradient)
     cost[0] = mean_cost(p, params, loss, weight, l2)
+    restore_float_mode(mode)
     return OK
 
 
@@ -299,16 +304,18 @@ cdef int capi_backward(const bpcore_plan *plan, void *workspace, const floating 
     if misaligned(<size_t>params | <size_t>X | <size_t>output_gradient | <size_t>sums | <size_t>input_gradient, params):
         return ERR_MISALIGNED
     if m > 0:
-        context, batch = new_context(p, workspace, NULL), batch_of(p, X, m)
+        context, batch = new_context(p, workspace, m, NULL), batch_of(p, X, m)
         close_guards(p, workspace_of(&context, params))
         backward_rows(&context, params, &batch, output_gradient, sums, input_gradient)
         open_guards(p, workspace_of(&context, params))
+        end_context(&context)
     return OK
 
 
 cdef int capi_gradient_descent(Py_ssize_t n, floating *params, const floating *gradient, floating *velocity,
                                double learning_rate, double momentum, int nesterov) noexcept nogil:
     cdef hyperparameters_t given
+    cdef float_mode_t mode
     if n < 0 or n > PY_SSIZE_T_MAX // <Py_ssize_t>sizeof(floating):
         return ERR_COUNT
     if n > 0 and (params == NULL or gradient == NULL or (velocity == NULL and momentum != 0)):
@@ -319,7 +326,9 @@ cdef int capi_gradient_descent(Py_ssize_t n, floating *params, const floating *g
         return ERR_HYPERPARAMETER
     memset(&given, 0, sizeof(given))
     given.learning_rate, given.momentum, given.nesterov = learning_rate, momentum, nesterov != 0
+    mode = flush_subnormals()
     sgd_step(params, gradient, velocity, n, &given)
+    restore_float_mode(mode)
     return OK
 
 
@@ -327,6 +336,7 @@ cdef int capi_adam(Py_ssize_t n, floating *params, const floating *gradient, flo
                    floating *second_moment, double learning_rate, double beta1, double beta2, double epsilon,
                    int64_t step) noexcept nogil:
     cdef hyperparameters_t given
+    cdef float_mode_t mode
     if n < 0 or n > PY_SSIZE_T_MAX // <Py_ssize_t>sizeof(floating):
         return ERR_COUNT
     if n > 0 and (params == NULL or gradient == NULL or first_moment == NULL or second_moment == NULL):
@@ -339,7 +349,9 @@ cdef int capi_adam(Py_ssize_t n, floating *params, const floating *gradient, flo
     memset(&given, 0, sizeof(given))
     given.adam, given.learning_rate, given.step = True, learning_rate, <long>min(step, <int64_t>LONG_MAX)
     given.beta1, given.beta2, given.epsilon = beta1, beta2, epsilon
+    mode = flush_subnormals()
     adam_update(params, gradient, first_moment, second_moment, n, &given)
+    restore_float_mode(mode)
     return OK
 
 
@@ -359,10 +371,11 @@ cdef int capi_sgd_rows(const bpcore_plan *plan, void *workspace, floating *param
         return error
     if not 0 <= learning_rate < INFINITY:
         return ERR_HYPERPARAMETER
-    context = new_context(p, workspace, NULL)
+    context = new_context(p, workspace, m, NULL)
     close_guards(p, workspace_of(&context, theta))
     sgd_rows(&context, params, &batch, <floating>learning_rate, loss)
     open_guards(p, workspace_of(&context, theta))
+    end_context(&context)
     return OK
 
 

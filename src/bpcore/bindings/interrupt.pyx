@@ -10,6 +10,9 @@ cdef extern from "simd.h" nogil:
     double now "bpcore_now"()
     uint8_t flag "bpcore_flag"(const uint8_t *p)
     void set_flag "bpcore_set_flag"(uint8_t *p)
+    ctypedef unsigned long long float_mode_t "bpcore_float_mode"
+    float_mode_t flush_subnormals "bpcore_flush_subnormals"()
+    void restore_float_mode "bpcore_restore_float_mode"(float_mode_t caller)
 
 cdef enum:
     POLL_WORK = 16777216            # multiplications: half a millisecond to a few milliseconds
@@ -21,6 +24,7 @@ cdef struct interrupt_t:
     Py_ssize_t work_left            # multiplications until the clock is read
     double next_poll                # when signals are looked for
     const void *cancelled           # a byte that another thread sets to cancel the call, or NULL
+    float_mode_t caller_mode        # what a signal's handler computes in
     bint stopped
 
 
@@ -42,7 +46,9 @@ cdef void poll(interrupt_t *interrupt) noexcept nogil:
     elif time >= interrupt.next_poll:
         interrupt.next_poll = time + POLL_SECONDS
         with gil:
+            restore_float_mode(interrupt.caller_mode)
             interrupt.stopped = check_signals() != 0
+            flush_subnormals()
 
 
 cdef inline bint should_stop(interrupt_t *interrupt, Py_ssize_t work) noexcept nogil:

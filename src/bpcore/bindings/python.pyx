@@ -36,9 +36,10 @@ cdef object forward_typed(Plan plan, params, X, out, cancelled, const floating *
         if batch.rows == 0:
             return
         memory = plan.reserve()
-        context = new_context(&plan.plan, memory, &interrupt)
         with nogil:
+            context = new_context(&plan.plan, memory, batch.rows, &interrupt)
             forward_rows(&context, theta, &batch, <floating *>outputs)
+            end_context(&context)
             plan.release(memory)
         raise_if_cancelled(&interrupt)
     finally:
@@ -79,12 +80,13 @@ def try_forward(Plan plan not None, params, X, out, Py_ssize_t max_rows):
         if outputs == NULL or not last_is_disjoint(&buffers):
             return None
         memory = plan.reserve()
-        context = new_context(p, memory, &interrupt)
         with nogil:
+            context = new_context(p, memory, batch.rows, &interrupt)
             if plan.is_float32:
                 forward_rows(&context, <const float *>theta, &batch, <float *>outputs)
             else:
                 forward_rows(&context, <const double *>theta, &batch, <double *>outputs)
+            end_context(&context)
             plan.release(memory)
         raise_if_cancelled(&interrupt)
         return out
@@ -144,12 +146,14 @@ cdef class Kept:
     cdef int run(self, Plan plan, const backward_t *back) except -1:
         cdef interrupt_t interrupt = new_interrupt(None)
         cdef char *memory = plan.reserve()
-        cdef context_t context = new_context(&plan.plan, memory, &interrupt)
+        cdef context_t context
         with nogil:
+            context = new_context(&plan.plan, memory, self.batch.rows, &interrupt)
             if plan.is_float32:
                 trace_rows(&context, <const float *>self.params, &self.batch, &self.kept, back)
             else:
                 trace_rows(&context, <const double *>self.params, &self.batch, &self.kept, back)
+            end_context(&context)
             plan.release(memory)
         return raise_if_cancelled(&interrupt)
 
@@ -214,9 +218,10 @@ cdef double accumulate_typed(Plan plan, params, given, sums, cancelled, chunk_ra
             return 0
         chunks = check_chunks(chunk_range, batch.rows)
         memory = plan.reserve()
-        context = new_context(p, memory, &interrupt)
         with nogil:
+            context = new_context(p, memory, batch.rows, &interrupt)
             losses = accumulate_chunks(&context, theta, &batch, &chunks, total, False)
+            end_context(&context)
             plan.release(memory)
         raise_if_cancelled(&interrupt)
         return losses
@@ -251,10 +256,13 @@ def loss(Plan plan not None, params, batch not None, cancelled=None):
 cdef object finish_typed(Plan plan, const floating[::1] params, const sum_t[::1] sums, double weight, double l2,
                          floating[::1] out):
     cdef const plan_t *p = &plan.plan
+    cdef float_mode_t mode
     if params.shape[0] != p.n_parameters or sums.shape[0] != p.n_parameters or out.shape[0] != p.n_parameters:
         raise ValueError(f"params, sums and out must have {p.n_parameters} entries")
     with nogil:
+        mode = flush_subnormals()
         finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])
+        restore_float_mode(mode)
 
 
 def finish(Plan plan not None, params, sums, double weight, double l2, out):
@@ -269,10 +277,13 @@ def finish(Plan plan not None, params, sums, double weight, double l2, out):
 
 cdef double cost_typed(Plan plan, const floating[::1] params, double losses, double weight, double l2) except? -1:
     cdef double total
+    cdef float_mode_t mode
     if params.shape[0] != plan.plan.n_parameters:
         raise ValueError(f"params must have {plan.plan.n_parameters} entries, got {params.shape[0]}")
     with nogil:
+        mode = flush_subnormals()
         total = mean_cost(&plan.plan, &params[0], losses, weight, l2)
+        restore_float_mode(mode)
     return total
 
 
@@ -305,8 +316,8 @@ cdef double cost_and_gradient_typed(Plan plan, const floating *params, const bat
             raise MemoryError()
     try:
         memory = plan.reserve()
-        context = new_context(p, memory, &interrupt)
         with nogil:
+            context = new_context(p, memory, batch.rows, &interrupt)
             cost = accumulate_groups(&context, params, batch, grad, total)
             if not interrupt.stopped:
                 if total == NULL:
@@ -314,6 +325,7 @@ cdef double cost_and_gradient_typed(Plan plan, const floating *params, const bat
                 else:
                     finish_gradient(p, params, <const double *>total, <double>batch.rows, l2, grad)
                 cost = mean_cost(p, params, cost, <double>batch.rows, l2)
+            end_context(&context)
             plan.release(memory)
         raise_if_cancelled(&interrupt)
     finally:
@@ -363,6 +375,7 @@ cdef object optimizer_step_typed(floating[::1] params, const floating[::1] grad,
     cdef floating[::1] moment
     cdef floating *places[2]
     cdef Py_ssize_t i, n = params.shape[0]
+    cdef float_mode_t mode
     if grad.shape[0] != n:
         raise ValueError(f"grad must have {n} entries, got {grad.shape[0]}")
     places[0] = places[1] = NULL
@@ -375,7 +388,9 @@ cdef object optimizer_step_typed(floating[::1] params, const floating[::1] grad,
                 places[i] = &moment[0]
     if n > 0:
         with nogil:
+            mode = flush_subnormals()
             optimizer_step(&params[0], &grad[0], places, n, given)
+            restore_float_mode(mode)
 
 
 def gradient_descent_step(params, grad, velocity, double learning_rate, double momentum, bint nesterov):

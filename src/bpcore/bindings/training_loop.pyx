@@ -138,9 +138,10 @@ cdef object train_typed(Plan plan, training_t *t, const floating *tag):
         if block == NULL or labels == NULL:
             raise MemoryError()
         memory = plan.reserve()
-        context = new_context(p, memory, &interrupt)
         with nogil:
+            context = new_context(p, memory, size, &interrupt)
             run_batches(&context, t, grad, grad + p.n_parameters, labels)
+            end_context(&context)
             plan.release(memory)
         raise_if_cancelled(&interrupt)
     finally:

@@ -23,35 +23,41 @@ cdef inline int panel_vectors(Py_ssize_t columns, Py_ssize_t lane) noexcept nogi
     return 1 if columns <= lane else NR_VECTORS
 
 
-cdef void gemm(const matrix_t *A, const floating *panels, Py_ssize_t columns, floating *C, Py_ssize_t rs_c,
+cdef void gemm(const matrix_t *A, const operand_t *b, Py_ssize_t columns, floating *C, Py_ssize_t rs_c,
                interrupt_t *interrupt) noexcept nogil:
     """``C = init + A B``, for packed B with as many ``columns``; rows of C are padded to whole vectors.
 
     The inner dimension is cut outermost: the part of A that all panels meet then stays in the second-level cache.
     """
-    cdef Py_ssize_t first, i, k = 0, n, n_longer, lane = lanes(panels)
+    cdef Py_ssize_t first, i, k = 0, n, n_longer, lane = lanes(C)
     cdef int mr, n_vectors, m_block = split_rows(A.rows, &n_longer)
-    cdef const floating *panel
+    cdef floating *panel
     cdef block_t x
     x.rs_a, x.cs_a, x.rs_c = A.rs, A.cs, rs_c
     while k < A.columns:
         x.k = min(<Py_ssize_t>KC, A.columns - k)
-        first, panel = 0, panels
+        first, panel = 0, <floating *>b.panels
         while first < columns:
             n_vectors = panel_vectors(columns - first, lane)
             n = n_vectors * lane
-            x.B, x.rs_b = panel + (1 + k) * n, n
+            x.rs_b = n
+            if b.packed:
+                x.B = panel + (1 + k) * n
+            else:
+                pack_part(b, k, x.k, first, n, panel)
+                x.B = panel + n
             x.init = panel if k == 0 else NULL
             i = 0
             while i < A.rows:
                 mr = m_block + 1 if i < n_longer else m_block
                 x.A = <const floating *>A.data + i * A.rs + k * A.cs
                 x.C = C + i * rs_c + first
-                compute_block_of(mr, n_vectors, &x, panels)
+                compute_block_of(mr, n_vectors, &x, C)
                 i += mr
             if should_stop(interrupt, A.rows * x.k * n):
                 return
-            panel += (1 + A.columns) * n
+            if b.packed:
+                panel += (1 + A.columns) * n
             first += n
         k += x.k
 
@@ -98,7 +104,10 @@ cdef void gemm_accumulate(const matrix_t *A, const floating *B, Py_ssize_t rs_b,
         i = 0
         while i < C.rows:
             mr = m_block + 1 if i < n_longer else m_block
-            x.A = <const floating *>A.data + i * A.rs
+            if A.cs == 0:  # packed by `pack_columns`
+                x.A, x.cs_a = <const floating *>A.data + i * A.columns, mr
+            else:
+                x.A = <const floating *>A.data + i * A.rs
             x.C = <floating *>C.data + i * C.rs + first if direct else beside
             compute_block_of(mr, n_vectors, &x, B)
             if not direct:
@@ -112,23 +121,23 @@ cdef void gemm_accumulate(const matrix_t *A, const floating *B, Py_ssize_t rs_b,
 # ------------------------------------------------------------------------------------------- the products, for a tile
 
 
-cdef inline void linear_forward(const floating[:, ::1] A, Py_ssize_t n_in, const floating *panels,
+cdef inline void linear_forward(const floating[:, ::1] A, Py_ssize_t n_in, const operand_t *W,
                                 floating[:, ::1] Z, Py_ssize_t n_out, interrupt_t *interrupt) noexcept nogil:
-    """``Z = A W^T + b`` for the first n_in columns of A; ``panels`` are those of ``W^T``, with the bias as init."""
+    """``Z = A W^T + b`` for the first n_in columns of A; ``W`` is the operand ``W^T``, with the bias as init."""
     cdef matrix_t a = strided(&A[0, 0], A.shape[0], n_in, A.shape[1], 1)
-    gemm(&a, panels, n_out, &Z[0, 0], Z.shape[1], interrupt)
+    gemm(&a, W, n_out, &Z[0, 0], Z.shape[1], interrupt)
 
 
-cdef inline void linear_backward_input(const floating[:, ::1] delta, Py_ssize_t n_out, const floating *panels,
+cdef inline void linear_backward_input(const floating[:, ::1] delta, Py_ssize_t n_out, const operand_t *W,
                                        floating[:, ::1] D, Py_ssize_t n_in, interrupt_t *interrupt) noexcept nogil:
-    """``D = delta W``; ``panels`` are those of W, with zeros as init."""
+    """``D = delta W``; ``W`` has zeros as init."""
     cdef matrix_t d = strided(&delta[0, 0], delta.shape[0], n_out, delta.shape[1], 1)
-    gemm(&d, panels, n_in, &D[0, 0], D.shape[1], interrupt)
+    gemm(&d, W, n_in, &D[0, 0], D.shape[1], interrupt)
 
 
 cdef inline void linear_backward_weights(const floating[:, ::1] delta, const floating[:, ::1] A,
-                                         floating[:, ::1] Delta, floating *panels, bint overwrite,
-                                         interrupt_t *interrupt) noexcept nogil:
+                                         floating[:, ::1] Delta, floating *panels, floating *columns,
+                                         bint overwrite, interrupt_t *interrupt) noexcept nogil:
     """``Delta += delta^T A``, or ``=`` if ``overwrite``; ``panels`` is room for the rows of A.
 
     The rows of delta are padded to whole vectors. Where few columns of A would fill only a part of a vector, the
@@ -149,7 +158,7 @@ cdef inline void linear_backward_weights(const floating[:, ::1] delta, const flo
                                     and A.shape[1] * sizeof(floating) % 512 != 0):
         outer_in_place(&d, &a, &c, panels, overwrite, interrupt)
     else:
-        outer_packed(&d, &a, &c, panels, overwrite, interrupt)
+        outer_packed(&d, &a, &c, panels, columns, overwrite, interrupt)
 
 
 cdef void outer_in_place(const matrix_t *d, const matrix_t *a, const matrix_t *c, floating *panels, bint overwrite,
@@ -167,9 +176,13 @@ cdef void outer_in_place(const matrix_t *d, const matrix_t *a, const matrix_t *c
         gemm_accumulate(d, <const floating *>panels, 0, &part_c, overwrite, interrupt)
 
 
-cdef void outer_packed(const matrix_t *d, const matrix_t *a, const matrix_t *c, floating *panels, bint overwrite,
-                       interrupt_t *interrupt) noexcept nogil:
-    """`linear_backward_weights` with A packed: MC columns of delta at a time stay in the second-level cache."""
+cdef void outer_packed(const matrix_t *d, const matrix_t *a, const matrix_t *c, floating *panels, floating *columns,
+                       bint overwrite, interrupt_t *interrupt) noexcept nogil:
+    """`linear_backward_weights` with both packed: MC columns of delta at a time stay in the second-level cache.
+
+    In place, each step down a column of delta would go to another row, so that a block reads from more pages than the
+    processor keeps translations for. ``columns``: room for MC of them.
+    """
     cdef Py_ssize_t j = 0, count, groups = (c.rows + MC - 1) // MC
     cdef matrix_t part_d, part_c
     pack(a, <const floating *>NULL, panels, interrupt)
@@ -178,6 +191,8 @@ cdef void outer_packed(const matrix_t *d, const matrix_t *a, const matrix_t *c, 
         groups -= 1
         part_d = strided(<const floating *>d.data + j, count, d.columns, 1, d.cs)
         part_c = strided(<floating *>c.data + j * c.rs, count, c.columns, c.rs, 1)
+        pack_columns(&part_d, columns)
+        part_d.data, part_d.cs = columns, 0
         gemm_accumulate(&part_d, <const floating *>panels, 0, &part_c, overwrite, interrupt)
         if should_stop(interrupt, 0):
             return

@@ -36,9 +36,9 @@ cdef inline void kernel(int mr, int n_vectors, bint add, const block_t *x, const
     cdef char *C = <char *>x.C
     for r in range(mr):
         for v in range(n_vectors):
+            prefetch(C + r * rs_c + v * width)  # needed in the end, and in a far cache where C is large
             if add:
                 set_zero(&c[r][v])
-                prefetch(C + r * rs_c + v * width)  # needed in the end, and in a far cache where C is large
             else:
                 c[r][v] = (<const vec *>x.init)[v]
     # Two pointers into A, each for half of the rows: with one, the offsets of all rows need more registers than there

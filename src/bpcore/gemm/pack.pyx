@@ -1,5 +1,13 @@
 # Packing of B into panels. Ahead of its k rows a panel has one more, which the sums start from: the bias, or zeros.
 
+cdef struct operand_t:
+    # The matrix B of a product, and where its panels are.
+    matrix_t B
+    const void *init        # a row that the sums start from, of as many numbers as B has columns; NULL: zeros
+    void *panels            # all panels, or room for a part of one
+    bint packed             # all panels are packed; else each is packed just before its use
+
+
 cdef inline void transpose_squares(const floating *B, Py_ssize_t k, Py_ssize_t columns, Py_ssize_t cs_b,
                                    floating *panel, Py_ssize_t width) noexcept nogil:
     """``panel[i, j] = B[j, i]`` for whole squares.
@@ -53,3 +61,28 @@ cdef void pack(const matrix_t *B, const floating *init, floating *panels, interr
             return
         panel += (1 + B.rows) * width
         first += n
+
+
+cdef void pack_part(const operand_t *b, Py_ssize_t k, Py_ssize_t count, Py_ssize_t first, Py_ssize_t width,
+                    floating *panel) noexcept nogil:
+    """Rows ``k`` to ``k + count`` of the panel that begins with column ``first``, behind the row of its init."""
+    cdef matrix_t part
+    cdef Py_ssize_t j, n = min(width, b.B.columns - first)
+    for j in range(width):
+        panel[j] = (<const floating *>b.init)[first + j] if b.init != NULL and j < n else 0
+    part = strided(<const floating *>b.B.data + k * b.B.rs, count, b.B.columns, b.B.rs, b.B.cs)
+    pack_panel(&part, first, n, panel + width, width)
+
+
+cdef void pack_columns(const matrix_t *A, floating *packed) noexcept nogil:
+    """The rows of A, which lie side by side in memory, in the blocks of `split_rows`: block by block, each ``[k][mr]``."""
+    cdef const floating *data = <const floating *>A.data
+    cdef Py_ssize_t i = 0, k, r, n_longer
+    cdef int mr, m_block = split_rows(A.rows, &n_longer)
+    while i < A.rows:
+        mr = m_block + 1 if i < n_longer else m_block
+        for k in range(A.columns):
+            for r in range(mr):
+                packed[k * mr + r] = data[i + r + k * A.cs]
+        packed += A.columns * mr
+        i += mr

@@ -1,15 +1,24 @@
 # Backpropagation: delta(l) = (delta(l+1) W(l)) * g'(z(l)), and the sums Delta(l) += delta(l+1)^T a(l) on the way.
 
-cdef void pack_backward(const context_t *context, const floating *params, bint input_gradient) noexcept nogil:
-    """Pack every layer's W, for all tiles of a call; that of the first only if the inputs' gradient is asked for."""
-    cdef const layer_t *layer
+cdef inline operand_t backward_operand(const context_t *context, const layer_t *layer,
+                                       const floating *params) noexcept nogil:
+    """A layer's W."""
+    cdef operand_t b
     cdef floating *work = workspace_of(context, params)
-    cdef matrix_t W
+    b.B = strided(params + layer.weights, layer.n_out, layer.n_in, layer.n_in, 1)
+    b.init, b.packed = NULL, context.pack_whole and layer.pack_whole
+    b.panels = work + (layer.backward.start if b.packed else context.plan.panels.start)
+    return b
+
+
+cdef void pack_backward(const context_t *context, const floating *params, bint input_gradient) noexcept nogil:
+    """Pack every layer's W that is packed once for a call; that of the first only if it has an ``input_gradient``."""
+    cdef operand_t b
     cdef Py_ssize_t l
     for l in range(0 if input_gradient else 1, context.plan.n_layers):
-        layer = &context.plan.layers[l]
-        W = strided(params + layer.weights, layer.n_out, layer.n_in, layer.n_in, 1)
-        pack(&W, <const floating *>NULL, work + layer.backward.start, context.interrupt)
+        b = backward_operand(context, &context.plan.layers[l], params)
+        if b.packed:
+            pack(&b.B, <const floating *>NULL, <floating *>b.panels, context.interrupt)
 
 
 cdef void backward_tile(const context_t *context, const floating *params, const batch_t *tile, floating *sums,
@@ -57,18 +66,19 @@ cdef inline void backward_weights(const context_t *context, const layer_t *layer
     if context.small_batch:
         linear_backward_weights_unpacked(delta, A, weights_of(layer, <const floating *>sums), overwrite)
     else:
-        linear_backward_weights(delta, A, weights_of(layer, <const floating *>sums), panels, overwrite,
-                                context.interrupt)
+        linear_backward_weights(delta, A, weights_of(layer, <const floating *>sums), panels,
+                                workspace_of(context, sums) + context.plan.columns.start, overwrite, context.interrupt)
 
 
 cdef inline void backward_input(const context_t *context, const floating *params, const layer_t *layer,
                                 const floating[:, ::1] delta, floating[:, ::1] D) noexcept nogil:
     """The gradient of a layer's inputs: ``D = delta W``."""
+    cdef operand_t b
     if context.small_batch:
         linear_backward_input_unpacked(delta, weights_of(layer, params), D)
     else:
-        linear_backward_input(delta, layer.n_out, workspace_of(context, params) + layer.backward.start, D, layer.n_in,
-                              context.interrupt)
+        b = backward_operand(context, layer, params)
+        linear_backward_input(delta, layer.n_out, &b, D, layer.n_in, context.interrupt)
 
 
 cdef void output_delta(const context_t *context, const floating *output_gradient, Py_ssize_t rows) noexcept nogil:

@@ -1,15 +1,24 @@
 # Forward propagation: a(1) = x, z(l+1) = W(l) a(l) + b(l), a(l+1) = g(z(l+1)).
 
-cdef void pack_forward(const context_t *context, const floating *params) noexcept nogil:
-    """Pack every layer's ``W^T``, with its bias as init, for all tiles of a call."""
-    cdef const layer_t *layer
+cdef inline operand_t forward_operand(const context_t *context, const layer_t *layer,
+                                      const floating *params) noexcept nogil:
+    """A layer's ``W^T``, with its bias as init, for the outputs that are not computed by dot products."""
+    cdef operand_t b
     cdef floating *work = workspace_of(context, params)
-    cdef matrix_t W
+    b.B = strided(params + layer.weights, layer.n_in, layer.n_out - layer.dot_outputs, 1, layer.n_in)
+    b.init, b.packed = params + layer.bias, context.pack_whole and layer.pack_whole
+    b.panels = work + (layer.forward.start if b.packed else context.plan.panels.start)
+    return b
+
+
+cdef void pack_forward(const context_t *context, const floating *params) noexcept nogil:
+    """Pack every layer's ``W^T`` that is packed once for all tiles of a call."""
+    cdef operand_t b
     cdef Py_ssize_t l
     for l in range(context.plan.n_layers):
-        layer = &context.plan.layers[l]
-        W = strided(params + layer.weights, layer.n_in, layer.n_out - layer.dot_outputs, 1, layer.n_in)
-        pack(&W, params + layer.bias, work + layer.forward.start, context.interrupt)
+        b = forward_operand(context, &context.plan.layers[l], params)
+        if b.packed:
+            pack(&b.B, <const floating *>b.init, <floating *>b.panels, context.interrupt)
 
 
 cdef inline batch_t tile_of(const context_t *context, const batch_t *batch, Py_ssize_t first, Py_ssize_t rows,
@@ -36,6 +45,7 @@ cdef void forward_tile(const context_t *context, const floating *params, const b
     cdef floating *work = workspace_of(context, params)
     cdef const floating *inputs = <const floating *>tile.X
     cdef floating[:, ::1] A, Z
+    cdef operand_t b
     for l in range(context.plan.n_layers):
         layer = &context.plan.layers[l]
         A, Z = matrix(inputs, tile.rows, stride), matrix(work + layer.a.start, tile.rows, layer.stride)
@@ -44,8 +54,8 @@ cdef void forward_tile(const context_t *context, const floating *params, const b
         if context.small_batch:
             linear_forward_unpacked(A, weights_of(layer, params), bias_of(layer, params), Z)
         else:
-            linear_forward(A, layer.n_in, work + layer.forward.start, Z, layer.n_out - layer.dot_outputs,
-                           context.interrupt)
+            b = forward_operand(context, layer, params)
+            linear_forward(A, layer.n_in, &b, Z, layer.n_out - layer.dot_outputs, context.interrupt)
             if layer.dot_outputs > 0:
                 linear_forward_last(A, weights_of(layer, params), bias_of(layer, params), Z,
                                     layer.n_out - layer.dot_outputs)

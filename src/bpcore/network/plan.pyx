@@ -26,7 +26,8 @@ cdef struct layer_t:
     Py_ssize_t stride               # row stride of a tile's activations, derivatives and deltas: n_out, padded
     region_t a                      # the tile's activations: (tile, stride)
     region_t derivative             # what is kept for g'(z): (tile, stride)
-    region_t forward                # the panels of W^T
+    bint pack_whole                 # its W is small enough to be kept packed; else it is packed panel by panel
+    region_t forward                # the panels of W^T, if that is so
     region_t backward               # the panels of W
 
 cdef struct plan_t:
@@ -44,6 +45,7 @@ cdef struct plan_t:
     region_t delta                  # two buffers for deltas, each used by one layer after the other
     region_t scratch
     region_t panels                 # the panels of a tile's activations
+    region_t columns                # columns of delta, packed
     region_t inputs                 # copied rows of X: (tile, input_stride)
     region_t targets                # and of their targets: (tile, n_outputs), labels (int64) and sample weights
     region_t labels
@@ -65,6 +67,8 @@ cdef struct context_t:
     const plan_t *plan
     void *workspace                 # begins at a cache line
     interrupt_t *interrupt          # NULL if the call cannot be interrupted
+    float_mode_t caller_mode
+    bint pack_whole                 # the call has several tiles, so that weights are packed once for all of them
     bint small_batch                # so few rows in the chunk that the parameters are not packed
 
 # Rows are cut into chunks, and chunks into tiles, by a rule that depends on the shapes alone.
@@ -88,6 +92,7 @@ cdef enum:
     MIN_TILE_ROWS = 126
     MAX_TILE_ROWS = 266
     MAX_DOT_OUTPUTS = 2
+    PACK_WHOLE_BYTES = 2097152
     MAX_LAYERS = 1000000
     # Row strides of X that are multiples of this alias in the first-level cache; copying the tile to a padded stride is
     # cheaper.
@@ -190,7 +195,7 @@ cdef void plan_rows(plan_t *plan, const isa_t *isa) noexcept nogil:
 
 cdef void plan_layout(plan_t *plan, const isa_t *isa) noexcept nogil:
     """Give every region of the workspace its place."""
-    cdef Py_ssize_t l, end = 0, stride, packed
+    cdef Py_ssize_t l, end = 0, stride, packed, size
     cdef layer_t *layer
     plan.aliases = plan.n_inputs * isa.itemsize % ALIAS_STRIDE == 0
     plan.input_stride = stride = padded_stride(plan.n_inputs, isa)
@@ -199,13 +204,18 @@ cdef void plan_layout(plan_t *plan, const isa_t *isa) noexcept nogil:
         layer = &plan.layers[l]
         reserve(&layer.a, plan.tile * layer.stride, &end, isa)
         reserve(&layer.derivative, plan.tile * layer.stride if layer.keeps_derivative else 0, &end, isa)
-        reserve(&layer.forward, (1 + layer.n_in) * round_up(layer.n_out, isa.lanes), &end, isa)
-        reserve(&layer.backward, (1 + layer.n_out) * round_up(layer.n_in, isa.lanes), &end, isa)
+        layer.pack_whole = layer.n_in * layer.n_out * isa.itemsize <= PACK_WHOLE_BYTES
+        size = (1 + layer.n_in) * round_up(layer.n_out, isa.lanes)
+        reserve(&layer.forward, size if layer.pack_whole else 0, &end, isa)
+        size = (1 + layer.n_out) * round_up(layer.n_in, isa.lanes)
+        reserve(&layer.backward, size if layer.pack_whole else 0, &end, isa)
         stride = max(stride, layer.stride)
         packed = max(packed, round_up(layer.n_in, isa.lanes))
     reserve(&plan.delta, plan.tile * stride, &end, isa)
     reserve(&plan.scratch, plan.tile * stride, &end, isa)
-    reserve(&plan.panels, (1 + plan.tile) * packed, &end, isa)
+    size = (1 + KC) * NR_VECTORS * isa.lanes
+    reserve(&plan.panels, max(size, (1 + plan.tile) * packed), &end, isa)
+    reserve(&plan.columns, plan.tile * MC, &end, isa)
     reserve(&plan.inputs, plan.tile * plan.input_stride, &end, isa)
     reserve(&plan.targets, plan.tile * plan.n_outputs, &end, isa)
     reserve(&plan.labels, plan.tile * (8 // isa.itemsize), &end, isa)
@@ -236,10 +246,13 @@ cdef bint layout_holds(const plan_t *plan, const isa_t *isa) noexcept nogil:
         right &= layer.stride >= vectors and layer.stride % isa.lanes == 0
         right &= layer.a.size >= tile * layer.stride
         right &= not layer.keeps_derivative or layer.derivative.size >= tile * layer.stride
-        right &= layer.forward.size >= vectors + layer.n_in * vectors
-        right &= layer.backward.size >= inputs + layer.n_out * inputs
+        right &= not layer.pack_whole or layer.forward.size >= vectors + layer.n_in * vectors
+        right &= not layer.pack_whole or layer.backward.size >= inputs + layer.n_out * inputs
         right &= plan.delta.size >= tile * layer.stride and plan.scratch.size >= tile * layer.stride
         right &= plan.panels.size >= inputs + tile * inputs
+        right &= plan.panels.size >= (1 + min(layer.n_in, KC)) * min(vectors, NR_VECTORS * isa.lanes)
+        right &= plan.panels.size >= (1 + min(layer.n_out, KC)) * min(inputs, NR_VECTORS * isa.lanes)
+        right &= plan.columns.size >= tile * min(layer.n_out, MC)
         right &= follows(&layer.a, &end, isa) and follows(&layer.derivative, &end, isa)
         right &= follows(&layer.forward, &end, isa) and follows(&layer.backward, &end, isa)
     inputs = (plan.n_inputs + isa.lanes - 1) // isa.lanes * isa.lanes
@@ -250,9 +263,9 @@ cdef bint layout_holds(const plan_t *plan, const isa_t *isa) noexcept nogil:
     right &= plan.labels.size * isa.itemsize >= tile * 8
     right &= plan.sample_weight.size >= tile
     right &= follows(&plan.delta, &end, isa) and follows(&plan.scratch, &end, isa)
-    right &= follows(&plan.panels, &end, isa) and follows(&plan.inputs, &end, isa)
-    right &= follows(&plan.targets, &end, isa) and follows(&plan.labels, &end, isa)
-    right &= follows(&plan.sample_weight, &end, isa)
+    right &= follows(&plan.panels, &end, isa) and follows(&plan.columns, &end, isa)
+    right &= follows(&plan.inputs, &end, isa) and follows(&plan.targets, &end, isa)
+    right &= follows(&plan.labels, &end, isa) and follows(&plan.sample_weight, &end, isa)
     return right and plan.workspace >= end
 
 
@@ -266,12 +279,23 @@ cdef inline isa_t own_isa(const floating *tag) noexcept nogil:
     return isa
 
 
-cdef inline context_t new_context(const plan_t *plan, void *memory, interrupt_t *interrupt) noexcept nogil:
-    """``memory``: a workspace at any address."""
+cdef inline context_t new_context(const plan_t *plan, void *memory, Py_ssize_t rows,
+                                  interrupt_t *interrupt) noexcept nogil:
+    """``memory``: a workspace at any address; ``rows``: of all tiles that are computed with the same parameters.
+
+    From here to `end_context` the thread computes in the loops' mode.
+    """
     cdef context_t context
     context.plan, context.workspace, context.interrupt = plan, aligned(<char *>memory), interrupt
-    context.small_batch = False
+    context.pack_whole, context.small_batch = rows > plan.tile, False
+    context.caller_mode = flush_subnormals()
+    if interrupt != NULL:
+        interrupt.caller_mode = context.caller_mode
     return context
+
+
+cdef inline void end_context(const context_t *context) noexcept nogil:
+    restore_float_mode(context.caller_mode)
 
 
 cdef inline floating *workspace_of(const context_t *context, const floating *tag) noexcept nogil:
