@@ -20,6 +20,9 @@ COMPILED = [name for name in bpcore.available_backends() if name != "python"][:1
 SETS = ["baseline", "avx2", "avx512", "neon", "scalar"]
 #: Widths up to here: a little beyond the first multiples of 4096 bytes in float64 and float32.
 WIDEST = 600 if EMULATED else 4200
+#: As in gemm.pyx and plan.pyx: the rows of a part of a panel, the columns of delta that are packed, the largest weights
+#: that are packed once for all tiles.
+KC, MC, PACK_WHOLE_BYTES = 512, 84, 2097152
 
 
 @pytest.fixture(params=COMPILED)
@@ -72,19 +75,22 @@ def needs(core, sizes, activations, item, name, layout):
         return -(-columns // width) * width
 
     kept = ("sigmoid", "tanh", "elu", "silu", "gelu")
-    needed = {}
+    needed, pairs = {}, [*zip(sizes, sizes[1:]), *zip(sizes[1:], sizes)]
     for l, (n_in, n_out) in enumerate(zip(sizes, sizes[1:])):
         assert steps[l] >= vectors(n_out)
         assert steps[l] % width == 0
         assert steps[l] * item % 512 != 0, "the columns of delta would share a few cache sets"
         needed["a", l] = tile * steps[l]
         needed["derivative", l] = tile * steps[l] if activations[l] in kept else 0
-        needed["forward", l] = vectors(n_out) * (1 + n_in)  # a row of biases ahead of the panel
-        needed["backward", l] = vectors(n_in) * (1 + n_out)
+        whole = n_in * n_out * item <= PACK_WHOLE_BYTES  # a wider layer is packed panel by panel
+        needed["forward", l] = vectors(n_out) * (1 + n_in) if whole else 0  # a row of biases ahead of the panel
+        needed["backward", l] = vectors(n_in) * (1 + n_out) if whole else 0
     assert stride >= vectors(sizes[0])
     rows = max([stride, *steps])  # backward walks through all layers in these two, at each one's own stride
     needed["delta", -1] = needed["scratch", -1] = tile * rows
-    needed["panels", -1] = (1 + tile) * max(vectors(n_in) for n_in in sizes[:-1])
+    part = max((1 + min(n, KC)) * min(vectors(n_other), 2 * width) for n, n_other in pairs)
+    needed["panels", -1] = max(part, (1 + tile) * max(vectors(n_in) for n_in in sizes[:-1]))
+    needed["columns", -1] = tile * min(max(sizes[1:]), MC)
     needed["inputs", -1] = tile * stride
     needed["targets", -1] = tile * sizes[-1]
     needed["labels", -1] = tile * 8 // item

@@ -12,6 +12,8 @@ cdef extern from "simd.h" nogil:
     void set_flag "bpcore_set_flag"(uint8_t *p)
     ctypedef unsigned long long float_mode_t "bpcore_float_mode"
     float_mode_t flush_subnormals "bpcore_flush_subnormals"()
+    enum:
+        FLUSHES "BPCORE_FLUSHES"
     void restore_float_mode "bpcore_restore_float_mode"(float_mode_t caller)
 
 cdef enum:
@@ -32,6 +34,7 @@ cdef inline interrupt_t new_interrupt(const uint8_t[::1] cancelled) noexcept:
     """For one call; ``cancelled`` may be None, and is kept alive by the caller."""
     cdef interrupt_t interrupt
     interrupt.work_left, interrupt.next_poll, interrupt.stopped = POLL_WORK, 0, False
+    interrupt.caller_mode = 0  # `new_context` sets it, before anything polls
     interrupt.cancelled = &cancelled[0] if cancelled is not None and cancelled.shape[0] > 0 else NULL
     return interrupt
 

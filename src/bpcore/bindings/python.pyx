@@ -2,6 +2,9 @@
 
 import numpy
 
+#: Whether subnormal numbers count as 0: wherever the processor has a mode for it.
+FLUSHES_SUBNORMALS = bool(FLUSHES)
+
 cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
 

@@ -92,6 +92,8 @@ cdef enum:
     MIN_TILE_ROWS = 126
     MAX_TILE_ROWS = 266
     MAX_DOT_OUTPUTS = 2
+    # Weights of up to so many bytes are packed once for all tiles of a call; wider ones panel by panel, just before
+    # their use, which costs a few percent of a tile's products, but no way to a far cache and back.
     PACK_WHOLE_BYTES = 2097152
     MAX_LAYERS = 1000000
     # Row strides of X that are multiples of this alias in the first-level cache; copying the tile to a padded stride is
