@@ -11,7 +11,12 @@ A peer is a class with these members; the package is imported when the peer is m
 - ``training(cell, params, X, Y, batch_size, shuffle)``: a call that trains for one epoch with Adam, from these
   parameters each time, or None;
 - ``layers(result)``: weights and bias of each layer as NumPy arrays, from the result of such a call;
-- ``adam_agreement``: where its Adam is another one, how near its parameters must come to the reference's.
+- ``adam_agreement``: where its Adam is another one, how near its parameters must come to the reference's;
+- ``population(cell, params, X, Y)``: a call that computes cost and gradient of many networks, one per row of params, on
+  the same examples, or None; a peer may lack it;
+- ``costs_and_gradients(result)``: costs of shape (networks,) and gradients of shape (networks, n_params);
+- ``exact``: False where results may be less exact than the agreement demands, which is then reported, and the cell is
+  not timed; a difference in any other peer's result ends the program.
 
 Arrays are of the dtype of the cell, weights of shape (n_out, n_in), examples in rows, labels int64.
 """
@@ -35,9 +40,38 @@ def split(params, sizes):
     return layers
 
 
+def stacked(params, sizes):
+    """The same for one vector per row: weights of shape (networks, n_out, n_in), biases of shape (networks, n_out)."""
+    layers = [split(vector, sizes) for vector in params]
+    return [tuple(np.stack(arrays) for arrays in zip(*each)) for each in zip(*layers)]
+
+
+def flat_rows(arrays):
+    """One vector per row again, from the arrays of all layers, weights and bias in turn."""
+    return np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
+
+
 def batches(m, size):
     """First and last row (excluded) of each batch."""
     return [(start, min(start + size, m)) for start in range(0, m, size)]
+
+
+class Products:
+    """The products of a backpropagation by NumPy, into new arrays but for the gradient."""
+
+    def __init__(self, layers, X, grads) -> None:
+        self.layers, self.grads, self.ones = layers, grads, np.ones(len(X), X.dtype)
+
+    def linear_forward(self, l, a):
+        return a @ self.layers[l][0].T
+
+    def linear_backward(self, l, delta, a) -> None:
+        dW, db = self.grads[l]
+        np.matmul(delta.T, a, out=dW)
+        np.matmul(self.ones, delta, out=db)  # faster than a sum over the rows
+
+    def linear_backward_input(self, l, delta):
+        return delta @ self.layers[l][0]
 
 
 class NumPy:
@@ -48,21 +82,37 @@ class NumPy:
     def __init__(self, threads: int = 1) -> None:
         self.version = np.__version__
 
+    def _products(self, layers, X, grads):
+        return Products(layers, X, grads)
+
     def gradient(self, cell, params, X, Y):
-        layers, ones = split(params, cell.sizes), np.ones(len(X), params.dtype)
-
-        def call():
-            grad = np.empty_like(params)
-            grads = split(grad, cell.sizes)
-            return self._cost_and_gradient(cell, layers, X, Y, ones, grads), grads
-
-        return call
+        layers, grad = split(params, cell.sizes), np.empty_like(params)
+        grads = split(grad, cell.sizes)
+        products = self._products(layers, X, grads)
+        return lambda: (self._cost_and_gradient(cell, layers, X, Y, products), grads)
 
     def cost_and_layers(self, result):
         return float(result[0]), result[1]
 
+    def population(self, cell, params, X, Y):
+        """One network after the other."""
+        grad = np.empty_like(params)
+        costs = np.empty(len(params), params.dtype)
+        layers, grads = ([split(vector, cell.sizes) for vector in vectors] for vectors in (params, grad))
+        products = [self._products(*both) for both in zip(layers, [X] * len(layers), grads)]
+
+        def call():
+            for i, each in enumerate(products):
+                costs[i] = self._cost_and_gradient(cell, layers[i], X, Y, each)
+            return costs, grad
+
+        return call
+
+    def costs_and_gradients(self, result):
+        return result
+
     def training(self, cell, params, X, Y, batch_size, shuffle):
-        rng, ones = np.random.default_rng(0), np.ones(batch_size, params.dtype)
+        rng = np.random.default_rng(0)
 
         def call():
             p, grad = params.copy(), np.empty_like(params)
@@ -72,9 +122,11 @@ class NumPy:
             if shuffle:
                 order = rng.permutation(len(X))
                 inputs, targets = X[order], Y[order]
-            total = 0.0
+            total, products = 0.0, self._products(layers, inputs[:batch_size], grads)
             for step, (i, j) in enumerate(batches(len(X), batch_size), 1):
-                cost = self._cost_and_gradient(cell, layers, inputs[i:j], targets[i:j], ones[: j - i], grads)
+                if j - i != len(products.ones):
+                    products = self._products(layers, inputs[i:j], grads)
+                cost = self._cost_and_gradient(cell, layers, inputs[i:j], targets[i:j], products)
                 total += (j - i) * float(cost)
                 mean *= BETA1
                 mean += (1 - BETA1) * grad
@@ -96,13 +148,13 @@ class NumPy:
         return result[1]
 
     @staticmethod
-    def _cost_and_gradient(cell, layers, X, Y, ones, grads):
-        """Fill ``grads`` and return the cost."""
+    def _cost_and_gradient(cell, layers, X, Y, products):
+        """Fill the gradient of ``products`` and return the cost."""
         a, m = [X], len(X)
-        for l, (W, b) in enumerate(layers, 1):
-            z = a[-1] @ W.T
+        for l, (_, b) in enumerate(layers):
+            z = products.linear_forward(l, a[-1])
             z += b
-            if l < len(layers):
+            if l < len(layers) - 1:
                 if cell.hidden == "relu":
                     np.maximum(z, 0, out=z)
                 elif cell.hidden == "tanh":
@@ -124,9 +176,9 @@ class NumPy:
             np.exp(e, out=e)
             total = np.maximum(z, 0)
             total -= z * Y
-            delta = np.where(z < 0, e, 1)
+            numerator = np.where(z < 0, e, 1)
             e += 1
-            delta /= e
+            delta = np.divide(numerator, e, out=z)
             total += np.log(e, out=e)
             cost = total.sum() / m
             delta -= Y
@@ -142,11 +194,9 @@ class NumPy:
         delta *= 1 / m
 
         for l in reversed(range(len(layers))):
-            dW, db = grads[l]
-            np.matmul(delta.T, a[l], out=dW)
-            np.matmul(ones, delta, out=db)  # faster than a sum over the rows
+            products.linear_backward(l, delta, a[l])
             if l > 0:
-                delta = delta @ layers[l][0]
+                delta = products.linear_backward_input(l, delta)
                 derivative = a[l]  # it is not needed any more
                 if cell.hidden == "relu":
                     delta *= derivative > 0
@@ -234,6 +284,28 @@ class PyTorch:
         leaves = [leaf.detach().numpy() for leaf in result[1]]
         return list(zip(leaves[::2], leaves[1::2]))
 
+    def _of_population(self, cell):
+        """Gradients and costs of stacked parameters."""
+        func = self.torch.func
+        return func.vmap(func.grad_and_value(self._cost(cell)), in_dims=(0, None, None))
+
+    def population(self, cell, params, X, Y):
+        """``torch.func.vmap`` of the gradient."""
+        stacked, of_population = self._stacked(cell, params), self._of_population(cell)
+        X, Y = self.torch.from_numpy(X), self.torch.from_numpy(Y)
+
+        def call():
+            grads, costs = of_population(stacked, X, Y)
+            return costs.numpy(), [g.numpy() for g in grads]
+
+        return call
+
+    def _stacked(self, cell, params):
+        return [self.torch.from_numpy(array.copy()) for layer in stacked(params, cell.sizes) for array in layer]
+
+    def costs_and_gradients(self, result):
+        return result[0], flat_rows(result[1])
+
 
 class JAX:
     """Compiled by XLA: ``jit`` of ``value_and_grad``, and ``lax.scan`` over the batches of an epoch."""
@@ -277,6 +349,17 @@ class JAX:
 
     def cost_and_layers(self, result):
         return float(result[0]), [(np.asarray(W), np.asarray(b)) for W, b in result[1]]
+
+    def population(self, cell, params, X, Y):
+        """``jit`` of ``vmap`` of ``value_and_grad``."""
+        jax, jnp = self.jax, self.jax.numpy
+        layers = [(jnp.array(W), jnp.array(b)) for W, b in stacked(params, cell.sizes)]
+        X, Y = jnp.array(X), jnp.array(Y, np.int32 if Y.ndim == 1 else None)
+        compiled = jax.jit(jax.vmap(jax.value_and_grad(self._cost(cell)), in_axes=(0, None, None)))
+        return lambda: jax.block_until_ready(compiled(layers, X, Y))
+
+    def costs_and_gradients(self, result):
+        return np.asarray(result[0]), flat_rows(np.asarray(array) for layer in result[1] for array in layer)
 
     def training(self, cell, params, X, Y, batch_size, shuffle):
         jax, jnp = self.jax, self.jax.numpy
@@ -382,4 +465,9 @@ class ScikitLearn:
 
 
 #: By the names that the option --peers takes.
-PEERS = {"numpy": NumPy, "torch": PyTorch, "jax": JAX, "sklearn": ScikitLearn}
+PEERS = {
+    "numpy": NumPy,
+    "torch": PyTorch,
+    "jax": JAX,
+    "sklearn": ScikitLearn,
+}

@@ -37,7 +37,19 @@ _loaded = functools.cache(load)  # to find a module takes longer than a small ca
 
 
 class Disagreement(ValueError):
-    """Two implementations gave different results for the same work, so that there is nothing to time."""
+    """Two implementations gave different results for the same work, so that there is nothing to time.
+
+    Attributes
+    ----------
+    quantity : str
+        What differs most.
+    error : float
+        How much it differs, relative to its size.
+    """
+
+    def __init__(self, message: str, quantity: str = "shape", error: float = math.inf) -> None:
+        super().__init__(message)
+        self.quantity, self.error = quantity, error
 
 
 @dataclass(frozen=True)
@@ -87,9 +99,7 @@ class Cell:
         """
         net = self.network()
         rng = np.random.default_rng(1)
-        params = net.initialize(seed=0)
-        for layer in net.layers(params):
-            layer.bias[...] = rng.normal(0, 0.1, layer.bias.shape)
+        params = self.parameters(net, rng)
         X = rng.standard_normal((self.rows, self.sizes[0]), net.dtype)
         while self.hidden == "relu" and (near := _near_a_kink(net, params, X)).any():
             X[near] = rng.standard_normal((int(near.sum()), self.sizes[0]), net.dtype)
@@ -101,6 +111,13 @@ class Cell:
         else:
             Y = rng.standard_normal((self.rows, self.sizes[-1]), net.dtype)
         return params, X, Y
+
+    def parameters(self, net: Network, rng: np.random.Generator, seed: int = 0) -> Floats:
+        """Weights as a network begins with, and biases near 0."""
+        params = net.initialize(seed=seed)
+        for layer in net.layers(params):
+            layer.bias[...] = rng.normal(0, 0.1, layer.bias.shape)
+        return params
 
 
 def _near_a_kink(net: Network, params: Floats, X: Floats) -> Array:
@@ -222,14 +239,12 @@ def check(what: str, cost: float, grad: Array, exact_cost: float, exact_grad: Ar
     """
     if grad.shape != exact_grad.shape:
         raise Disagreement(f"{what}: the gradient must have shape {exact_grad.shape}, got {grad.shape}")
-    for name, error in (
-        ("cost", abs(cost - exact_cost) / abs(exact_cost)),
-        ("gradient", largest_error(grad, exact_grad)),
-    ):
-        if not error <= tolerance:
-            raise Disagreement(
-                f"{what}: the {name} differs from the reference by {error:.1e} of its size, more than {tolerance:.0e}"
-            )
+    errors = {"cost": abs(cost - exact_cost) / abs(exact_cost), "gradient": largest_error(grad, exact_grad)}
+    wrong = [name for name, error in errors.items() if not error <= tolerance]  # NaN is wrong, too
+    if wrong:
+        name = max(wrong, key=lambda name: errors[name])
+        size = f"{errors[name]:.1e} of its size, more than {tolerance:.0e}"
+        raise Disagreement(f"{what}: the {name} differs from the reference by {size}", name, errors[name])
 
 
 def largest_error(found: Array, exact: Array) -> float:
