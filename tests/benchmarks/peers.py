@@ -400,6 +400,105 @@ class PyTorch:
         return result[0], flat_rows(result[1])
 
 
+class TorchCompile(PyTorch):
+    """``torch.compile`` of ``torch.func.grad_and_value``: forward and backward pass are one graph for Inductor.
+
+    Called from C++ (``cpp_wrapper``), which takes a fifth off a small call. To compile the cost alone and to call
+    ``autograd.grad`` takes longer, and "max-autotune" changes nothing.
+    """
+
+    name = "torch.compile"
+
+    def __init__(self, threads: int = 1) -> None:
+        super().__init__(threads)
+        # Every cell compiles the same few functions, which are compiled a few times only unless that is said.
+        self.torch._dynamo.config.recompile_limit = 1_000_000
+        try:
+            self._compiled(self.torch.square)(self.torch.ones(3))
+        except Exception as error:  # without a C++ compiler, or a Python it does not know: of many kinds
+            raise ImportError(f"it fails with {type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+
+    def _compiled(self, function):
+        return self.torch.compile(function, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
+
+    def _cost_and_gradient(self, cell):
+        grad_and_value = self.torch.func.grad_and_value(self._cost(cell))
+        return self._compiled(lambda leaves, X, Y: grad_and_value(leaves, X, Y))
+
+    def gradient(self, cell, params, X, Y):
+        leaves, compiled = [leaf.detach() for leaf in self._parameters(cell, params)], self._cost_and_gradient(cell)
+        X, Y = self.torch.from_numpy(X), self.torch.from_numpy(Y)
+
+        def call():
+            grads, J = compiled(leaves, X, Y)
+            return J.item(), [g.numpy() for g in grads]
+
+        return call
+
+    def _of_population(self, cell):
+        of_population = super()._of_population(cell)
+        return self._compiled(lambda stacked, X, Y: of_population(stacked, X, Y))
+
+    def training(self, cell, params, X, Y, batch_size, shuffle):
+        torch, compiled = self.torch, self._cost_and_gradient(cell)
+        X, Y = torch.from_numpy(X), torch.from_numpy(Y)
+
+        def call():
+            leaves = [leaf.detach() for leaf in self._parameters(cell, params)]
+            adam = torch.optim.Adam(leaves, lr=RATE, fused=True)
+            inputs, targets = X, Y
+            if shuffle:
+                order = torch.randperm(len(X))
+                inputs, targets = X[order], Y[order]
+            total = 0.0
+            for x, y in zip(inputs.split(batch_size), targets.split(batch_size)):
+                grads, J = compiled(leaves, x, y)
+                for leaf, g in zip(leaves, grads):
+                    leaf.grad = g
+                adam.step()
+                total += len(x) * J.item()
+            return total / len(X), leaves
+
+        return call
+
+
+class TorchHigh(PyTorch):
+    """Eager, with a ``float32_matmul_precision`` that allows products to be less exact than float32."""
+
+    name, precision = "PyTorch high", "high"
+    exact = False
+
+    def _less_exact(self, cell, call):
+        """The call with this setting, and the usual one afterwards, for the others; both take 0.3 microseconds."""
+        if cell.dtype != "float32" or call is None:
+            return None
+        set_precision, precision = self.torch.set_float32_matmul_precision, self.precision
+
+        def less_exact():
+            set_precision(precision)
+            try:
+                return call()
+            finally:
+                set_precision("highest")
+
+        return less_exact
+
+    def gradient(self, cell, *args):
+        return self._less_exact(cell, super().gradient(cell, *args))
+
+    def population(self, cell, *args):
+        return self._less_exact(cell, super().population(cell, *args))
+
+    def training(self, cell, *args):
+        return self._less_exact(cell, super().training(cell, *args))
+
+
+class TorchMedium(TorchHigh):
+    """The same with products of numbers rounded to bfloat16, where the processor has them."""
+
+    name, precision = "PyTorch medium", "medium"
+
+
 class JAX:
     """Compiled by XLA: ``jit`` of ``value_and_grad``, and ``lax.scan`` over the batches of an epoch."""
 
@@ -790,6 +889,9 @@ PEERS = {
     "mkl": MKL,
     "numba": Numba,
     "torch": PyTorch,
+    "torch_compile": TorchCompile,
+    "torch_high": TorchHigh,
+    "torch_medium": TorchMedium,
     "jax": JAX,
     "sklearn": ScikitLearn,
 }
