@@ -24,9 +24,14 @@ Arrays are of the dtype of the cell, weights of shape (n_out, n_in), examples in
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import functools
 import os
 import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -883,6 +888,373 @@ def _numba_functions(njit, hidden, loss):
     return cost_and_gradient, population, epoch
 
 
+class TensorFlow:
+    """``tf.function`` of a ``GradientTape``, compiled by XLA, which is faster than TensorFlow's own kernels here."""
+
+    name = "TensorFlow"
+
+    def __init__(self, threads: int = 1) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it reports what the processor has, and no GPU
+        import tensorflow as tf
+
+        self.tf, self.version = tf, tf.__version__
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+    def _cost_and_gradient(self, cell):
+        tf = self.tf
+        hidden = {"relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid}[cell.hidden]
+
+        def cost(leaves, X, Y):
+            a, m = X, len(X)
+            for W, b in zip(leaves[:-2:2], leaves[1:-2:2]):
+                a = hidden(tf.matmul(a, W, transpose_b=True) + b)
+            z = tf.matmul(a, leaves[-2], transpose_b=True) + leaves[-1]
+            if cell.loss == "squared_error":
+                return tf.reduce_sum(tf.math.squared_difference(z, Y)) / (2 * m)
+            if cell.loss == "binary_cross_entropy":
+                return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(Y, z)) / m
+            return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(Y, z))
+
+        def cost_and_gradient(leaves, X, Y):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(leaves)
+                J = cost(leaves, X, Y)
+            return J, tape.gradient(J, leaves)
+
+        return cost_and_gradient
+
+    def gradient(self, cell, params, X, Y):
+        tf = self.tf
+        leaves = [tf.constant(array) for layer in split(params, cell.sizes) for array in layer]
+        X, Y = tf.constant(X), tf.constant(Y)
+        compiled = tf.function(self._cost_and_gradient(cell))
+
+        def call():
+            J, grads = compiled(leaves, X, Y)
+            return J.numpy(), [g.numpy() for g in grads]
+
+        return call
+
+    def cost_and_layers(self, result):
+        return float(result[0]), list(zip(result[1][::2], result[1][1::2]))
+
+    def population(self, cell, params, X, Y):
+        """``tf.vectorized_map``, compiled too."""
+        tf, cost_and_gradient = self.tf, self._cost_and_gradient(cell)
+        leaves = [tf.constant(array) for layer in stacked(params, cell.sizes) for array in layer]
+        X, Y = tf.constant(X), tf.constant(Y)
+        compiled = tf.function(
+            lambda leaves, X, Y: tf.vectorized_map(lambda each: cost_and_gradient(each, X, Y), leaves),
+            jit_compile=False,
+        )
+
+        def call():
+            costs, grads = compiled(leaves, X, Y)
+            return costs.numpy(), [g.numpy() for g in grads]
+
+        return call
+
+    def costs_and_gradients(self, result):
+        return result[0], flat_rows(result[1])
+
+    def training(self, cell, params, X, Y, batch_size, shuffle):
+        return None  # what compiles an epoch is XLA, as for JAX
+
+
+class FANN:
+    """The C library FANN 2.2 by ctypes: one row after the other, squared error, hyperbolic tangents and sigmoids.
+
+    Its functions do not return the gradient, but an epoch of batch training adds it to the weights, multiplied by a
+    rate: a large one, so that the difference of the weights is the gradient to all its digits. It is not exact, but off
+    where an activation is near its bounds: FANN's derivative of a tanh above 0.98 is that at 0.98. The cost is a sum in
+    float32.
+    """
+
+    name = "FANN"
+    exact = False
+
+    class _Network(ctypes.Structure):
+        """The first members of ``struct fann`` in fann_data.h."""
+
+        _fields_ = (
+            ("errno_f", ctypes.c_int),
+            ("error_log", ctypes.c_void_p),
+            ("errstr", ctypes.c_char_p),
+            *((name, ctypes.c_float) for name in ("learning_rate", "learning_momentum", "connection_rate")),
+            ("network_type", ctypes.c_int),
+            ("first_layer", ctypes.c_void_p),
+            ("last_layer", ctypes.c_void_p),
+            *((name, ctypes.c_uint) for name in ("total_neurons", "num_input", "num_output")),
+            ("weights", ctypes.c_void_p),
+        )
+
+    class _Data(ctypes.Structure):
+        """``struct fann_train_data``."""
+
+        _fields_ = (
+            ("errno_f", ctypes.c_int),
+            ("error_log", ctypes.c_void_p),
+            ("errstr", ctypes.c_char_p),
+            *((name, ctypes.c_uint) for name in ("num_data", "num_input", "num_output")),
+            ("input", ctypes.POINTER(ctypes.c_void_p)),
+            ("output", ctypes.POINTER(ctypes.c_void_p)),
+        )
+
+    def __init__(self, threads: int = 1) -> None:
+        self.libraries = {}
+        for dtype, name in (("float32", "floatfann"), ("float64", "doublefann")):
+            path = ctypes.util.find_library(name)
+            if path is None:
+                raise ImportError(f"there is no library {name}")
+            self.libraries[dtype] = library = ctypes.CDLL(path)
+            library.fann_create_standard_array.restype = ctypes.POINTER(self._Network)
+            library.fann_create_train.restype = ctypes.POINTER(self._Data)
+            library.fann_train_epoch.restype = ctypes.c_float
+        self.version = path.rpartition(".so.")[2]
+
+    def _epoch(self, cell, X, Y):
+        """A function of weights, each unit's with its bias behind them, that returns the cost and the new weights."""
+        library = self.libraries[cell.dtype]
+        real = {"float32": ctypes.c_float, "float64": ctypes.c_double}[cell.dtype]
+        net = library.fann_create_standard_array(len(cell.sizes), (ctypes.c_uint * len(cell.sizes))(*cell.sizes))
+        # FANN_SIGMOID_SYMMETRIC is tanh(s z), FANN_SIGMOID 1 / (1 + exp(-2 s z)), FANN_LINEAR s z.
+        activation, steepness = {"tanh": (5, 1), "sigmoid": (3, 0.5)}[cell.hidden]
+        library.fann_set_activation_function_hidden(net, activation)
+        library.fann_set_activation_steepness_hidden(net, real(steepness))
+        library.fann_set_activation_function_output(net, 0)
+        library.fann_set_activation_steepness_output(net, real(1))
+        library.fann_set_training_algorithm(net, 1)  # FANN_TRAIN_BATCH
+        library.fann_set_train_error_function(net, 0)  # FANN_ERRORFUNC_LINEAR
+        library.fann_set_learning_rate(net, ctypes.c_float(self._RATE * len(X)))  # it is divided by the rows again
+        data = library.fann_create_train(len(X), X.shape[1], Y.shape[1])
+        ctypes.memmove(data[0].input[0], X.ctypes.data, X.nbytes)
+        ctypes.memmove(data[0].output[0], Y.ctypes.data, Y.nbytes)
+        count = sum((n_in + 1) * n_out for n_in, n_out in zip(cell.sizes, cell.sizes[1:]))
+        inside = np.ctypeslib.as_array(ctypes.cast(net[0].weights, ctypes.POINTER(real)), (count,))
+
+        def epoch(weights):
+            inside[:] = weights
+            mean_square = library.fann_train_epoch(net, data)  # over rows and outputs
+            grad = weights - inside
+            grad *= 1 / (self._RATE * len(X))
+            return 0.5 * mean_square * Y.shape[1], grad
+
+        return epoch
+
+    _RATE = 2.0**20
+
+    @staticmethod
+    def _fits(cell) -> bool:
+        return cell.loss == "squared_error" and cell.hidden in ("tanh", "sigmoid")
+
+    @staticmethod
+    def _weights(params, sizes):
+        layers = split(params, sizes)
+        return np.concatenate([np.concatenate([W, b[:, None]], axis=1).ravel() for W, b in layers])
+
+    def gradient(self, cell, params, X, Y):
+        if not self._fits(cell):
+            return None
+        epoch, weights = self._epoch(cell, X, Y), self._weights(params, cell.sizes)
+        return lambda: (*epoch(weights), cell.sizes)
+
+    def cost_and_layers(self, result):
+        cost, grad, sizes = result
+        layers, start = [], 0
+        for n_in, n_out in zip(sizes, sizes[1:]):
+            block = grad[start : start + (n_in + 1) * n_out].reshape(n_out, n_in + 1)
+            layers.append((block[:, :-1], block[:, -1]))
+            start += block.size
+        return cost, layers
+
+    def population(self, cell, params, X, Y):
+        """One network after the other."""
+        if not self._fits(cell):
+            return None
+        epoch, weights = self._epoch(cell, X, Y), [self._weights(vector, cell.sizes) for vector in params]
+        return lambda: [(*epoch(each), cell.sizes) for each in weights]
+
+    def costs_and_gradients(self, result):
+        found = [self.cost_and_layers(each) for each in result]
+        grads = [np.concatenate([array.ravel() for layer in layers for array in layer]) for _, layers in found]
+        return np.array([cost for cost, _ in found]), np.array(grads)
+
+    def training(self, cell, params, X, Y, batch_size, shuffle):
+        return None  # it has no Adam
+
+
+class RLtools:
+    """The C++ headers RLtools: layers whose sizes and rows are constants, with MKL's products; g++ compiles each cell.
+
+    Squared error and cross-entropy of labels are its losses. Not its generic products, which are loops that take ten
+    times as long. The cost is one sum in float32, which is less exact than 1e-4 for half a million terms. No training,
+    though it has Adam.
+    """
+
+    name = "RLtools"
+    exact = False
+    FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
+
+    def __init__(self, threads: int = 1) -> None:
+        from importlib import metadata
+
+        self.version = metadata.version("rltools")
+        self._mkl = MKL(threads)
+        self._compiler = shutil.which(os.environ.get("CXX", "g++"))
+        if self._compiler is None:
+            raise ImportError("there is no C++ compiler")
+        headers = []
+        for package, header in (("rltools", "include/rl_tools/rl_tools.h"), ("mkl-include", "include/mkl.h")):
+            found = [path.locate() for path in metadata.files(package) or () if str(path).endswith(header)]
+            if not found:
+                raise ImportError(f"the package {package} has no {header}")
+            headers.append(Path(found[0]).resolve())
+        self._include = [f"-I{headers[0].parents[1]}", f"-I{headers[1].parent}"]
+        self._folder, self._made = tempfile.TemporaryDirectory(), 0
+        try:
+            self._library((1, 1), "tanh", "squared_error", "float32", 1)
+        except subprocess.CalledProcessError as error:
+            first = next(line for line in error.stderr.splitlines() if "error" in line)
+            raise ImportError(f"its headers do not compile: {first}") from None
+
+    def _library(self, sizes, hidden, loss, dtype, m):
+        self._made += 1  # a library holds the rows of one cell, so another with its sizes has another library
+        name = Path(self._folder.name, f"cell{self._made}")
+        library, source = name.with_suffix(".so"), name.with_suffix(".cpp")
+        source.write_text(_rltools_source(sizes, hidden, loss, "float" if dtype == "float32" else "double", m))
+        command = [self._compiler, *self.FLAGS, *self._include, str(source), "-o", str(library), self._mkl.path]
+        subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
+        return ctypes.CDLL(str(library))
+
+    def _functions(self, cell, X, Y):
+        """The compiled cell, with its rows: functions for parameters, for many networks, and for one."""
+        if cell.loss not in ("squared_error", "cross_entropy"):
+            return None
+        library = self._library(cell.sizes, cell.hidden, cell.loss, cell.dtype, len(X))
+        address, real = ctypes.c_void_p, ctypes.c_float if cell.dtype == "float32" else ctypes.c_double
+        library.rows(address(X.ctypes.data), address(Y.ctypes.data))
+        library.cost_and_gradient.restype = real
+        return library
+
+    def gradient(self, cell, params, X, Y):
+        library = self._functions(cell, X, Y)
+        if library is None:
+            return None
+        library.parameters(ctypes.c_void_p(params.ctypes.data))
+        grad, compiled = np.empty_like(params), library.cost_and_gradient
+        grads, address = split(grad, cell.sizes), ctypes.c_void_p(grad.ctypes.data)
+        return lambda: (compiled(address), grads)
+
+    def cost_and_layers(self, result):
+        return result
+
+    def population(self, cell, params, X, Y):
+        """One network after the other, in one compiled call."""
+        library = self._functions(cell, X, Y)
+        if library is None:
+            return None
+        costs, grad = np.empty(len(params), params.dtype), np.empty_like(params)
+        addresses = [ctypes.c_void_p(array.ctypes.data) for array in (params, costs, grad)]
+
+        def call():
+            library.population(len(params), params.shape[1], *addresses)
+            return costs, grad
+
+        return call
+
+    def costs_and_gradients(self, result):
+        return result
+
+    def training(self, cell, params, X, Y, batch_size, shuffle):
+        return None
+
+
+def _rltools_source(sizes, hidden, loss, real, m):
+    """C++ for one cell."""
+    layers, last = range(1, len(sizes)), len(sizes) - 1
+    labels = loss == "cross_entropy"
+    # Its mean squared error is over rows and outputs.
+    evaluate, weight, width = ("categorical_cross_entropy", 1, 1) if labels else ("mse", sizes[-1] / 2, sizes[-1])
+
+    def of_layers(template, which=layers):
+        """The template for each layer l: k is the one before it, whose outputs it takes."""
+        return "\n".join(
+            template.replace("@l", str(l))
+            .replace("@k", str(l - 1))
+            .replace("@input", "x" if l == 1 else f"layer{l - 1}.output")
+            .replace("@in", str(sizes[l - 1]))
+            .replace("@out", str(sizes[l]))
+            .replace("@F", "IDENTITY" if l == last else hidden.upper())
+            for l in which
+        )
+
+    return f"""
+#define RL_TOOLS_BACKEND_ENABLE_MKL
+#include <rl_tools/operations/cpu_mux.h>
+#include <rl_tools/nn/optimizers/adam/instance/operations_generic.h>
+#include <rl_tools/nn/operations_cpu_mux.h>
+#include <rl_tools/nn/loss_functions/{evaluate}/operations_generic.h>
+namespace rlt = rl_tools;
+using T = {real};
+using DEVICE = rlt::devices::DEVICE_FACTORY<rlt::devices::DefaultCPUSpecification>;
+using RNG = DEVICE::SPEC::RANDOM::ENGINE<>;
+using TI = typename DEVICE::index_t;
+using F = rlt::nn::activation_functions::ActivationFunction;
+using CAPABILITY = rlt::nn::capability::Gradient<rlt::nn::parameters::Gradient>;
+template <TI N_IN, TI N_OUT, F ACTIVATION> using Layer = rlt::nn::layers::dense::Layer<
+    rlt::nn::layers::dense::Configuration<rlt::numeric_types::Policy<T>, TI, N_OUT, ACTIVATION>, CAPABILITY,
+    rlt::tensor::Shape<TI, {m}, N_IN>>;
+template <typename TYPE, TI N> using Rows = rlt::Matrix<rlt::matrix::Specification<TYPE, TI, {m}, N>>;
+static DEVICE device;
+static RNG rng;
+static rlt::nn::layers::dense::Buffer buffer;
+static Rows<T, {sizes[0]}> x;
+static Rows<{"TI" if labels else "T"}, {width}> y;
+{of_layers("static Layer<@in, @out, F::@F> layer@l; static Rows<T, @out> delta@l;")}
+
+template <typename L> const T* put(L& layer, const T* p, TI n_in, TI n_out) {{
+    for (TI i = 0; i < n_out; i++)
+        for (TI j = 0; j < n_in; j++) rlt::set(device, layer.weights.parameters, *p++, i, j);
+    for (TI i = 0; i < n_out; i++) rlt::set(device, layer.biases.parameters, *p++, i);
+    return p;
+}}
+template <typename L> T* take(L& layer, T* p, TI n_in, TI n_out) {{
+    for (TI i = 0; i < n_out; i++)
+        for (TI j = 0; j < n_in; j++) *p++ = rlt::get(device, layer.weights.gradient, i, j);
+    for (TI i = 0; i < n_out; i++) *p++ = rlt::get(device, layer.biases.gradient, i);
+    return p;
+}}
+extern "C" void rows(const T* X, const {"long long" if labels else "T"}* Y) {{
+    rlt::malloc(device, x);
+    rlt::malloc(device, y);
+    {of_layers("rlt::malloc(device, layer@l); rlt::malloc(device, delta@l);")}
+    for (TI i = 0; i < {m}; i++) {{
+        for (TI j = 0; j < {sizes[0]}; j++) rlt::set(x, i, j, X[i * {sizes[0]} + j]);
+        for (TI j = 0; j < {width}; j++) rlt::set(y, i, j, Y[i * {width} + j]);
+    }}
+}}
+extern "C" void parameters(const T* p) {{
+    {of_layers("p = put(layer@l, p, @in, @out);")}
+}}
+extern "C" T cost_and_gradient(T* p) {{
+    {of_layers("rlt::zero_gradient(device, layer@l); rlt::forward(device, layer@l, @input, buffer, rng);")}
+    T cost = rlt::nn::loss_functions::{evaluate}::evaluate(device, layer{last}.output, y, T({weight}));
+    rlt::nn::loss_functions::{evaluate}::gradient(device, layer{last}.output, y, delta{last}, T({weight}));
+    {of_layers("rlt::backward_full(device, layer@l, @input, delta@l, delta@k, buffer);", reversed(layers[1:]))}
+    rlt::backward(device, layer1, x, delta1, buffer);
+    {of_layers("p = take(layer@l, p, @in, @out);")}
+    return cost;
+}}
+extern "C" void population(int networks, int n_params, const T* params, T* costs, T* grads) {{
+    for (TI i = 0; i < TI(networks); i++) {{
+        parameters(params + i * n_params);
+        costs[i] = cost_and_gradient(grads + i * n_params);
+    }}
+}}
+"""
+
+
 #: By the names that the option --peers takes.
 PEERS = {
     "numpy": NumPy,
@@ -893,5 +1265,8 @@ PEERS = {
     "torch_high": TorchHigh,
     "torch_medium": TorchMedium,
     "jax": JAX,
+    "tensorflow": TensorFlow,
     "sklearn": ScikitLearn,
+    "fann": FANN,
+    "rltools": RLtools,
 }
