@@ -408,7 +408,7 @@ class PyTorch:
 class TorchCompile(PyTorch):
     """``torch.compile`` of ``torch.func.grad_and_value``: forward and backward pass are one graph for Inductor.
 
-    Called from C++ (``cpp_wrapper``), which takes a fifth off a small call. To compile the cost alone and to call
+    Called from C++ (``cpp_wrapper``), which takes up to a fifth off a small call. To compile the cost alone and to call
     ``autograd.grad`` takes longer, and "max-autotune" changes nothing.
     """
 
@@ -889,7 +889,7 @@ def _numba_functions(njit, hidden, loss):
 
 
 class TensorFlow:
-    """``tf.function`` of a ``GradientTape``, compiled by XLA, which is faster than TensorFlow's own kernels here."""
+    """``tf.function`` of a ``GradientTape``, without XLA, which takes less per call but longer where there is work."""
 
     name = "TensorFlow"
 
