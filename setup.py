@@ -121,7 +121,7 @@ def is_clang(command):
 def extensions():
     from Cython.Build import cythonize
 
-    headers = ["python/bpcore/include/bpcore.h", f"{SOURCES}/simd/simd.h", f"{SOURCES}/network/guards.h"]
+    headers = ["python/bpcore/include/bpcore.h", f"{SOURCES}/simd/simd.h", f"{SOURCES}/network/guards.h", f"{SOURCES}/team/team.h"]
     options = {"define_macros": [("Py_LIMITED_API", "0x030B0000")], "py_limited_api": True} if LIMITED else {}
     if DEBUG:
         options["define_macros"] = [*options.get("define_macros", []), ("BPCORE_GUARDS", "1")]
@@ -133,7 +133,7 @@ def extensions():
         Extension(
             f"bpcore._{name}",
             [f"{SOURCES}/_{name}.pyx"],
-            include_dirs=[f"{SOURCES}/simd", f"{SOURCES}/network", "python/bpcore/include"],
+            include_dirs=[f"{SOURCES}/simd", f"{SOURCES}/network", f"{SOURCES}/team", "python/bpcore/include"],
             depends=headers,
             extra_compile_args=compiler_flags() + flags,
             **options,

@@ -1,46 +1,41 @@
-"""Rows cut into chunks, chunks shared among threads, results combined in the order of the chunks.
+"""Rows cut into chunks, the number of threads for them, and the order in which sums are added.
 
 Where the cuts fall depends on the network and the number of rows alone, and so does the order of every addition:
 
-- a chunk is summed tile by tile, in order, by the backend;
+- a chunk is summed tile by tile, in order;
 - the sums of up to ``plan.group_size`` chunks (more than one where the parameters are many) are added in order, in the
   network's dtype: that is a *group*;
 - the groups are added in order, in float64.
 
-A backend that gets several chunks of a group adds their sums as it makes them, which costs nothing. Several threads
-take groups if there are enough of them, else chunks, whose sums are then added to those before them: the same additions
-in the same order, so the result has the same bits for any number of threads.
+The backend does all of it, in one call for rows that it reads in place, and whatever the number of its threads. Rows
+that must be converted come in blocks of whole groups, whose sums it adds to those before them: the same additions in the
+same order, so the result has the same bits.
 
 This module knows plans and arrays, not networks.
 """
 
 from __future__ import annotations
 
-import _thread
-import threading
-from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import _dispatch
-from ._validation import Array, Batch, Floats, check_int, drop_pages
+from ._validation import Batch, Floats, check_int, drop_pages
 
 if TYPE_CHECKING:
     from .fallback import Plan
 
-Result = TypeVar("Result")
-
-#: Minimum work per extra thread, in multiplications of a forward pass: starting it and taking turns cost some 0.2 ms.
-#: Twice this, shared by two threads of an EPYC, took 0.75 to 0.95 of the time of one thread; less work was not faster.
-THREAD_WORK = 8_000_000
-#: Groups per thread from which on a thread takes whole groups: the last ones are a small part of all.
-GROUPS_PER_THREAD = 4
+#: Minimum work per thread, in multiplications of a forward pass and those of the way back: starting a thread costs some
+#: 20 microseconds, the work of about 60.
+THREAD_WORK = 2_000_000
+#: Converted rows of a block, so that its copies stay small beside the processor's caches.
+BLOCK_BYTES = 1 << 22
 
 
 class ChunkRange(NamedTuple):
-    """Consecutive chunks that one thread computes in one call: the first and the end of them, and of their rows."""
+    """Consecutive chunks: the first and the end of them, and of their rows."""
 
     begin: int
     end: int
@@ -60,164 +55,71 @@ def chunk_ranges(plan: Plan, n_rows: int, size: int) -> list[ChunkRange]:
     return [ChunkRange(begin, end, begin * n_rows // n, end * n_rows // n) for begin, end in cuts]
 
 
-def serial_rows(plan: Plan, n_parameters: int) -> int:
-    """Maximum rows that the calling thread computes alone, if no number of threads is given."""
-    return max(plan.chunk_rows, (2 * THREAD_WORK - 1) // n_parameters)
+def blocks(plan: Plan, n_rows: int, row_bytes: int, in_place: bool) -> list[ChunkRange]:
+    """The rows of one call of the backend after the other, of so many bytes each when they are converted.
 
-
-def n_threads(plan: Plan, n_parameters: int, n_rows: int, threads: int | None) -> int:
-    """How many threads to use: as many as asked for, or as the work is worth, but no more than chunks."""
-    n_chunks = count_chunks(plan, n_rows)
-    if threads is not None:
-        return max(1, min(check_int("threads", threads, 1), n_chunks))
-    if n_rows <= serial_rows(plan, n_parameters):
-        return 1
-    return min(_dispatch.default_threads(), n_chunks, n_rows * n_parameters // THREAD_WORK)
-
-
-def ordered_reduce(
-    work: Callable[[ChunkRange, bytearray | None], Result],
-    add: Callable[[ChunkRange, Result], None],
-    ranges: list[ChunkRange],
-    threads: int,
-    *sources: Array | None,
-) -> None:
-    """Call ``add(r, work(r, cancelled))`` for every range: the work shared among threads, the additions in order.
-
-    The calling thread is one of them; the others are started for the call and end with it: none is idle in between, and
-    a fork finds none. Each holds one result, so memory does not grow with the number of ranges. ``sources`` are the
-    arrays that the rows come from; if they are large memory maps, the pages of a range are dropped after it.
-
-    When a signal or an error ends the call early, ``cancelled[0]`` becomes 1, so that work in other threads can return
-    at once. ``cancelled`` is None if the calling thread is the only one.
+    All of them if they are read ``in_place``; else whole groups, so many that threads are worth starting.
     """
-
-    def compute(r: ChunkRange, cancelled: bytearray | None) -> Result:
-        result = work(r, cancelled)
-        for source in sources:
-            if source is not None:
-                drop_pages(source, r.start, r.stop)
-        return result
-
-    if threads == 1 or len(ranges) < 2:
-        for r in ranges:
-            add(r, compute(r, None))
-        return
-    remaining = iter(enumerate(ranges))
-    changed = threading.Condition()
-    cancelled = bytearray(1)
-    turn = 0
-    errors: list[BaseException] = []
-
-    def cancel(error: BaseException) -> None:
-        errors.append(error)
-        _dispatch.core.cancel(cancelled)
-        with changed:
-            changed.notify_all()
-
-    def run_chunks() -> None:
-        nonlocal turn
-        while True:
-            with changed:
-                i, r = next(remaining, (-1, None))
-            if r is None or errors:
-                return
-            result = compute(r, cancelled)
-            with changed:
-                while turn != i and not errors:
-                    changed.wait()
-            if errors:
-                return
-            add(r, result)
-            with changed:
-                turn += 1
-                changed.notify_all()
-
-    def worker(done: _thread.LockType) -> None:
-        try:
-            run_chunks()
-        except BaseException as error:  # the calling thread raises it
-            cancel(error)
-        finally:
-            done.release()
-
-    def wait() -> None:
-        for done in workers:
-            with done:
-                pass
-
-    # threading.Thread.start would wait until the new thread runs, some 0.1 ms, before this one may begin.
-    workers: list[_thread.LockType] = []
-    try:
-        for _ in range(1, min(threads, len(ranges))):
-            done = _thread.allocate_lock()
-            done.acquire()
-            try:
-                _thread.start_new_thread(worker, (done,))
-            except (RuntimeError, MemoryError):  # the system has no more: the others compute all, with the same bits
-                break
-            workers.append(done)
-        run_chunks()
-        wait()
-    except BaseException as error:
-        cancel(error)
-        wait()
-        raise errors[0] from None
-    if errors:
-        raise errors[0]
+    if in_place:
+        return chunk_ranges(plan, n_rows, max(count_chunks(plan, n_rows), 1))
+    group = plan.chunk_rows * plan.group_size * row_bytes
+    return chunk_ranges(plan, n_rows, max(BLOCK_BYTES // group, 1) * plan.group_size)
 
 
-def reduce_gradients(
-    core: ModuleType,
-    plan: Plan,
-    params: Floats,
-    batch: Batch,
-    threads: int | None,
-    out: Floats | None = None,
+def n_threads(n_parameters: int, n_rows: int, threads: int | None, passes: int = 3) -> int:
+    """How many threads to use: as many as the work is worth, but at most those asked for, or by default all.
+
+    ``passes``: products of a layer; a forward pass has one, and the way back two.
+    """
+    most = n_rows * n_parameters * passes // (3 * THREAD_WORK) + 1
+    if threads is not None:
+        return min(check_int("threads", threads, 1), most)
+    return 1 if most == 1 else min(_dispatch.default_threads(), most)
+
+
+def sum_gradients(
+    core: ModuleType, plan: Plan, params: Floats, batch: Batch, threads: int | None, out: Floats | None = None
 ) -> tuple[float, Floats]:
     """The weighted losses of all rows, and their gradients, summed.
 
     The gradients are float64, or, if all chunks are one group, in the network's dtype and in ``out``, if that is given.
     """
     n_rows = len(batch.X)
-    threads = n_threads(plan, params.size, n_rows, threads)
     n_chunks = count_chunks(plan, n_rows)
-    groups = -(-n_chunks // plan.group_size)
-    total = np.zeros(params.size) if groups != 1 else None
-    unused: list[Floats] = []  # buffers for sums
-    losses, group_losses = 0.0, 0.0
-    group: Floats = np.empty(0)
-
-    def work(r: ChunkRange, cancelled: bytearray | None) -> tuple[float, Floats]:
-        if r.begin == 0 and total is None and out is not None:
-            sums = out
-        else:
-            sums = _pop_buffer(unused, params)
+    sums = np.empty_like(params) if out is None else out
+    total = np.empty(1 + params.size) if n_chunks > plan.group_size else None
+    losses = 0.0
+    if n_rows == 0:
+        sums[...] = 0
+    for r in batch_blocks(plan, batch, params.dtype):
         rows = batch.block(r.start, r.stop, params.dtype)
-        return float(core.accumulate(plan, params, rows, sums, cancelled, (n_rows, n_chunks, r.begin, r.end))), sums
-
-    def add(r: ChunkRange, result: tuple[float, Floats]) -> None:
-        nonlocal losses, group_losses, group
-        if r.begin % plan.group_size == 0:
-            group_losses, group = result
-        else:
-            with np.errstate(all="ignore"):
-                group += result[1]
-            group_losses += result[0]
-            unused.append(result[1])
-        if r.end % plan.group_size == 0 or r.end == n_chunks:
-            losses += group_losses
-            if total is not None:
-                total[...] += group
-                unused.append(group)
-
-    size = plan.group_size if threads == 1 or groups >= GROUPS_PER_THREAD * threads else 1
-    ordered_reduce(work, add, chunk_ranges(plan, n_rows, size), threads, batch.X, batch.Y, batch.sample_weight)
-    return losses, group if total is None else total
+        cut = n_rows, n_chunks, r.begin, r.end
+        used = n_threads(params.size, r.stop - r.start, threads)
+        losses = float(core.accumulate(plan, params, rows, sums, total, cut, used))
+        drop_batch_pages(batch, r)
+    return losses, sums if total is None else total[1:]
 
 
-def _pop_buffer(unused: list[Floats], params: Floats) -> Floats:
-    try:
-        return unused.pop()
-    except IndexError:
-        return np.empty_like(params)
+def sum_losses(core: ModuleType, plan: Plan, params: Floats, batch: Batch, threads: int | None) -> float:
+    """The weighted losses of all rows, summed as in :func:`sum_gradients`."""
+    n_rows = len(batch.X)
+    losses = 0.0
+    for r in batch_blocks(plan, batch, params.dtype):
+        rows = batch.block(r.start, r.stop, params.dtype)
+        cut = n_rows, count_chunks(plan, n_rows), r.begin, r.end
+        losses = float(core.loss(plan, params, rows, losses, cut, n_threads(params.size, r.stop - r.start, threads, 1)))
+        drop_batch_pages(batch, r)
+    return losses
+
+
+def batch_blocks(plan: Plan, batch: Batch, dtype: np.dtype[Any]) -> list[ChunkRange]:
+    """The blocks of rows to learn from."""
+    columns = batch.X.shape[1] + (batch.Y.shape[1] if batch.Y.ndim == 2 else 1) + 1
+    return blocks(plan, len(batch.X), columns * dtype.itemsize, batch.is_read_in_place(dtype))
+
+
+def drop_batch_pages(batch: Batch, r: ChunkRange) -> None:
+    """Give the pages of rows that were read back to the system, where they are in large memory maps."""
+    for source in batch:
+        if source is not None:
+            drop_pages(source, r.start, r.stop)

@@ -55,6 +55,14 @@ class Batch(NamedTuple):
             None if self.sample_weight is None else rows(self.sample_weight, start, stop, dtype),
         )
 
+    def is_read_in_place(self, dtype: np.dtype[Any]) -> bool:
+        """Whether :meth:`block` copies nothing, and no pages are dropped after it."""
+        return (
+            is_read_in_place(self.X, dtype)
+            and is_read_in_place(self.Y, dtype if self.Y.ndim == 2 else INT64)
+            and (self.sample_weight is None or is_read_in_place(self.sample_weight, dtype))
+        )
+
 
 def real_array(name: str, value: object) -> Array:
     """``value`` as an array of real numbers, not copied if it is one already or exposes its memory as one.
@@ -131,6 +139,24 @@ def rows(array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> Array:
     return as_contiguous(array[start:stop], dtype)
 
 
+def is_read_in_place(array: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether :func:`rows` copies nothing, and :func:`drop_pages` does nothing."""
+    flags = array.flags
+    return array.dtype == dtype and flags.c_contiguous and flags.aligned and _large_map(array) is None
+
+
+def _large_map(array: Array) -> mmap.mmap | None:
+    """The memory map of a file that a large array is in, if that is shared, and if the system can drop pages of it."""
+    if array.nbytes < MIN_DROP_BYTES or not array.flags.c_contiguous or not hasattr(mmap, "MADV_DONTNEED"):
+        return None
+    source: object = array
+    shared = False
+    while isinstance(source, np.ndarray):
+        shared = shared or getattr(source, "mode", "") in ("r", "r+", "w+")
+        source = source.base
+    return source if shared and isinstance(source, mmap.mmap) else None
+
+
 def drop_pages(array: Array, start: int, stop: int) -> None:
     """Give the pages of rows ``start`` to ``stop`` of a large memory map back to the system.
 
@@ -138,22 +164,15 @@ def drop_pages(array: Array, start: int, stop: int) -> None:
     resident size of a process that reads a map larger than its memory limit small. Only whole maps of files are
     touched, shared ones (a private, copy-on-write map would lose its changes), where the system can do it.
     """
-    if array.nbytes < MIN_DROP_BYTES or not array.flags.c_contiguous:
-        return
-    source: object = array
-    shared = False
-    while isinstance(source, np.ndarray):
-        shared = shared or getattr(source, "mode", "") in ("r", "r+", "w+")
-        source = source.base
-    advice = getattr(mmap, "MADV_DONTNEED", None)
-    if not (shared and advice and isinstance(source, mmap.mmap)):
+    source = _large_map(array)
+    if source is None:
         return
     begin = _address(array) - _address(np.frombuffer(source, np.uint8))
     first = -(-(begin + start * array.strides[0]) // mmap.PAGESIZE) * mmap.PAGESIZE
     last = (begin + stop * array.strides[0]) // mmap.PAGESIZE * mmap.PAGESIZE
     if last > first:
         with contextlib.suppress(OSError):  # it is only advice
-            source.madvise(advice, first, last - first)
+            source.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def _address(array: Array) -> int:

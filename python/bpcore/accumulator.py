@@ -118,7 +118,7 @@ class Accumulator:
         net = self.network
         params = _validation.check_vector("params", params, net.n_parameters, net.dtype)
         batch, weight = _validation.check_batch(X, Y, sample_weight, net.sizes, net.loss, net.dtype)
-        losses, sums = _chunks.reduce_gradients(net._core, net._plan, params, batch, threads)
+        losses, sums = _chunks.sum_gradients(net._core, net._plan, params, batch, threads)
         total = np.empty_like(self.buffer)
         total[:3] = losses, weight, len(batch.X)
         total[3:] = sums

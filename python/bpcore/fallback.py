@@ -34,7 +34,6 @@ __all__ = [
     "accumulate",
     "adam_step",
     "backward",
-    "cancel",
     "cost",
     "finish",
     "forward",
@@ -330,6 +329,7 @@ class Batches(NamedTuple):
     batch_size: int
     max_steps: int
     max_seconds: float
+    threads: int
 
 
 class Update(NamedTuple):
@@ -340,17 +340,6 @@ class Update(NamedTuple):
     moments: tuple[Floats, ...]  # the optimizer's state
     learning_rate: float
     last_finite_params: Floats  # gets the parameters before each step at which all were finite
-
-
-def raise_if_cancelled(cancelled: bytearray | None) -> None:
-    """Raise InterruptedError once ``cancelled[0]`` is non-zero: another thread has ended the call."""
-    if cancelled is not None and cancelled[0]:
-        raise InterruptedError("the call was cancelled by another thread")
-
-
-def cancel(cancelled: bytearray) -> None:
-    """Have the calls that were given ``cancelled`` raise InterruptedError soon."""
-    cancelled[0] = 1
 
 
 def weighted_rows(tile: slice, X: Floats, Y: Array, sample_weight: Floats | None) -> Block:
@@ -365,12 +354,25 @@ def weighted_rows(tile: slice, X: Floats, Y: Array, sample_weight: Floats | None
     )
 
 
+def groups(plan: Plan, n_rows: int, chunk_range: tuple[int, int, int, int] | None) -> Iterator[list[slice]]:
+    """The tiles of each group of chunks."""
+    m, n_chunks, begin, end = chunk_range or (n_rows, 1, 0, 1)
+    bounds = [i * m // n_chunks - begin * m // n_chunks for i in range(begin, end + 1)]
+    if bounds[-1] != n_rows:
+        raise ValueError("chunk_range does not fit X")
+    for first in range(0, end - begin, plan.group_size):
+        chunks = range(first, min(first + plan.group_size, end - begin))
+        yield [tile for i in chunks for tile in plan.tiles(bounds[i], bounds[i + 1])]
+
+
 @quietly
-def forward(plan: Plan, params: Floats, X: Floats, out: Floats, cancelled: bytearray | None = None) -> None:
-    """Fill ``out``, of shape (m, n_outputs), with the activations of the output layer."""
+def forward(plan: Plan, params: Floats, X: Floats, out: Floats, threads: int = 1) -> None:
+    """Fill ``out``, of shape (m, n_outputs), with the activations of the output layer.
+
+    ``threads``, here and below: the most that a compiled backend may use. NumPy's products use their own.
+    """
     params = flushed(params)
     for tile in plan.tiles(0, len(X)):
-        raise_if_cancelled(cancelled)
         out[tile] = forward_tile(plan, params, X[tile])[1][-1]
 
 
@@ -416,50 +418,58 @@ def accumulate(
     params: Floats,
     batch: Block,
     sums: Floats,
-    cancelled: bytearray | None = None,
+    total: npt.NDArray[np.float64] | None = None,
     chunk_range: tuple[int, int, int, int] | None = None,
+    threads: int = 1,
 ) -> float:
     """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses.
 
-    ``chunk_range``, of (m, n_chunks, begin, end): the rows are chunks ``begin`` to ``end`` of those that m rows make.
+    Where these are not all rows, or more than a group: add the losses, and behind them the gradients, to ``total``,
+    group by group, and return its losses. ``chunk_range``, of (m, n_chunks, begin, end): the rows are chunks ``begin``
+    to ``end`` of those that m rows make; whole groups, and the first if ``begin`` is 0.
     """
     sums[...] = 0
     params = flushed(params)
-    total = 0.0
-    n_rows = len(batch[0])
-    m, n_chunks, begin, end = chunk_range or (n_rows, 1, 0, 1)
-    bounds = [i * m // n_chunks - begin * m // n_chunks for i in range(begin, end + 1)]
-    if bounds[-1] != n_rows:
-        raise ValueError("chunk_range does not fit X")
-    for start, stop in zip(bounds, bounds[1:]):
-        losses_of_chunk = 0.0
-        for tile in plan.tiles(start, stop):
-            raise_if_cancelled(cancelled)
+    if total is None:
+        total = np.zeros(1 + len(params))
+    elif chunk_range is None or chunk_range[2] == 0:
+        total[...] = 0
+    for group in groups(plan, len(batch[0]), chunk_range):
+        sums[...] = losses_of_group = 0.0
+        for tile in group:
             x, y, w = weighted_rows(tile, *batch)
             z, a, derivatives = forward_tile(plan, params, x)
-            losses, delta = loss_and_delta(plan, z, a[-1], derivatives[-1], y)
+            losses_of_tile, delta = loss_and_delta(plan, z, a[-1], derivatives[-1], y)
             if w is not None:
-                losses, delta = w * losses, w[:, np.newaxis] * delta
+                losses_of_tile, delta = w * losses_of_tile, w[:, np.newaxis] * delta
             backward_tile(plan, params, a, derivatives, delta, sums)
-            losses_of_chunk += float(np.sum(losses, dtype=np.float64))
-        total += losses_of_chunk
-    sums[...] = flushed(sums)
-    return total
+            losses_of_group += float(np.sum(losses_of_tile, dtype=np.float64))
+        sums[...] = flushed(sums)
+        total[0] += losses_of_group
+        total[1:] += sums
+    return float(total[0])
 
 
 @quietly
-def loss(plan: Plan, params: Floats, batch: Block, cancelled: bytearray | None = None) -> float:
-    """The sum of the weighted losses of all rows."""
+def loss(
+    plan: Plan,
+    params: Floats,
+    batch: Block,
+    before: float = 0.0,
+    chunk_range: tuple[int, int, int, int] | None = None,
+    threads: int = 1,
+) -> float:
+    """``before`` and the weighted losses of all rows, summed as by :func:`accumulate`."""
     params = flushed(params)
-    total = 0.0
-    for tile in plan.tiles(0, len(batch[0])):
-        raise_if_cancelled(cancelled)
-        x, y, w = weighted_rows(tile, *batch)
-        z, a, _ = forward_tile(plan, params, x)
-        losses, _ = LOSSES[plan.loss][0](z, a[-1], y)
-        if w is not None:
-            losses = w * losses
-        total += float(np.sum(losses, dtype=np.float64))
+    total = before
+    for group in groups(plan, len(batch[0]), chunk_range):
+        losses_of_group = 0.0
+        for tile in group:
+            x, y, w = weighted_rows(tile, *batch)
+            z, a, _ = forward_tile(plan, params, x)
+            losses, _ = LOSSES[plan.loss][0](z, a[-1], y)
+            losses_of_group += float(np.sum(losses if w is None else w * losses, dtype=np.float64))
+        total += losses_of_group
     return total
 
 
@@ -482,13 +492,13 @@ def cost(plan: Plan, params: Floats, losses: float, weight: float, l2: float) ->
 
 
 def try_cost_and_gradient(
-    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, max_rows: int
+    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, limits: tuple[int, int]
 ) -> tuple[float, Floats] | None:
-    """The cost and gradient of a small call, from unchecked arrays; None, as always here: check them first."""
+    """The cost and gradient, from unchecked arrays; None, as always here: check them first."""
     return None
 
 
-def try_forward(plan: Plan, params: object, X: object, out: object, max_rows: int) -> Floats | None:
+def try_forward(plan: Plan, params: object, X: object, out: object, limits: tuple[int, int]) -> Floats | None:
     """The same for the outputs."""
     return None
 
@@ -506,7 +516,7 @@ def train_batches(
     over the rows.
     """
     X, Y, sample_weight = batch
-    order, first, batch_size, max_steps, max_seconds = batches
+    order, first, batch_size, max_steps, max_seconds, _ = batches
     J = costs = 0.0
     grad, start = np.empty_like(params), time.monotonic()
     for _ in range(max_steps):

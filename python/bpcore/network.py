@@ -106,10 +106,9 @@ class Network:
     __slots__ = (
         "__weakref__",
         "_core",
-        "_direct_rows",
         "_offsets",
         "_plan",
-        "_serial_rows",
+        "_small",
         "dtype",
         "hidden",
         "loss",
@@ -127,8 +126,7 @@ class Network:
     _offsets: tuple[int, ...]  # where each layer's weights and bias begin in the flat vector, and its end
     _core: ModuleType
     _plan: _dispatch.Plan
-    _direct_rows: int  # maximum rows of so little memory that a memory map's pages are not dropped
-    _serial_rows: int  # maximum rows that the calling thread computes alone by default
+    _small: tuple[int, int]  # maximum rows of a call that needs no thread but the calling one; and that is 1
 
     def __init__(
         self,
@@ -166,8 +164,7 @@ class Network:
         put(self, "_offsets", tuple(offsets))
         put(self, "_core", _dispatch.core)
         put(self, "_plan", _dispatch.core.Plan(sizes, activations, loss, self.dtype))
-        put(self, "_direct_rows", _validation.MIN_DROP_BYTES // (self.dtype.itemsize * sizes[0]))
-        put(self, "_serial_rows", min(self._direct_rows, _chunks.serial_rows(self._plan, self.n_parameters)))
+        put(self, "_small", ((_chunks.THREAD_WORK - 1) // self.n_parameters, 1))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Network is immutable: {name} cannot be set; make a new one")
@@ -194,9 +191,13 @@ class Network:
             f"output={self.output!r}, dtype={self.dtype.name!r})"
         )
 
-    def _max_direct_rows(self, threads: int | None) -> int:
-        """Maximum rows that the backend may compute in one call, from unchecked arrays."""
-        return self._serial_rows if threads is None else self._direct_rows if threads == 1 else self._plan.chunk_rows
+    def _large(self, passes: int, threads: int | None, X: object, *others: object) -> tuple[int, int] | None:
+        """Rows and threads of a call that is no small one, if the backend may be given its arrays unchecked."""
+        if not isinstance(X, np.ndarray) or X.ndim != 2:
+            return None
+        if any(isinstance(a, np.ndarray) and not _validation.is_read_in_place(a, a.dtype) for a in (X, *others)):
+            return None  # to be copied, or a large memory map, whose pages are to be dropped
+        return len(X), _chunks.n_threads(self.n_parameters, len(X), threads, passes)
 
     # ------------------------------------------------------------------------------------------------- parameters
 
@@ -373,31 +374,21 @@ class Network:
         (5, 1)
         """
         if threads is None or (type(threads) is int and threads > 0):
-            direct = self._core.try_forward(self._plan, params, X, out, self._max_direct_rows(threads))
+            direct = self._core.try_forward(self._plan, params, X, out, self._small)
+            if direct is None and (large := self._large(1, threads, X)) is not None:
+                direct = self._core.try_forward(self._plan, params, X, out, large)
             if direct is not None:
                 return direct  # type: ignore[no-any-return]
         params = _validation.check_vector("params", params, self.n_parameters, self.dtype)
         X = _validation.check_matrix("X", X, self.sizes[0])
         filled = _validation.check_out(out, (len(X), self.sizes[-1]), self.dtype, params, X)
-
-        def work(r: _chunks.ChunkRange, cancelled: bytearray | None) -> None:
+        row_bytes = self.sizes[0] * self.dtype.itemsize
+        for r in _chunks.blocks(self._plan, len(X), row_bytes, _validation.is_read_in_place(X, self.dtype)):
             rows = _validation.rows(X, r.start, r.stop, self.dtype)
-            self._core.forward(self._plan, params, rows, filled[r.start : r.stop], cancelled)
-
-        self._for_each_chunk(work, lambda r, done: None, threads, X)
+            used = _chunks.n_threads(self.n_parameters, r.stop - r.start, threads, 1)
+            self._core.forward(self._plan, params, rows, filled[r.start : r.stop], used)
+            _validation.drop_pages(X, r.start, r.stop)
         return filled if out is None else out
-
-    def _for_each_chunk(
-        self,
-        work: Callable[[_chunks.ChunkRange, bytearray | None], Result],
-        add: Callable[[_chunks.ChunkRange, Result], None],
-        threads: int | None,
-        *sources: Floats | None,
-    ) -> None:
-        """Call ``work`` for each chunk of the rows of the sources, shared among threads, and ``add`` in order."""
-        m = len(sources[0])  # type: ignore[arg-type]  # X, which is given
-        threads = _chunks.n_threads(self._plan, self.n_parameters, m, threads)
-        _chunks.ordered_reduce(work, add, _chunks.chunk_ranges(self._plan, m, 1), threads, *sources)
 
     def _check_call(
         self, params: object, X: object, Y: object, l2: object, sample_weight: object
@@ -430,17 +421,7 @@ class Network:
         0.5
         """
         params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight)
-        losses = 0.0
-
-        def work(r: _chunks.ChunkRange, cancelled: bytearray | None) -> float:
-            rows = batch.block(r.start, r.stop, self.dtype)
-            return float(self._core.loss(self._plan, params, rows, cancelled))
-
-        def add(r: _chunks.ChunkRange, loss: float) -> None:
-            nonlocal losses
-            losses += loss
-
-        self._for_each_chunk(work, add, threads, *batch)
+        losses = _chunks.sum_losses(self._core, self._plan, params, batch, threads)
         return float(self._core.cost(self._plan, params, losses, total, l2))
 
     def cost_and_gradient(
@@ -494,12 +475,14 @@ class Network:
         (0.5, array([-1., -1., -1.]))
         """
         if sample_weight is None and (threads is None or (type(threads) is int and threads > 0)):
-            direct = self._core.try_cost_and_gradient(self._plan, params, X, Y, l2, out, self._max_direct_rows(threads))
+            direct = self._core.try_cost_and_gradient(self._plan, params, X, Y, l2, out, self._small)
+            if direct is None and (large := self._large(3, threads, X, Y)) is not None:
+                direct = self._core.try_cost_and_gradient(self._plan, params, X, Y, l2, out, large)
             if direct is not None:
                 return direct  # type: ignore[no-any-return]
         params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight)
         filled = _validation.check_out(out, params.shape, self.dtype, params, *batch)
-        losses, sums = _chunks.reduce_gradients(self._core, self._plan, params, batch, threads, filled)
+        losses, sums = _chunks.sum_gradients(self._core, self._plan, params, batch, threads, filled)
         self._core.finish(self._plan, params, sums, total, l2, filled)
         return float(self._core.cost(self._plan, params, losses, total, l2)), filled if out is None else out
 

@@ -270,7 +270,7 @@ class _Trainer:
         net, params, grad = self.net, self.params, self.grad
         if batch.sample_weight is None:
             return net.cost_and_gradient(params, batch.X, batch.Y, self.l2, None, grad, self.threads)[0]
-        losses, sums = _chunks.reduce_gradients(net._core, net._plan, params, batch, self.threads, grad)
+        losses, sums = _chunks.sum_gradients(net._core, net._plan, params, batch, self.threads, grad)
         total = len(batch.X) * self.mean_weight
         net._core.finish(net._plan, params, sums, total, self.l2, grad)
         return float(net._core.cost(net._plan, params, losses, total, self.l2))
@@ -298,11 +298,12 @@ class _Trainer:
         m = len(batch.X)
         optimizer: Any = self.optimizer
         costs, first = 0.0, 0
+        threads = _chunks.n_threads(self.net.n_parameters, batch_size, self.threads)
         order = None if order is None else order.astype(np.int64, copy=False)
         while first < m:
             scheduled = callable(optimizer.learning_rate)
             rate = optimizer._start(self.params)
-            batches = Batches(order, first, batch_size, 1 if scheduled else m, SECONDS_UNINTERRUPTED)
+            batches = Batches(order, first, batch_size, 1 if scheduled else m, SECONDS_UNINTERRUPTED, threads)
             update = Update(optimizer, optimizer._hyperparameters, optimizer._state, rate, self.last_finite_params)
             first, cost, summed = self.net._core.train_batches(
                 self.net._plan, self.params, tuple(batch), batches, self.mean_weight, self.l2, update

@@ -6,7 +6,7 @@
 # Cython's memoryview support in it), and nothing here has an ABI between modules to keep.
 #
 # Each folder uses those before it. The exception is `should_stop`, which the loops of gemm/ and network/ ask whether
-# the call is cancelled.
+# the call is interrupted.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
@@ -14,6 +14,8 @@ from libc.string cimport memcpy, memset
 
 from cython cimport floating
 
+# Threads, and signals
+include "team/team.pyx"
 include "bindings/interrupt.pyx"
 
 # Vectors, exp and the like
@@ -32,17 +34,20 @@ include "gemm/small.pyx"
 include "network/enums.pyx"
 include "network/plan.pyx"
 include "network/guards.pyx"
+include "network/context.pyx"
 include "network/activations.pyx"
 include "network/losses.pyx"
 include "network/forward.pyx"
 include "network/backward.pyx"
 include "network/accumulate.pyx"
 include "network/optimizers.pyx"
+include "network/training.pyx"
 
 # Everything that knows Python
 include "bindings/names.pyx"
 include "bindings/plan.pyx"
 include "bindings/buffers.pyx"
+include "bindings/call.pyx"
 include "bindings/python.pyx"
 include "bindings/training_loop.pyx"
 include "bindings/c_api.pyx"

@@ -245,9 +245,10 @@ cdef int capi_accumulate(const bpcore_plan *plan, void *workspace, const floatin
                          const floating *sample_weight, floating *sums, double *loss) noexcept nogil:
     cdef const plan_t *p = plan_of(plan, params)
     cdef int error = check_call(p, workspace, params, X, m)
-    cdef Py_ssize_t i, start, n_chunks
     cdef context_t context
-    cdef batch_t batch, chunk
+    cdef chunk_range_t chunks
+    cdef sums_t to
+    cdef batch_t batch
     if error != OK:
         return error
     batch = rows_to_learn(p, X, m, targets, labels, sample_weight)
@@ -258,11 +259,8 @@ cdef int capi_accumulate(const bpcore_plan *plan, void *workspace, const floatin
         return ERR_MISALIGNED
     context = new_context(p, workspace, m, NULL)
     close_guards(p, workspace_of(&context, params))
-    n_chunks = count_chunks(p, m)
-    for i in range(n_chunks):
-        start = chunk_start(m, n_chunks, i)
-        chunk = batch_slice(p, &batch, start, chunk_start(m, n_chunks, i + 1) - start, params)
-        loss[0] += accumulate_chunk(&context, params, &chunk, sums, False, i > 0)
+    chunks, to.sums, to.total, to.keep = all_chunks(p, m), sums, NULL, True
+    loss[0] += accumulate_rows(&context, params, &batch, &chunks, &to, 0)
     open_guards(p, workspace_of(&context, params))
     end_context(&context)
     return OK
@@ -271,6 +269,7 @@ cdef int capi_accumulate(const bpcore_plan *plan, void *workspace, const floatin
 cdef int capi_finish(const bpcore_plan *plan, const floating *params, const floating *sums, double loss,
                      double weight, double l2, floating *gradient, double *cost) noexcept nogil:
     cdef const plan_t *p = plan_of(plan, params)
+    cdef share_t all_parameters
     cdef float_mode_t mode
     if p == NULL:
         return ERR_PLAN
@@ -284,7 +283,8 @@ cdef int capi_finish(const bpcore_plan *plan, const floating *params, const floa
     if not 0 <= l2 < INFINITY:
         return ERR_HYPERPARAMETER
     mode = flush_subnormals()
-    finish_gradient(p, params, sums, weight, l2, gradient)
+    all_parameters = all_of(1, p.n_parameters)
+    finish_gradient(p, params, sums, weight, l2, &all_parameters, gradient)
     cost[0] = mean_cost(p, params, loss, weight, l2)
     restore_float_mode(mode)
     return OK

@@ -9,89 +9,65 @@ cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
 
 
-cdef const floating *check_params(buffers_t *buffers, Plan plan, params, const floating *tag) except NULL:
-    """The parameters, or an error; ``tag`` only selects the type."""
+cdef void *check_params(buffers_t *buffers, Plan plan, params) except NULL:
+    """The parameters, or an error."""
     cdef void *numbers = acquire_vector(buffers, params, plan.kind, plan.plan.n_parameters, False)
     if numbers == NULL:
         raise ValueError(f"params must be {plan.plan.n_parameters} contiguous numbers of the plan's dtype")
-    return <const floating *>numbers
+    return numbers
 
 
 # ----------------------------------------------------------------------------------------------------------- forward
 
 
-cdef object forward_typed(Plan plan, params, X, out, cancelled, const floating *tag):
+cdef object forward_call(Plan plan, call_t *call, int threads):
+    """Run a checked call of :func:`forward`."""
+    call.task = FORWARD
+    if call.batch.rows > 0:
+        run(plan, call, threads)
+
+
+def forward(Plan plan not None, params, X, out, int threads=1):
+    """Fill ``out`` with the activations of the output layer."""
     cdef Py_buffer views[3]
     cdef buffers_t buffers = new_buffers(&views[0])
-    cdef batch_t batch
-    cdef const floating *theta
-    cdef void *outputs
-    cdef char *memory
-    cdef interrupt_t interrupt = new_interrupt(cancelled)
-    cdef context_t context
+    cdef call_t call
     try:
-        theta = check_params(&buffers, plan, params, tag)
-        if not acquire_inputs(&buffers, plan, X, &batch):
+        call.params = check_params(&buffers, plan, params)
+        if not acquire_inputs(&buffers, plan, X, &call.batch):
             raise ValueError(f"X must have {plan.plan.n_inputs} columns of the plan's dtype")
-        outputs = acquire_matrix(&buffers, out, plan.kind, batch.rows, plan.plan.n_outputs, True)
-        if outputs == NULL:
+        call.out = acquire_matrix(&buffers, out, plan.kind, call.batch.rows, plan.plan.n_outputs, True)
+        if call.out == NULL:
             raise ValueError("out does not fit X and the plan")
-        if batch.rows == 0:
-            return
-        memory = plan.reserve()
-        with nogil:
-            context = new_context(&plan.plan, memory, batch.rows, &interrupt)
-            forward_rows(&context, theta, &batch, <floating *>outputs)
-            end_context(&context)
-            plan.release(memory)
-        raise_if_cancelled(&interrupt)
+        forward_call(plan, &call, threads)
     finally:
         release_buffers(&buffers)
 
 
-def forward(Plan plan not None, params, X, out, cancelled=None):
-    """Fill ``out`` with the activations of the output layer."""
-    if plan.is_float32:
-        forward_typed(plan, params, X, out, cancelled, <const float *>NULL)
-    else:
-        forward_typed(plan, params, X, out, cancelled, <const double *>NULL)
+def try_forward(Plan plan not None, params, X, out, tuple limits not None):
+    """The output activations of a call, or None if an argument needs a closer look.
 
-
-def try_forward(Plan plan not None, params, X, out, Py_ssize_t max_rows):
-    """The output activations of a small call, or None if an argument needs a closer look.
-
-    Accepted are native C-contiguous NumPy arrays of the plan's dtype, and at most ``max_rows`` rows.
+    Accepted are native C-contiguous NumPy arrays of the plan's dtype. ``limits``: maximum rows, and threads.
     """
     if type(params) is not ndarray or type(X) is not ndarray or (out is not None and type(out) is not ndarray):
         return None
     cdef Py_buffer views[3]
     cdef buffers_t buffers = new_buffers(&views[0])
-    cdef const plan_t *p = &plan.plan
-    cdef batch_t batch
-    cdef void *theta
-    cdef void *outputs
-    cdef char *memory
-    cdef interrupt_t interrupt = new_interrupt(None)
-    cdef context_t context
+    cdef Py_ssize_t max_rows
+    cdef int threads
+    cdef call_t call
+    max_rows, threads = limits
     try:
-        theta = acquire_vector(&buffers, params, plan.kind, p.n_parameters, False)
-        if theta == NULL or not acquire_inputs(&buffers, plan, X, &batch) or not 0 < batch.rows <= max_rows:
+        call.params = acquire_vector(&buffers, params, plan.kind, plan.plan.n_parameters, False)
+        if (call.params == NULL or not acquire_inputs(&buffers, plan, X, &call.batch)
+                or not 0 < call.batch.rows <= max_rows):
             return None
         if out is None:
-            out = empty((batch.rows, p.n_outputs), plan.dtype)
-        outputs = acquire_matrix(&buffers, out, plan.kind, batch.rows, p.n_outputs, True)
-        if outputs == NULL or not last_is_disjoint(&buffers):
+            out = empty((call.batch.rows, plan.plan.n_outputs), plan.dtype)
+        call.out = acquire_matrix(&buffers, out, plan.kind, call.batch.rows, plan.plan.n_outputs, True)
+        if call.out == NULL or not last_is_disjoint(&buffers):
             return None
-        memory = plan.reserve()
-        with nogil:
-            context = new_context(p, memory, batch.rows, &interrupt)
-            if plan.is_float32:
-                forward_rows(&context, <const float *>theta, &batch, <float *>outputs)
-            else:
-                forward_rows(&context, <const double *>theta, &batch, <double *>outputs)
-            end_context(&context)
-            plan.release(memory)
-        raise_if_cancelled(&interrupt)
+        forward_call(plan, &call, threads)
         return out
     finally:
         release_buffers(&buffers)
@@ -132,10 +108,7 @@ cdef class Kept:
         if self.buffers.views == NULL or self.kept.a == NULL:
             raise MemoryError()
         self.kept.derivatives = self.kept.a + n
-        if plan.is_float32:
-            self.params = check_params(&self.buffers, plan, params, <const float *>NULL)
-        else:
-            self.params = check_params(&self.buffers, plan, params, <const double *>NULL)
+        self.params = check_params(&self.buffers, plan, params)
         if not (acquire_inputs(&self.buffers, plan, activations[0], &self.batch)
                 and acquire_kept(&self.buffers, plan, activations[1:], derivatives, self.batch.rows, &self.kept,
                                  writable)):
@@ -147,7 +120,7 @@ cdef class Kept:
         free(self.kept.a)
 
     cdef int run(self, Plan plan, const backward_t *back) except -1:
-        cdef interrupt_t interrupt = new_interrupt(None)
+        cdef interrupt_t interrupt = new_interrupt(NULL, True)
         cdef char *memory = plan.reserve()
         cdef context_t context
         with nogil:
@@ -158,7 +131,7 @@ cdef class Kept:
                 trace_rows(&context, <const double *>self.params, &self.batch, &self.kept, back)
             end_context(&context)
             plan.release(memory)
-        return raise_if_cancelled(&interrupt)
+        return raise_if_interrupted(&interrupt)
 
 
 def trace(Plan plan not None, params, X, list activations not None, list derivatives not None):
@@ -192,79 +165,91 @@ def backward(Plan plan not None, params, list activations not None, list derivat
 # -------------------------------------------------------------------------------------------------------- accumulate
 
 
-cdef double accumulate_typed(Plan plan, params, given, sums, cancelled, chunk_range,
-                             const floating *tag) except? -1:
-    """``sums`` may be None: the losses alone."""
-    cdef Py_buffer views[5]
-    cdef buffers_t buffers = new_buffers(&views[0])
-    cdef const plan_t *p = &plan.plan
-    cdef batch_t batch
-    cdef chunk_range_t chunks
-    cdef const floating *theta
-    cdef floating *total = NULL
-    cdef double losses
-    cdef char *memory
-    cdef interrupt_t interrupt = new_interrupt(cancelled)
-    cdef context_t context
-    X, Y, sample_weight = given
-    try:
-        theta = check_params(&buffers, plan, params, tag)
-        if not acquire_batch(&buffers, plan, X, Y, sample_weight, &batch):
-            raise ValueError("X, Y or sample_weight does not fit the plan")
-        if sums is not None:
-            total = <floating *>acquire_vector(&buffers, sums, plan.kind, p.n_parameters, True)
-            if total == NULL:
-                raise ValueError("sums does not fit the plan")
-        if batch.rows == 0:
-            if total != NULL:
-                memset(total, 0, p.n_parameters * sizeof(floating))
-            return 0
-        chunks = check_chunks(chunk_range, batch.rows)
-        memory = plan.reserve()
-        with nogil:
-            context = new_context(p, memory, batch.rows, &interrupt)
-            losses = accumulate_chunks(&context, theta, &batch, &chunks, total, False)
-            end_context(&context)
-            plan.release(memory)
-        raise_if_cancelled(&interrupt)
-        return losses
-    finally:
-        release_buffers(&buffers)
-
-
-cdef chunk_range_t check_chunks(chunk_range, Py_ssize_t rows) except *:
+cdef int check_chunks(chunk_range, call_t *call) except -1:
     """The chunks that these rows are; one if None is given."""
     cdef chunk_range_t c
+    cdef Py_ssize_t rows = call.batch.rows
     c.total_rows, c.n_chunks, c.begin, c.end = (rows, 1, 0, 1) if chunk_range is None else chunk_range
     if (not 0 <= c.begin < c.end <= c.n_chunks <= c.total_rows
             or chunk_start(c.total_rows, c.n_chunks, c.end) - chunk_start(c.total_rows, c.n_chunks, c.begin) != rows):
         raise ValueError("chunk_range does not fit X")
-    return c
+    call.chunks = c
+    return 0
 
 
-def accumulate(Plan plan not None, params, batch not None, sums not None, cancelled=None, chunk_range=None):
-    """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses."""
-    if plan.is_float32:
-        return accumulate_typed(plan, params, batch, sums, cancelled, chunk_range, <const float *>NULL)
-    return accumulate_typed(plan, params, batch, sums, cancelled, chunk_range, <const double *>NULL)
+cdef int check_rows(buffers_t *buffers, Plan plan, params, tuple batch, call_t *call) except -1:
+    """The parameters of a call, and the rows to learn from."""
+    X, Y, sample_weight = batch
+    memset(&call.sums, 0, sizeof(sums_t))
+    call.params = check_params(buffers, plan, params)
+    if not acquire_batch(buffers, plan, X, Y, sample_weight, &call.batch):
+        raise ValueError("X, Y or sample_weight does not fit the plan")
+    return 0
 
 
-def loss(Plan plan not None, params, batch not None, cancelled=None):
-    """The sum of the weighted losses of all rows."""
-    if plan.is_float32:
-        return accumulate_typed(plan, params, batch, None, cancelled, None, <const float *>NULL)
-    return accumulate_typed(plan, params, batch, None, cancelled, None, <const double *>NULL)
+def accumulate(Plan plan not None, params, tuple batch not None, sums not None, total=None, chunk_range=None,
+               int threads=1):
+    """Fill ``sums`` with the weighted gradients of all rows, summed; return the sum of their weighted losses.
+
+    Where these are not all rows, or more than a group: add the losses, and behind them the gradients, to ``total``,
+    whose losses are returned.
+    """
+    cdef Py_buffer views[6]
+    cdef buffers_t buffers = new_buffers(&views[0])
+    cdef Py_ssize_t n = plan.plan.n_parameters
+    cdef double *totals = NULL
+    cdef call_t call
+    try:
+        check_rows(&buffers, plan, params, batch, &call)
+        call.task, call.losses = ACCUMULATE, 0
+        call.sums.sums = acquire_vector(&buffers, sums, plan.kind, n, True)
+        if call.sums.sums == NULL:
+            raise ValueError("sums does not fit the plan")
+        if total is not None:
+            totals = <double *>acquire_vector(&buffers, total, c"d", 1 + n, True)
+            if totals == NULL:
+                raise ValueError("total does not fit the plan")
+            call.sums.total = totals + 1
+        if call.batch.rows == 0:
+            memset(call.sums.sums, 0, n * (sizeof(float) if plan.is_float32 else sizeof(double)))
+            return 0.0
+        check_chunks(chunk_range, &call)
+        if totals != NULL and call.chunks.begin > 0:
+            call.losses = totals[0]
+        run(plan, &call, threads)
+        if totals != NULL:
+            totals[0] = call.losses
+        return call.losses
+    finally:
+        release_buffers(&buffers)
+
+
+def loss(Plan plan not None, params, tuple batch not None, double before=0.0, chunk_range=None, int threads=1):
+    """``before`` and the weighted losses of all rows, summed."""
+    cdef Py_buffer views[4]
+    cdef buffers_t buffers = new_buffers(&views[0])
+    cdef call_t call
+    try:
+        check_rows(&buffers, plan, params, batch, &call)
+        call.task, call.losses = ACCUMULATE, before
+        if call.batch.rows > 0:
+            check_chunks(chunk_range, &call)
+            run(plan, &call, threads)
+        return call.losses
+    finally:
+        release_buffers(&buffers)
 
 
 cdef object finish_typed(Plan plan, const floating[::1] params, const sum_t[::1] sums, double weight, double l2,
                          floating[::1] out):
     cdef const plan_t *p = &plan.plan
+    cdef share_t all_parameters = all_of(1, p.n_parameters)
     cdef float_mode_t mode
     if params.shape[0] != p.n_parameters or sums.shape[0] != p.n_parameters or out.shape[0] != p.n_parameters:
         raise ValueError(f"params, sums and out must have {p.n_parameters} entries")
     with nogil:
         mode = flush_subnormals()
-        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])
+        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &all_parameters, &out[0])
         restore_float_mode(mode)
 
 
@@ -300,72 +285,57 @@ def cost(Plan plan not None, params, double losses, double weight, double l2):
 # ------------------------------------------------------------------------------------- the cost and gradient at once
 
 
-cdef double cost_and_gradient_typed(Plan plan, const floating *params, const batch_t *batch, double l2,
-                                    floating *grad) except? -1:
-    """The cost of all rows, their gradient in ``grad``.
+cdef int cost_and_gradient_call(Plan plan, call_t *call, int threads) except -1:
+    """Run a checked call: the cost becomes ``call.losses``, and its gradient is in ``call.sums.sums``.
 
-    Sums are added in the dtypes and the order of _chunks.py, for the same bits as from several threads.
+    Sums are added in the dtypes and the order of _chunks.py, for the same bits as from several calls of `accumulate`.
     """
     cdef const plan_t *p = &plan.plan
-    cdef Py_ssize_t n = p.n_parameters, n_chunks = count_chunks(p, batch.rows)
-    cdef double *total = NULL
-    cdef double cost = 0
-    cdef char *memory
-    cdef interrupt_t interrupt = new_interrupt(None)
-    cdef context_t context
-    if n_chunks > p.group_size:
-        total = <double *>malloc(n * sizeof(double))
-        if total == NULL:
-            raise MemoryError()
+    call.task, call.losses, call.weight = COST_AND_GRADIENT, 0, <double>call.batch.rows
+    call.chunks = all_chunks(p, call.batch.rows)
+    if call.chunks.n_chunks <= p.group_size:
+        return run(plan, call, threads)
+    call.sums.total = <double *>malloc(p.n_parameters * sizeof(double))
+    if call.sums.total == NULL:
+        raise MemoryError()
     try:
-        memory = plan.reserve()
-        with nogil:
-            context = new_context(p, memory, batch.rows, &interrupt)
-            cost = accumulate_groups(&context, params, batch, grad, total)
-            if not interrupt.stopped:
-                if total == NULL:
-                    finish_gradient(p, params, <const floating *>grad, <double>batch.rows, l2, grad)
-                else:
-                    finish_gradient(p, params, <const double *>total, <double>batch.rows, l2, grad)
-                cost = mean_cost(p, params, cost, <double>batch.rows, l2)
-            end_context(&context)
-            plan.release(memory)
-        raise_if_cancelled(&interrupt)
+        return run(plan, call, threads)
     finally:
-        free(total)
-    return cost
+        free(call.sums.total)
 
 
-def try_cost_and_gradient(Plan plan not None, params, X, Y, l2, out, Py_ssize_t max_rows):
-    """``(J, grad)`` of a small call, or None if an argument needs a closer look.
+def try_cost_and_gradient(Plan plan not None, params, X, Y, l2, out, tuple limits not None):
+    """``(J, grad)`` of a call, or None if an argument needs a closer look.
 
-    Accepted are native C-contiguous NumPy arrays of the plan's dtype (or int64 labels), and at most ``max_rows`` rows.
+    Accepted are native C-contiguous NumPy arrays of the plan's dtype (or int64 labels). ``limits``: maximum rows, and
+    threads.
     """
     if (type(params) is not ndarray or type(X) is not ndarray or type(Y) is not ndarray or type(l2) is not float
             or (out is not None and type(out) is not ndarray)):
         return None
     cdef Py_buffer views[4]
     cdef buffers_t buffers = new_buffers(&views[0])
-    cdef double penalty = l2
-    cdef batch_t batch
-    cdef void *theta
-    cdef void *grad
+    cdef Py_ssize_t max_rows
+    cdef int threads
+    cdef call_t call
+    max_rows, threads = limits
+    call.l2 = l2
     try:
-        theta = acquire_vector(&buffers, params, plan.kind, plan.plan.n_parameters, False)
-        if (theta == NULL or not 0 <= penalty < INFINITY or not acquire_batch(&buffers, plan, X, Y, None, &batch)
-                or not 0 < batch.rows <= max_rows):
+        memset(&call.sums, 0, sizeof(sums_t))
+        call.params = acquire_vector(&buffers, params, plan.kind, plan.plan.n_parameters, False)
+        if (call.params == NULL or not 0 <= call.l2 < INFINITY
+                or not acquire_batch(&buffers, plan, X, Y, None, &call.batch) or not 0 < call.batch.rows <= max_rows):
             return None
-        if not (targets_valid(&plan.plan, &batch, <const float *>NULL) if plan.is_float32
-                else targets_valid(&plan.plan, &batch, <const double *>NULL)):
+        if not (targets_valid(&plan.plan, &call.batch, <const float *>NULL) if plan.is_float32
+                else targets_valid(&plan.plan, &call.batch, <const double *>NULL)):
             return None
         if out is None:
             out = empty(plan.plan.n_parameters, plan.dtype)
-        grad = acquire_vector(&buffers, out, plan.kind, plan.plan.n_parameters, True)
-        if grad == NULL or not last_is_disjoint(&buffers):
+        call.sums.sums = acquire_vector(&buffers, out, plan.kind, plan.plan.n_parameters, True)
+        if call.sums.sums == NULL or not last_is_disjoint(&buffers):
             return None
-        if plan.is_float32:
-            return cost_and_gradient_typed(plan, <const float *>theta, &batch, penalty, <float *>grad), out
-        return cost_and_gradient_typed(plan, <const double *>theta, &batch, penalty, <double *>grad), out
+        cost_and_gradient_call(plan, &call, threads)
+        return call.losses, out
     finally:
         release_buffers(&buffers)
 

@@ -121,52 +121,63 @@ cdef void gemm_accumulate(const matrix_t *A, const floating *B, Py_ssize_t rs_b,
 # ------------------------------------------------------------------------------------------- the products, for a tile
 
 
-cdef inline void linear_forward(const floating[:, ::1] A, Py_ssize_t n_in, const operand_t *W,
-                                floating[:, ::1] Z, Py_ssize_t n_out, interrupt_t *interrupt) noexcept nogil:
-    """``Z = A W^T + b`` for the first n_in columns of A; ``W`` is the operand ``W^T``, with the bias as init."""
+cdef inline void linear_forward(const floating[:, ::1] A, Py_ssize_t n_in, const operand_t *W, floating[:, ::1] Z,
+                                Py_ssize_t first, Py_ssize_t count, interrupt_t *interrupt) noexcept nogil:
+    """Columns ``first`` to ``first + count`` of ``Z = A W^T + b``, for the first n_in columns of A.
+
+    ``W`` is these columns of the operand ``W^T``, with the bias as init.
+    """
     cdef matrix_t a = strided(&A[0, 0], A.shape[0], n_in, A.shape[1], 1)
-    gemm(&a, W, n_out, &Z[0, 0], Z.shape[1], interrupt)
+    gemm(&a, W, count, &Z[0, first], Z.shape[1], interrupt)
 
 
 cdef inline void linear_backward_input(const floating[:, ::1] delta, Py_ssize_t n_out, const operand_t *W,
-                                       floating[:, ::1] D, Py_ssize_t n_in, interrupt_t *interrupt) noexcept nogil:
-    """``D = delta W``; ``W`` has zeros as init."""
+                                       floating[:, ::1] D, Py_ssize_t first, Py_ssize_t count,
+                                       interrupt_t *interrupt) noexcept nogil:
+    """Columns ``first`` to ``first + count`` of ``D = delta W``; ``W`` is these columns, with zeros as init."""
     cdef matrix_t d = strided(&delta[0, 0], delta.shape[0], n_out, delta.shape[1], 1)
-    gemm(&d, W, n_in, &D[0, 0], D.shape[1], interrupt)
+    gemm(&d, W, count, &D[0, first], D.shape[1], interrupt)
 
 
 cdef inline void linear_backward_weights(const floating[:, ::1] delta, const floating[:, ::1] A,
-                                         floating[:, ::1] Delta, floating *panels, floating *columns,
-                                         bint overwrite, interrupt_t *interrupt) noexcept nogil:
-    """``Delta += delta^T A``, or ``=`` if ``overwrite``; ``panels`` is room for the rows of A.
+                                         floating[:, ::1] Delta, const share_t *share, floating *panels,
+                                         floating *columns, bint overwrite, interrupt_t *interrupt) noexcept nogil:
+    """A share of ``Delta += delta^T A``, or ``=`` if ``overwrite``; ``panels`` is room for the rows of A.
 
     The rows of delta are padded to whole vectors. Where few columns of A would fill only a part of a vector, the
     transpose is computed: ``A^T delta``, both in place. Else A is read in place where few columns of delta meet it, so
     that packing would not pay, and packed where many do.
     """
-    cdef Py_ssize_t n_out = Delta.shape[0], n_in = Delta.shape[1]
+    cdef Py_ssize_t n_out = share.rows, n_in = share.columns, rs_c = Delta.shape[1]
+    cdef Py_ssize_t room = A.shape[1] - share.column  # numbers of a row of A from the share's first on
+    cdef floating *C = &Delta[share.row, share.column]
+    cdef const floating *first_a = &A[0, share.column]
+    cdef const floating *first_delta = &delta[0, share.row]
     cdef matrix_t a, d, c
-    if n_in * padded(n_out, &A[0, 0]) * 4 < n_out * padded(n_in, &A[0, 0]) * 3:
-        a = strided(&A[0, 0], n_in, A.shape[0], 1, A.shape[1])
-        c = strided(&Delta[0, 0], n_in, n_out, 1, n_in)
-        gemm_accumulate(&a, &delta[0, 0], delta.shape[1], &c, overwrite, interrupt)
+    if n_in * padded(n_out, C) * 4 < n_out * padded(n_in, C) * 3:
+        a = strided(first_a, n_in, A.shape[0], 1, A.shape[1])
+        c = strided(C, n_in, n_out, 1, rs_c)
+        gemm_accumulate(&a, first_delta, delta.shape[1], &c, overwrite, interrupt)
         return
-    d = strided(&delta[0, 0], n_out, delta.shape[0], 1, delta.shape[1])
-    a = strided(&A[0, 0], A.shape[0], n_in, A.shape[1], 1)
-    c = strided(&Delta[0, 0], n_out, n_in, n_in, 1)
+    d = strided(first_delta, n_out, delta.shape[0], 1, delta.shape[1])
+    a = strided(first_a, A.shape[0], n_in, A.shape[1], 1)
+    c = strided(C, n_out, n_in, rs_c, 1)
     if n_out < PACK_MIN_COLUMNS or (n_out < PACK_MIN_COLUMNS_PADDED_ROWS
                                     and A.shape[1] * sizeof(floating) % 512 != 0):
-        outer_in_place(&d, &a, &c, panels, overwrite, interrupt)
+        outer_in_place(&d, &a, &c, room, panels, overwrite, interrupt)
     else:
         outer_packed(&d, &a, &c, panels, columns, overwrite, interrupt)
 
 
-cdef void outer_in_place(const matrix_t *d, const matrix_t *a, const matrix_t *c, floating *panels, bint overwrite,
-                         interrupt_t *interrupt) noexcept nogil:
-    """`linear_backward_weights` with A where it is, as far as its rows are whole vectors; the rest is packed."""
+cdef void outer_in_place(const matrix_t *d, const matrix_t *a, const matrix_t *c, Py_ssize_t room, floating *panels,
+                         bint overwrite, interrupt_t *interrupt) noexcept nogil:
+    """`linear_backward_weights` with A where it is, as far as its rows are whole vectors; the rest is packed.
+
+    ``room``: numbers that can be read of a row of A.
+    """
     cdef Py_ssize_t whole = lanes(panels) * NR_VECTORS, n_in = c.columns
     cdef matrix_t part_a, part_c
-    whole = n_in if padded(n_in, panels) <= a.rs else n_in // whole * whole
+    whole = n_in if padded(n_in, panels) <= room else n_in // whole * whole
     part_c = strided(c.data, c.rows, whole, c.rs, 1)
     gemm_accumulate(d, <const floating *>a.data, a.rs, &part_c, overwrite, interrupt)
     if whole < n_in:
@@ -221,10 +232,13 @@ cdef void sum_columns(const char *rows, Py_ssize_t count, Py_ssize_t stride, voi
     store(total, &x)
 
 
-cdef inline void linear_backward_bias(const floating[:, ::1] delta, floating[::1] Delta,
-                                      bint overwrite) noexcept nogil:
-    """``Delta += delta^T 1``, or ``=`` if ``overwrite``: the bias is the weight of an input that is always 1."""
-    cdef Py_ssize_t first = 0, j, n = Delta.shape[0], stride = delta.shape[1] * sizeof(floating)
+cdef inline void linear_backward_bias(const floating[:, ::1] delta, floating[::1] Delta, Py_ssize_t first,
+                                      Py_ssize_t count, bint overwrite) noexcept nogil:
+    """``count`` entries of ``Delta += delta^T 1``, or ``=`` if ``overwrite``, from one that begins a vector of delta.
+
+    The bias is the weight of an input that is always 1.
+    """
+    cdef Py_ssize_t j, n = first + count, stride = delta.shape[1] * sizeof(floating)
     cdef floating sums[LANES_F32]
     while first < n:
         if floating is float:

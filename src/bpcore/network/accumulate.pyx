@@ -4,12 +4,27 @@ ctypedef fused sum_t:
     float
     double
 
-cdef struct chunk_range_t:
-    # Chunks ``begin`` to ``end`` of the ``n_chunks`` that ``total_rows`` rows are cut into.
-    Py_ssize_t total_rows
-    Py_ssize_t n_chunks
-    Py_ssize_t begin
-    Py_ssize_t end
+cdef struct sums_t:
+    # Where gradients are added up.
+    void *sums                      # of a group, in the network's dtype; NULL: the losses alone
+    double *total                   # of all groups, or NULL if there is one group
+    bint keep                       # add to what is in ``sums``, instead of replacing it
+
+cdef struct losses_t:
+    double group                    # of the group of chunks that is being added up
+    double total                    # of those before it
+
+cdef enum:
+    # Where a tile's sums are of at most so many bytes, each thread computes tiles of its own, and adds up a share of the
+    # parameters after that; they stay in a second-level cache.
+    MAX_OWN_SUMS = 131072
+    # Multiplications of a forward pass from which on it pays to share a tile.
+    MIN_SHARED_WORK = 200000
+
+
+cdef inline bint shared_apart(const plan_t *plan, const floating *tag) noexcept nogil:
+    """Whether threads compute tiles of their own."""
+    return plan.n_parameters * <Py_ssize_t>sizeof(floating) <= MAX_OWN_SUMS
 
 
 cdef Py_ssize_t count_weighted(const batch_t *batch, const floating *tag) noexcept nogil:
@@ -23,8 +38,8 @@ cdef Py_ssize_t count_weighted(const batch_t *batch, const floating *tag) noexce
     return count
 
 
-cdef void copy_weighted(const context_t *context, batch_t *tile, Py_ssize_t count, const floating *tag) noexcept nogil:
-    """Copy the ``count`` rows of a weight other than 0 to the workspace, and have the tile be these."""
+cdef void copy_weighted(const context_t *context, const batch_t *tile, const floating *tag) noexcept nogil:
+    """Copy the rows of a weight other than 0 to the workspace."""
     cdef const plan_t *plan = context.plan
     cdef floating *work = workspace_of(context, tag)
     cdef const floating *targets = <const floating *>tile.targets
@@ -42,170 +57,307 @@ cdef void copy_weighted(const context_t *context, batch_t *tile, Py_ssize_t coun
                 labels[k] = tile.labels[i]
             (work + plan.sample_weight.start)[k] = weights[i]
             k += 1
+
+
+cdef batch_t weighted_tile(const context_t *context, const batch_t *batch, const tile_t *where,
+                           const floating *tag) noexcept nogil:
+    """A tile without the rows of weight 0, which may be none."""
+    cdef const plan_t *plan = context.plan
+    cdef floating *work = workspace_of(context, tag)
+    cdef batch_t tile = batch_slice(plan, batch, where.first, where.rows, tag)
+    cdef Py_ssize_t count = count_weighted(&tile, tag)
+    if count == where.rows:
+        return tile_of(context, batch, where.first, where.rows, tag)
+    if count > 0:
+        if context.rank == 0:
+            copy_weighted(context, &tile, tag)
+        meet(context)
     tile.X, tile.x_stride, tile.rows = work + plan.inputs.start, plan.input_stride, count
     tile.sample_weight = work + plan.sample_weight.start
-    if targets != NULL:
+    if tile.targets != NULL:
         tile.targets = work + plan.targets.start
     else:
-        tile.labels = labels
+        tile.labels = <const int64_t *>(work + plan.labels.start)
+    return tile
 
 
-cdef double accumulate_tile(const context_t *context, const floating *params, batch_t *tile, floating *sums,
-                            bint overwrite) noexcept nogil:
-    """`accumulate_chunk` for one tile."""
+cdef double tile_losses(const context_t *context, const batch_t *tile, bint gradient,
+                        const floating *tag) noexcept nogil:
+    """The losses of a tile after its forward pass, summed, and delta(L) in the workspace if there is a ``gradient``.
+
+    In each thread for its rows, a few at a time, whose losses are then added in order.
+    """
     cdef const plan_t *plan = context.plan
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
-    cdef floating *work = workspace_of(context, params)
+    cdef floating *work = workspace_of(context, tag)
+    cdef floating *delta
+    cdef Py_ssize_t i, rows, first, n = (tile.rows + LOSS_ROWS - 1) // LOSS_ROWS
+    cdef share_t share = row_share(n, 1, 1, context.size, context.rank)
+    cdef double loss, total = 0
+    cdef batch_t part
+    for i in range(share.row, share.row + share.rows):
+        first = i * LOSS_ROWS
+        rows = min(tile.rows - first, <Py_ssize_t>LOSS_ROWS)
+        part = batch_slice(plan, tile, first, tile.rows - first, tag)
+        delta = work + plan.delta.start + first * last.stride
+        first *= last.stride
+        loss = loss_and_delta(plan, matrix(<const floating *>work + last.a.start + first, rows, last.stride), &part,
+                              matrix(<const floating *>delta, rows, last.stride))
+        if gradient and last.activation != plan.canonical:
+            activation_backward(last, <const floating *>work + last.a.start + first,
+                                <const floating *>work + last.derivative.start + first, rows, delta)
+        if context.size > 1:
+            context.shared.parts[i] = loss
+        total += loss
+    if context.size > 1 and meet(context):
+        total = 0
+        for i in range(n):
+            total += context.shared.parts[i]
+    return total
+
+
+cdef double accumulate_tile(const context_t *context, const floating *params, const batch_t *tile, floating *sums,
+                            bint overwrite) noexcept nogil:
+    """The weighted losses of a tile, summed; its gradients are added to ``sums``, unless that is NULL.
+
+    ``overwrite``: replace what is in ``sums``. If the call is interrupted, the result is meaningless; else all threads
+    have met at the end.
+    """
+    cdef const plan_t *plan = context.plan
     cdef double total
+    if tile.rows == 0:
+        if overwrite and sums != NULL and context.rank == 0:
+            memset(sums, 0, plan.n_parameters * sizeof(floating))
+        meet(context)
+        return 0
     forward_tile(context, params, tile, plan.canonical != IDENTITY, sums != NULL)
     if should_stop(context.interrupt, 0):  # the parts of what follows that are not products would go on
         return 0
-    total = loss_and_delta(plan, matrix(<const floating *>work + last.a.start, tile.rows, last.stride), tile,
-                           matrix(<const floating *>work + plan.delta.start, tile.rows, last.stride))
+    total = tile_losses(context, tile, sums != NULL, params)
     if sums != NULL:
-        if last.activation != plan.canonical:
-            activation_backward(last, <const floating *>work + last.a.start,
-                                <const floating *>work + last.derivative.start, tile.rows, work + plan.delta.start)
         backward_tile(context, params, tile, sums, overwrite, <floating *>NULL)
-    check_guards(plan, work)
+    if context.rank == 0:
+        check_guards(plan, workspace_of(context, params))
     return total
 
 
-cdef double accumulate_chunk(context_t *context, const floating *params, const batch_t *batch, floating *sums,
-                             bint overwrite, bint packed) noexcept nogil:
-    """The weighted losses of the rows of a chunk, summed; their gradients are added to ``sums``, unless that is NULL.
-
-    Rows of weight 0 are left out, whatever they hold. ``overwrite``: replace what is in ``sums``. ``packed``: an
-    earlier call has packed these parameters in the workspace. If the call is interrupted, the result is meaningless.
-    """
-    cdef const plan_t *plan = context.plan
-    cdef Py_ssize_t size = tile_rows(plan, batch.rows), first, rows, count
-    cdef double total = 0
-    cdef batch_t tile
-    context.small_batch = batch.rows < PACK_MIN_ROWS
-    if not context.small_batch and not packed:
-        pack_forward(context, params)
-        if sums != NULL:
-            pack_backward(context, params, False)
-    first = -size
-    while first + size < batch.rows:
-        first += size
-        rows = min(size, batch.rows - first)
-        tile = batch_slice(plan, batch, first, rows, params)
-        count = count_weighted(&tile, params)
-        if count == rows:
-            tile = tile_of(context, batch, first, rows, params)
-        elif count > 0:
-            copy_weighted(context, &tile, count, params)
-        elif overwrite and sums != NULL:
-            memset(sums, 0, plan.n_parameters * sizeof(floating))
-        if count > 0:
-            total += accumulate_tile(context, params, &tile, sums, overwrite)
-        if should_stop(context.interrupt, 0):
-            return total
-        overwrite = False
-    return total
-
-
-cdef double accumulate_chunks(context_t *context, const floating *params, const batch_t *batch,
-                              const chunk_range_t *chunks, floating *sums, bint packed) noexcept nogil:
-    """The same for several chunks, whose first row is that of the batch; ``sums`` is overwritten."""
-    cdef const plan_t *plan = context.plan
-    cdef Py_ssize_t i, start, stop, first = chunk_start(chunks.total_rows, chunks.n_chunks, chunks.begin)
-    cdef double total = 0
-    cdef batch_t chunk
-    for i in range(chunks.begin, chunks.end):
-        start = chunk_start(chunks.total_rows, chunks.n_chunks, i) - first
-        stop = chunk_start(chunks.total_rows, chunks.n_chunks, i + 1) - first
-        chunk = batch_slice(plan, batch, start, stop - start, params)
-        total += accumulate_chunk(context, params, &chunk, sums, i == chunks.begin, packed or i > chunks.begin)
-        if should_stop(context.interrupt, 0):
-            break
-    return total
-
-
-cdef void add_sums(double *total, const floating *sums, Py_ssize_t n, bint overwrite) noexcept nogil:
-    """``total += sums``, or ``=`` if ``overwrite``."""
+cdef void add_sums(double *total, const floating *sums, const share_t *share, bint overwrite) noexcept nogil:
+    """A share of ``total += sums``, or ``=`` if ``overwrite``."""
     cdef Py_ssize_t i
     if overwrite:
-        for i in range(n):
+        for i in range(share.column, share.column + share.columns):
             total[i] = sums[i]
     else:
-        for i in range(n):
+        for i in range(share.column, share.column + share.columns):
             total[i] += sums[i]
 
 
-cdef double accumulate_groups(context_t *context, const floating *params, const batch_t *batch, floating *sums,
-                              double *total) noexcept nogil:
-    """The losses of all rows; their gradients in ``sums`` if ``total`` is NULL, else in ``total``, group by group."""
+cdef void add_tile(const context_t *context, const sums_t *to, const tile_t *where, const floating *sums,
+                   bint empty) noexcept nogil:
+    """This thread's share of adding a tile's sums to those of its group; ``empty``: no row of it has a weight."""
+    cdef share_t share = parameter_share(context, context.plan.n_parameters)
+    cdef floating *group = <floating *>to.sums
+    cdef Py_ssize_t i
+    if where.begins_group and not to.keep:
+        memcpy(group + share.column, sums + share.column, share.columns * sizeof(floating))
+    elif not empty:
+        for i in range(share.column, share.column + share.columns):
+            group[i] += sums[i]
+
+
+cdef void end_tile(const context_t *context, const sums_t *to, const tile_t *where, losses_t *losses, double loss,
+                   const floating *tag) noexcept nogil:
+    """Add a tile's losses, and, at the end of a group, this thread's share of its sums to the total."""
+    cdef share_t share
+    losses.group += loss
+    if where.ends_group:
+        losses.total += losses.group
+        losses.group = 0
+        if to.total != NULL:
+            share = parameter_share(context, context.plan.n_parameters)
+            add_sums(to.total, <const floating *>to.sums, &share, where.first_group)
+
+
+cdef void accumulate_apart(const context_t *context, const floating *params, const batch_t *batch, cursor_t *cursor,
+                           const sums_t *to, losses_t *losses) noexcept nogil:
+    """Each thread computes a tile of its own; then all add up a share of the parameters, in the order of the tiles.
+
+    Until there are fewer tiles than threads.
+    """
     cdef const plan_t *plan = context.plan
-    cdef double losses = 0
-    cdef chunk_range_t chunks
-    cdef batch_t group
-    cdef Py_ssize_t start, stop
-    chunks.total_rows, chunks.n_chunks, chunks.end = batch.rows, count_chunks(plan, batch.rows), 0
-    while chunks.end < chunks.n_chunks:
-        chunks.begin, chunks.end = chunks.end, min(chunks.end + plan.group_size, chunks.n_chunks)
-        start = chunk_start(chunks.total_rows, chunks.n_chunks, chunks.begin)
-        stop = chunk_start(chunks.total_rows, chunks.n_chunks, chunks.end)
-        group = batch_slice(plan, batch, start, stop - start, params)
-        losses += accumulate_chunks(context, params, &group, &chunks, sums, chunks.begin > 0)
-        if should_stop(context.interrupt, 0):
-            break
-        if total != NULL:
-            add_sums(total, <const floating *>sums, plan.n_parameters, chunks.begin == 0)
-    return losses
+    cdef shared_t *shared = context.shared
+    cdef context_t own = alone(context)
+    cdef floating *sums = <floating *>shared.sums[context.rank] if to.sums != NULL else NULL
+    cdef tile_t tiles[MAX_TEAM]
+    cdef batch_t tile
+    cdef int i
+    own.pack_whole = batch.rows > context.size * plan.tile
+    pack_forward(&own, params, plan.canonical != IDENTITY)
+    if sums != NULL:
+        pack_backward(&own, params, False)
+    while next_tiles(plan, cursor, tiles, context.size):
+        tile = weighted_tile(&own, batch, &tiles[context.rank], params)
+        shared.counted[context.rank] = tile.rows > 0
+        shared.parts[context.rank] = accumulate_tile(&own, params, &tile, sums, True)
+        if not meet(context):
+            return
+        for i in range(context.size):
+            if sums != NULL:
+                add_tile(context, to, &tiles[i], <const floating *>shared.sums[i], not shared.counted[i])
+            end_tile(context, to, &tiles[i], losses, shared.parts[i], params)
+        if not meet(context):
+            return
+
+
+cdef double accumulate_by_one(const context_t *context, const floating *params, const batch_t *batch,
+                              const tile_t *where, const sums_t *to) noexcept nogil:
+    """A tile of so little work that the first thread computes it; the losses, in all threads."""
+    cdef context_t own = alone(context)
+    cdef batch_t tile
+    cdef double *loss = context.shared.parts + MAX_TEAM  # the others may still read the first ones
+    own.pack_whole = False  # it has packed a share at most
+    if context.rank == 0:
+        tile = weighted_tile(&own, batch, where, params)
+        loss[0] = accumulate_tile(&own, params, &tile, <floating *>to.sums, where.begins_group and not to.keep)
+    meet(context)
+    return loss[0]
+
+
+cdef double accumulate_rows(context_t *context, const floating *params, const batch_t *batch,
+                            const chunk_range_t *chunks, const sums_t *to, double before) noexcept nogil:
+    """``before`` and the weighted losses of the rows of chunks, summed; the sums of their gradients in ``to``.
+
+    Rows of weight 0 are left out, whatever they hold. If the call is interrupted, the result is meaningless.
+    """
+    cdef const plan_t *plan = context.plan
+    cdef cursor_t cursor = new_cursor(chunks)
+    cdef losses_t losses
+    cdef batch_t tile
+    cdef tile_t where
+    cdef double loss
+    losses.group, losses.total = 0, before
+    context.small_batch = batch.rows < PACK_MIN_ROWS
+    if context.size > 1 and shared_apart(plan, params) and not context.small_batch:
+        accumulate_apart(context, params, batch, &cursor, to, &losses)
+        context.pack_whole = False  # for the few tiles that are left
+    elif not context.small_batch:
+        pack_forward(context, params, plan.canonical != IDENTITY)
+        if to.sums != NULL:
+            pack_backward(context, params, False)
+    while not should_stop(context.interrupt, 0) and next_tile(plan, &cursor, &where):
+        if context.size > 1 and (context.small_batch or plan.n_parameters * where.rows < MIN_SHARED_WORK):
+            loss = accumulate_by_one(context, params, batch, &where, to)
+        else:
+            tile = weighted_tile(context, batch, &where, params)
+            loss = accumulate_tile(context, params, &tile, <floating *>to.sums, where.begins_group and not to.keep)
+        end_tile(context, to, &where, &losses, loss, params)
+        if context.size > 1:  # what the threads read of each other here, the next tile overwrites
+            meet(context)
+    return losses.total
 
 
 # ----------------------------------------------------------------------------- from sums to the cost and its gradient
 
 
 cdef void finish_gradient(const plan_t *plan, const floating *params, const sum_t *sums, double weight, double l2,
-                          floating *out) noexcept nogil:
-    """``D = Delta / m + lambda W``; ``out`` may be ``sums``. In float64: sums of either type give the same bits."""
-    cdef Py_ssize_t i
+                          const share_t *share, floating *out) noexcept nogil:
+    """A share of ``D = Delta / m + lambda W``; ``out`` may be ``sums``.
+
+    In float64: sums of either type give the same bits.
+    """
+    cdef Py_ssize_t i, begin = share.column, end = share.column + share.columns
     cdef double inverse = 1 / weight
     cdef floating rounded = <floating>inverse
     if sum_t is floating and rounded == inverse:  # a power of two: the same bits without float64
         if not (rounded == 1 and <const void *>out == <const void *>sums):
-            for i in range(plan.n_parameters):
+            for i in range(begin, end):
                 out[i] = rounded * sums[i]
     else:
-        for i in range(plan.n_parameters):
+        for i in range(begin, end):
             out[i] = <floating>(inverse * sums[i])
-    add_penalty(plan, params, l2, out)
-
-
-cdef inline void add_penalty(const plan_t *plan, const floating *params, double l2, floating *out) noexcept nogil:
-    """``D += lambda W``."""
-    cdef const layer_t *layer
-    cdef Py_ssize_t l, i
     if l2 != 0:
-        for l in range(plan.n_layers):
-            layer = &plan.layers[l]
-            for i in range(layer.weights, layer.bias):
-                out[i] += <floating>l2 * params[i]
+        add_penalty(plan, params, l2, share, out)
 
 
-cdef double sum_squared_weights(const plan_t *plan, const floating *params) noexcept nogil:
+cdef void add_penalty(const plan_t *plan, const floating *params, double l2, const share_t *share,
+                      floating *out) noexcept nogil:
+    """A share of ``D += lambda W``."""
+    cdef const layer_t *layer
+    cdef Py_ssize_t l, i, end = share.column + share.columns
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        for i in range(max(layer.weights, share.column), min(layer.bias, end)):
+            out[i] += <floating>l2 * params[i]
+
+
+cdef double sum_squares(const floating *x, Py_ssize_t n) noexcept nogil:
     """In float64; in eight sums, which are a vector or two of them."""
-    cdef Py_ssize_t l, i, k
+    cdef Py_ssize_t i = 0, k
     cdef double part[8]
     cdef double total = 0
     memset(part, 0, sizeof(part))
-    for l in range(plan.n_layers):
-        i = plan.layers[l].weights
-        while i + 8 <= plan.layers[l].bias:
-            for k in range(8):
-                part[k] += <double>params[i + k] * params[i + k]
-            i += 8
-        while i < plan.layers[l].bias:
-            total += <double>params[i] * params[i]
-            i += 1
+    while i + 8 <= n:
+        for k in range(8):
+            part[k] += <double>x[i + k] * x[i + k]
+        i += 8
+    while i < n:
+        total += <double>x[i] * x[i]
+        i += 1
     return total + (((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7])))
+
+
+cdef inline Py_ssize_t cost_pieces(const plan_t *plan) noexcept nogil:
+    """Into how many pieces the parameters are cut for the sum of their squares: one, if they are few."""
+    return min(1 + plan.n_parameters // 65536, <Py_ssize_t>COST_PIECES)
+
+
+cdef double sum_squared_piece(const plan_t *plan, const floating *params, Py_ssize_t i) noexcept nogil:
+    """The squares of the weights in piece i of the parameters, summed."""
+    cdef Py_ssize_t l, n = cost_pieces(plan)
+    cdef Py_ssize_t begin = chunk_start(plan.n_parameters, n, i), end = chunk_start(plan.n_parameters, n, i + 1), first
+    cdef double total = 0
+    for l in range(plan.n_layers):
+        first = max(plan.layers[l].weights, begin)
+        if first < min(plan.layers[l].bias, end):
+            total += sum_squares(params + first, min(plan.layers[l].bias, end) - first)
+    return total
 
 
 cdef double mean_cost(const plan_t *plan, const floating *params, double losses, double weight,
                       double l2) noexcept nogil:
-    """``J = losses / m + lambda/2 * sum(W^2)``; in one place, so that all callers round alike."""
-    return losses / weight + l2 / 2 * sum_squared_weights(plan, params) if l2 != 0 else losses / weight
+    """``J = losses / m + lambda/2 * sum(W^2)``."""
+    cdef Py_ssize_t i
+    cdef double squares = 0
+    if l2 != 0:
+        for i in range(cost_pieces(plan)):
+            squares += sum_squared_piece(plan, params, i)
+    return cost_of(losses, weight, l2, squares)
+
+
+cdef inline double cost_of(double losses, double weight, double l2, double squares) noexcept nogil:
+    """In one place, so that all callers round alike."""
+    return losses / weight + l2 / 2 * squares if l2 != 0 else losses / weight
+
+
+cdef double finish_share(const context_t *context, const floating *params, const sums_t *to, double losses,
+                         double weight, double l2) noexcept nogil:
+    """The cost; and, from sums that are complete, this thread's share of the gradient, in ``to.sums``."""
+    cdef const plan_t *plan = context.plan
+    cdef share_t share = parameter_share(context, plan.n_parameters)
+    cdef share_t pieces = row_share(cost_pieces(plan), 1, 1, context.size, context.rank)
+    cdef Py_ssize_t i
+    cdef double squares = 0
+    cdef double *parts
+    if to.total == NULL:
+        finish_gradient(plan, params, <const floating *>to.sums, weight, l2, &share, <floating *>to.sums)
+    else:
+        finish_gradient(plan, params, <const double *>to.total, weight, l2, &share, <floating *>to.sums)
+    if l2 == 0 or context.size == 1:
+        return mean_cost(plan, params, losses, weight, l2)
+    parts = context.shared.parts + MAX_TEAM  # the others may still read the first ones
+    for i in range(pieces.row, pieces.row + pieces.rows):
+        parts[i] = sum_squared_piece(plan, params, i)
+    meet(context)
+    for i in range(cost_pieces(plan)):
+        squares += parts[i]
+    return cost_of(losses, weight, l2, squares)

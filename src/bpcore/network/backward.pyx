@@ -1,22 +1,29 @@
 # Backpropagation: delta(l) = (delta(l+1) W(l)) * g'(z(l)), and the sums Delta(l) += delta(l+1)^T a(l) on the way.
 
-cdef inline operand_t backward_operand(const context_t *context, const layer_t *layer,
+cdef inline operand_t backward_operand(const context_t *context, const layer_t *layer, const share_t *share,
                                        const floating *params) noexcept nogil:
-    """A layer's W."""
+    """A share's columns of a layer's W."""
     cdef operand_t b
-    cdef floating *work = workspace_of(context, params)
-    b.B = strided(params + layer.weights, layer.n_out, layer.n_in, layer.n_in, 1)
+    cdef floating *own = own_workspace(context, params)
+    b.B = strided(params + layer.weights + share.column, layer.n_out, share.columns, layer.n_in, 1)
     b.init, b.packed = NULL, context.pack_whole and layer.pack_whole
-    b.panels = work + (layer.backward.start if b.packed else context.plan.panels.start)
+    b.panels = own + (layer.backward.start if b.packed else context.plan.panels.start)
     return b
 
 
 cdef void pack_backward(const context_t *context, const floating *params, bint input_gradient) noexcept nogil:
-    """Pack every layer's W that is packed once for a call; that of the first only if it has an ``input_gradient``."""
+    """Pack this thread's share of every layer's W that is packed once for a call.
+
+    That of the first layer only if it has an ``input_gradient``.
+    """
+    cdef const layer_t *layer
     cdef operand_t b
-    cdef Py_ssize_t l
-    for l in range(0 if input_gradient else 1, context.plan.n_layers):
-        b = backward_operand(context, &context.plan.layers[l], params)
+    cdef share_t share
+    cdef Py_ssize_t l, n = context.plan.n_layers
+    for l in range(0 if input_gradient else 1, n if context.pack_whole else 0):
+        layer = &context.plan.layers[l]
+        share = product_share(context, 1, layer.n_in, False, params)
+        b = backward_operand(context, layer, &share, params)
         if b.packed:
             pack(&b.B, <const floating *>NULL, <floating *>b.panels, context.interrupt)
 
@@ -26,7 +33,7 @@ cdef void backward_tile(const context_t *context, const floating *params, const 
     """From delta(L), in the workspace like everything of a tile, add the gradients of its rows to ``sums``.
 
     ``overwrite``: replace what is in ``sums``. ``input_gradient``, if not NULL, gets ``delta(2) W(1)``: the inputs have
-    no delta otherwise. Returns early if the call is interrupted.
+    no delta otherwise. Returns early if the call is interrupted; else all threads have met at the end.
     """
     cdef const plan_t *plan = context.plan
     cdef const layer_t *layer
@@ -36,6 +43,7 @@ cdef void backward_tile(const context_t *context, const floating *params, const 
     cdef floating *scratch = work + plan.scratch.start
     cdef const floating *a
     cdef Py_ssize_t l, stride
+    cdef share_t share
     for l in range(plan.n_layers - 1, -1, -1):
         layer = &plan.layers[l]
         if should_stop(context.interrupt, layer.n_in * layer.n_out):
@@ -47,38 +55,62 @@ cdef void backward_tile(const context_t *context, const floating *params, const 
             a, stride = <const floating *>tile.X, tile.x_stride
         backward_weights(context, layer, matrix(<const floating *>delta, tile.rows, layer.stride),
                          matrix(a, tile.rows, stride), sums, overwrite)
+        share = product_share(context, tile.rows, layer.n_in, False, params)
         if l > 0:
-            backward_input(context, params, layer, matrix(<const floating *>delta, tile.rows, layer.stride),
-                           matrix(<const floating *>scratch, tile.rows, stride))
-            activation_backward(below, a, work + below.derivative.start, tile.rows, scratch)
+            backward_input(context, params, layer, &share, delta, scratch, stride)
+            activation_share_backward(below, &share, a, work + below.derivative.start, scratch)
         elif input_gradient != NULL:
-            backward_input(context, params, layer, matrix(<const floating *>delta, tile.rows, layer.stride),
-                           matrix(<const floating *>scratch, tile.rows, plan.input_stride))
-            copy_rows(<const floating *>scratch, plan.input_stride, input_gradient, layer.n_in, tile.rows, layer.n_in)
+            backward_input(context, params, layer, &share, delta, scratch, plan.input_stride)
+            copy_rows(<const floating *>scratch + share.row * plan.input_stride + share.column, plan.input_stride,
+                      input_gradient + share.row * layer.n_in + share.column, layer.n_in, share.rows, share.columns)
+        if not meet(context):
+            return
         delta, scratch = scratch, delta
 
 
 cdef inline void backward_weights(const context_t *context, const layer_t *layer, const floating[:, ::1] delta,
                                   const floating[:, ::1] A, floating *sums, bint overwrite) noexcept nogil:
-    """The sums of a layer: ``Delta += delta^T A`` for its weights, ``delta^T 1`` for its bias."""
-    cdef floating *panels = workspace_of(context, sums) + context.plan.panels.start
-    linear_backward_bias(delta, bias_of(layer, <const floating *>sums), overwrite)
+    """This thread's share of the sums of a layer: ``Delta += delta^T A`` for weights, ``delta^T 1`` for the bias."""
+    cdef floating *own = own_workspace(context, sums)
+    cdef share_t share = weights_share(context, layer, sums)
+    cdef share_t bias = column_share(1, layer.n_out, lanes(sums), context.size, context.rank)
+    linear_backward_bias(delta, bias_of(layer, <const floating *>sums), bias.column, bias.columns, overwrite)
     if context.small_batch:
         linear_backward_weights_unpacked(delta, A, weights_of(layer, <const floating *>sums), overwrite)
-    else:
-        linear_backward_weights(delta, A, weights_of(layer, <const floating *>sums), panels,
-                                workspace_of(context, sums) + context.plan.columns.start, overwrite, context.interrupt)
+    elif share.rows > 0 and share.columns > 0:
+        linear_backward_weights(delta, A, weights_of(layer, <const floating *>sums), &share,
+                                own + context.plan.panels.start, own + context.plan.columns.start, overwrite,
+                                context.interrupt)
 
 
 cdef inline void backward_input(const context_t *context, const floating *params, const layer_t *layer,
-                                const floating[:, ::1] delta, floating[:, ::1] D) noexcept nogil:
-    """The gradient of a layer's inputs: ``D = delta W``."""
+                                const share_t *share, const floating *delta, floating *D,
+                                Py_ssize_t stride) noexcept nogil:
+    """A share of the gradient of a layer's inputs: ``D = delta W``; ``stride``: from one row of D to the next."""
     cdef operand_t b
     if context.small_batch:
-        linear_backward_input_unpacked(delta, weights_of(layer, params), D)
-    else:
-        b = backward_operand(context, layer, params)
-        linear_backward_input(delta, layer.n_out, &b, D, layer.n_in, context.interrupt)
+        linear_backward_input_unpacked(matrix(delta, share.rows, layer.stride), weights_of(layer, params),
+                                       matrix(<const floating *>D, share.rows, stride))
+    elif share.rows > 0 and share.columns > 0:
+        b = backward_operand(context, layer, share, params)
+        linear_backward_input(matrix(delta + share.row * layer.stride, share.rows, layer.stride), layer.n_out, &b,
+                              matrix(<const floating *>D + share.row * stride, share.rows, stride), share.column,
+                              share.columns, context.interrupt)
+
+
+cdef void activation_share_backward(const layer_t *layer, const share_t *share, const floating *a,
+                                    const floating *kept, floating *d) noexcept nogil:
+    """`activation_backward` for a share of a tile's deltas; no softmax, which is in output layers only."""
+    cdef layer_t part
+    cdef Py_ssize_t i, first
+    if share.columns == layer.n_out:
+        first = share.row * layer.stride
+        activation_backward(layer, a + first, kept + first, share.rows, d + first)
+        return
+    part = columns_of(layer, round_up(share.columns, lanes(a)))
+    for i in range(share.row, share.row + share.rows):
+        first = i * layer.stride + share.column
+        activation_backward(&part, a + first, kept + first, 1, d + first)
 
 
 cdef void output_delta(const context_t *context, const floating *output_gradient, Py_ssize_t rows) noexcept nogil:
@@ -99,7 +131,7 @@ cdef void backward_rows(context_t *context, const floating *params, const batch_
     cdef batch_t tile
     context.small_batch = batch.rows < PACK_MIN_ROWS
     if not context.small_batch:
-        pack_forward(context, params)
+        pack_forward(context, params, False)
         pack_backward(context, params, input_gradient != NULL)
     while first < batch.rows:
         tile = tile_of(context, batch, first, min(size, batch.rows - first), params)
@@ -156,7 +188,7 @@ cdef void trace_rows(context_t *context, const floating *params, const batch_t *
     cdef batch_t tile
     context.small_batch = batch.rows < PACK_MIN_ROWS
     if back == NULL and not context.small_batch:
-        pack_forward(context, params)
+        pack_forward(context, params, False)
     elif not context.small_batch:
         pack_backward(context, params, back.input_gradient != NULL)
     while first + size < batch.rows:

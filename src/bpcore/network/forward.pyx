@@ -1,22 +1,33 @@
 # Forward propagation: a(1) = x, z(l+1) = W(l) a(l) + b(l), a(l+1) = g(z(l+1)).
 
-cdef inline operand_t forward_operand(const context_t *context, const layer_t *layer,
+cdef inline operand_t forward_operand(const context_t *context, const layer_t *layer, const share_t *share,
                                       const floating *params) noexcept nogil:
-    """A layer's ``W^T``, with its bias as init, for the outputs that are not computed by dot products."""
+    """A share's columns of a layer's ``W^T``, with its bias as init, but for outputs computed by dot products."""
     cdef operand_t b
-    cdef floating *work = workspace_of(context, params)
-    b.B = strided(params + layer.weights, layer.n_in, layer.n_out - layer.dot_outputs, 1, layer.n_in)
-    b.init, b.packed = params + layer.bias, context.pack_whole and layer.pack_whole
-    b.panels = work + (layer.forward.start if b.packed else context.plan.panels.start)
+    cdef floating *own = own_workspace(context, params)
+    cdef Py_ssize_t columns = min(share.columns, layer.n_out - layer.dot_outputs - share.column)
+    b.B = strided(params + layer.weights + share.column * layer.n_in, layer.n_in, columns, 1, layer.n_in)
+    b.init, b.packed = params + layer.bias + share.column, context.pack_whole and layer.pack_whole
+    b.panels = own + (layer.forward.start if b.packed else context.plan.panels.start)
     return b
 
 
-cdef void pack_forward(const context_t *context, const floating *params) noexcept nogil:
-    """Pack every layer's ``W^T`` that is packed once for all tiles of a call."""
+cdef inline share_t activations_share(const context_t *context, const layer_t *layer, Py_ssize_t rows,
+                                      bint keep_logits, const floating *tag) noexcept nogil:
+    """Of a tile's activations of a layer: the softmax joins those of a row."""
+    return product_share(context, rows, layer.n_out, layer.activation == SOFTMAX and not keep_logits, tag)
+
+
+cdef void pack_forward(const context_t *context, const floating *params, bint keep_logits) noexcept nogil:
+    """Pack this thread's share of every layer's ``W^T`` that is packed once for all tiles of a call."""
+    cdef const layer_t *layer
     cdef operand_t b
-    cdef Py_ssize_t l
-    for l in range(context.plan.n_layers):
-        b = forward_operand(context, &context.plan.layers[l], params)
+    cdef share_t share
+    cdef Py_ssize_t l, n = context.plan.n_layers
+    for l in range(n if context.pack_whole else 0):
+        layer = &context.plan.layers[l]
+        share = activations_share(context, layer, 1, keep_logits and l == n - 1, params)
+        b = forward_operand(context, layer, &share, params)
         if b.packed:
             pack(&b.B, <const floating *>b.init, <floating *>b.panels, context.interrupt)
 
@@ -27,10 +38,51 @@ cdef inline batch_t tile_of(const context_t *context, const batch_t *batch, Py_s
     cdef const plan_t *plan = context.plan
     cdef floating *inputs = workspace_of(context, tag) + plan.inputs.start
     cdef batch_t tile = batch_slice(plan, batch, first, rows, tag)
+    cdef share_t share
     if plan.aliases and not context.small_batch:
-        copy_rows(<const floating *>tile.X, tile.x_stride, inputs, plan.input_stride, rows, plan.n_inputs)
+        share = product_share(context, rows, 1, True, tag)
+        copy_rows(<const floating *>tile.X + share.row * tile.x_stride, tile.x_stride,
+                  inputs + share.row * plan.input_stride, plan.input_stride, share.rows, plan.n_inputs)
         tile.X, tile.x_stride = inputs, plan.input_stride
+        meet(context)
     return tile
+
+
+cdef inline layer_t columns_of(const layer_t *layer, Py_ssize_t columns) noexcept nogil:
+    """A layer as the loops over activations see some columns of one row."""
+    cdef layer_t part = layer[0]
+    part.n_out = part.stride = columns
+    return part
+
+
+cdef void activate_share(const layer_t *layer, const share_t *share, floating *a, floating *kept) noexcept nogil:
+    """`activate` for a share of a tile's activations."""
+    cdef layer_t part
+    cdef Py_ssize_t i, first
+    if share.columns == layer.n_out:
+        first = share.row * layer.stride
+        activate(layer, a + first, share.rows, kept + first if kept != NULL else NULL)
+        return
+    part = columns_of(layer, round_up(share.columns, lanes(a)))
+    for i in range(share.row, share.row + share.rows):
+        first = i * layer.stride + share.column
+        activate(&part, a + first, 1, kept + first if kept != NULL else NULL)
+
+
+cdef void forward_share(const context_t *context, const floating *params, const layer_t *layer, const share_t *share,
+                        const floating *inputs, Py_ssize_t stride, floating *Z) noexcept nogil:
+    """A share of a tile's z of a layer, from its inputs."""
+    cdef operand_t b = forward_operand(context, layer, share, params)
+    cdef Py_ssize_t first_dot = max(layer.n_out - layer.dot_outputs, share.column)
+    cdef floating[:, ::1] A, rows
+    if share.rows == 0 or share.columns == 0:
+        return
+    A = matrix(inputs + share.row * stride, share.rows, stride)
+    rows = matrix(<const floating *>Z + share.row * layer.stride, share.rows, layer.stride)
+    if b.B.columns > 0:
+        linear_forward(A, layer.n_in, &b, rows, share.column, b.B.columns, context.interrupt)
+    if first_dot < share.column + share.columns:
+        linear_forward_last(A, weights_of(layer, params), bias_of(layer, params), rows, first_dot)
 
 
 cdef void forward_tile(const context_t *context, const floating *params, const batch_t *tile, bint keep_logits,
@@ -38,58 +90,81 @@ cdef void forward_tile(const context_t *context, const floating *params, const b
     """Fill the workspace with the activations of every layer, for at most a tile of rows.
 
     ``keep_logits``: the output layer's are z(L), not a(L). ``derivatives``: what `pointwise` keeps is kept. The
-    parameters are packed unless the batch is small. It returns before its end if the call is interrupted.
+    parameters are packed unless the batch is small. It returns before its end if the call is interrupted; else all
+    threads have met.
     """
     cdef Py_ssize_t l, stride = tile.x_stride
     cdef const layer_t *layer
     cdef floating *work = workspace_of(context, params)
     cdef const floating *inputs = <const floating *>tile.X
-    cdef floating[:, ::1] A, Z
-    cdef operand_t b
+    cdef bint logits
+    cdef share_t share
     for l in range(context.plan.n_layers):
         layer = &context.plan.layers[l]
-        A, Z = matrix(inputs, tile.rows, stride), matrix(work + layer.a.start, tile.rows, layer.stride)
+        logits = keep_logits and l == context.plan.n_layers - 1
         if should_stop(context.interrupt, layer.n_in * layer.n_out):
             return
+        share = activations_share(context, layer, tile.rows, logits, params)
         if context.small_batch:
-            linear_forward_unpacked(A, weights_of(layer, params), bias_of(layer, params), Z)
+            linear_forward_unpacked(matrix(inputs, tile.rows, stride), weights_of(layer, params),
+                                    bias_of(layer, params),
+                                    matrix(<const floating *>work + layer.a.start, tile.rows, layer.stride))
         else:
-            b = forward_operand(context, layer, params)
-            linear_forward(A, layer.n_in, &b, Z, layer.n_out - layer.dot_outputs, context.interrupt)
-            if layer.dot_outputs > 0:
-                linear_forward_last(A, weights_of(layer, params), bias_of(layer, params), Z,
-                                    layer.n_out - layer.dot_outputs)
-        if keep_logits and l == context.plan.n_layers - 1:
+            forward_share(context, params, layer, &share, inputs, stride, work + layer.a.start)
+        if not logits:
+            activate_share(layer, &share, work + layer.a.start,
+                           work + layer.derivative.start if derivatives and layer.keeps_derivative else NULL)
+        if not meet(context):
             return
-        activate(layer, work + layer.a.start, tile.rows,
-                 work + layer.derivative.start if derivatives and layer.keeps_derivative else NULL)
         inputs, stride = work + layer.a.start, layer.stride
+
+
+cdef void forward_tiles(const context_t *context, const floating *params, const batch_t *batch, const tile_t *where,
+                        floating *out) noexcept nogil:
+    """A tile's activations of the output layer, by all threads of the context."""
+    cdef const plan_t *plan = context.plan
+    cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
+    cdef floating *work = workspace_of(context, params)
+    cdef batch_t tile = tile_of(context, batch, where.first, where.rows, params)
+    cdef share_t share
+    forward_tile(context, params, &tile, False, False)
+    if should_stop(context.interrupt, 0):
+        return
+    if context.rank == 0:
+        check_guards(plan, work)
+    share = product_share(context, where.rows, last.n_out, True, params)
+    copy_rows(<const floating *>work + last.a.start + share.row * last.stride, last.stride,
+              out + (where.first + share.row) * last.n_out, last.n_out, share.rows, last.n_out)
+    meet(context)
 
 
 cdef void forward_rows(context_t *context, const floating *params, const batch_t *batch,
                        floating *out) noexcept nogil:
-    """Tile by tile, the activations of the output layer."""
+    """Tile by tile, the activations of the output layer.
+
+    Where there are tiles enough, or layers are narrow, each thread computes every so manieth tile by itself; the last
+    ones are computed by all together.
+    """
     cdef const plan_t *plan = context.plan
-    cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
-    cdef floating *work = workspace_of(context, params)
-    cdef Py_ssize_t size = tile_rows(plan, batch.rows), first = -size
-    cdef batch_t tile
-    context.small_batch = batch.rows < PACK_MIN_ROWS
-    if not context.small_batch:
-        pack_forward(context, params)
-    while first + size < batch.rows:
-        first += size
-        tile = tile_of(context, batch, first, min(size, batch.rows - first), params)
-        forward_tile(context, params, &tile, False, False)
-        check_guards(plan, work)
-        if should_stop(context.interrupt, 0):
+    cdef chunk_range_t rows
+    cdef cursor_t cursor
+    cdef tile_t tiles[MAX_TEAM]
+    cdef context_t own = alone(context)
+    cdef int size = context.size
+    rows.total_rows, rows.n_chunks, rows.begin, rows.end = batch.rows, 1, 0, 1
+    cursor = new_cursor(&rows)
+    context.small_batch = own.small_batch = batch.rows < PACK_MIN_ROWS
+    if size > 1 and next_tiles(plan, &cursor, tiles, size):
+        own.pack_whole = batch.rows > size * plan.tile
+        pack_forward(&own, params, False)
+        while True:
+            forward_tiles(&own, params, batch, &tiles[context.rank], out)
+            if should_stop(context.interrupt, 0) or not next_tiles(plan, &cursor, tiles, size):
+                break
+        context.pack_whole = False  # for the few tiles that are left
+        if not meet(context):  # the first thread's own tile is where they are computed
             return
-        copy_rows(<const floating *>work + last.a.start, last.stride, out + first * last.n_out, last.n_out, tile.rows,
-                  last.n_out)
-
-
-cdef inline void copy_rows(const floating *src, Py_ssize_t rs_src, floating *dst, Py_ssize_t rs_dst, Py_ssize_t rows,
-                           Py_ssize_t columns) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(rows):
-        memcpy(dst + i * rs_dst, src + i * rs_src, columns * sizeof(floating))
+    elif not context.small_batch:
+        pack_forward(context, params, False)
+    while not should_stop(context.interrupt, 0) and next_tile(plan, &cursor, &tiles[0]):
+        forward_tiles(context, params, batch, &tiles[0], out)

@@ -138,7 +138,7 @@ cdef inline floating pointwise_loss(Loss loss, floating a, floating y, floating 
 
 cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_ssize_t n, const batch_t *batch,
                                        floating[:, ::1] delta) noexcept nogil:
-    """The weighted losses of a tile, summed, and its ``delta``; ``loss`` is a constant here."""
+    """The weighted losses of the first rows of a batch, summed, and their ``delta``; ``loss`` is a constant here."""
     cdef Py_ssize_t i, j, k, rows = A.shape[0]
     cdef const floating *targets = <const floating *>batch.targets
     cdef const floating *weights = <const floating *>batch.sample_weight
@@ -155,7 +155,7 @@ cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_s
         memset(sums, 0, sizeof(sums))
         for i in range(rows):
             y = targets + i * n + j
-            if i * n + j + lanes(targets) > rows * n:  # the last targets of all: nothing is read behind them
+            if i * n + j + lanes(targets) > batch.rows * n:  # the last targets of all: nothing is read behind them
                 memcpy(rest, y, (n - j if n - j < lanes(targets) else lanes(targets)) * sizeof(floating))
                 y = rest
             if weights != NULL:
@@ -175,10 +175,10 @@ cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_s
 
 cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] A, const batch_t *batch,
                            floating[:, ::1] delta) noexcept nogil:
-    """The weighted losses of a tile, summed, and dLoss/dz(L), or dLoss/da(L) if the output is not the canonical one.
+    """The weighted losses of rows, summed, and dLoss/dz(L), or dLoss/da(L) if the output is not the canonical one.
 
-    A: the activations of the output layer, or its logits if the loss is computed from these. This is where the output
-    layer's delta is made.
+    A: the activations of the output layer, or its logits if the loss is computed from these, for the first rows of the
+    batch. This is where the output layer's delta is made.
     """
     if plan.loss == SQUARED_ERROR:
         return pointwise_loss_rows(SQUARED_ERROR, A, plan.n_outputs, batch, delta)

@@ -53,24 +53,6 @@ cdef struct plan_t:
     Py_ssize_t workspace            # numbers of the workspace
     layer_t *layers
 
-cdef struct batch_t:
-    # Rows to compute, or to learn from: of a call, a chunk or a tile. The numbers are of the plan's type.
-    const void *X
-    Py_ssize_t x_stride             # from one row of X to the next
-    const void *targets             # (rows, n_outputs), or NULL
-    const int64_t *labels           # (rows,), or NULL
-    const void *sample_weight       # (rows,), or NULL
-    Py_ssize_t rows
-
-cdef struct context_t:
-    # What every loop of a call shares.
-    const plan_t *plan
-    void *workspace                 # begins at a cache line
-    interrupt_t *interrupt          # NULL if the call cannot be interrupted
-    float_mode_t caller_mode
-    bint pack_whole                 # the call has several tiles, so that weights are packed once for all of them
-    bint small_batch                # so few rows in the chunk that the parameters are not packed
-
 # Rows are cut into chunks, and chunks into tiles, by a rule that depends on the shapes alone.
 #
 # A chunk is what a thread takes at a time: about a millisecond of work, but not so few rows that reading the weights
@@ -269,83 +251,3 @@ cdef bint layout_holds(const plan_t *plan, const isa_t *isa) noexcept nogil:
     right &= follows(&plan.inputs, &end, isa) and follows(&plan.targets, &end, isa)
     right &= follows(&plan.labels, &end, isa) and follows(&plan.sample_weight, &end, isa)
     return right and plan.workspace >= end
-
-
-# ------------------------------------------------------------------------------------------------- parts of a call
-
-cdef inline isa_t own_isa(const floating *tag) noexcept nogil:
-    """The instruction set of this module; ``tag`` only selects the type."""
-    cdef isa_t isa
-    isa.itemsize, isa.lanes, isa.mr = sizeof(floating), lanes(tag), MR
-    isa.guard = GUARD_BYTES // <Py_ssize_t>sizeof(floating)
-    return isa
-
-
-cdef inline context_t new_context(const plan_t *plan, void *memory, Py_ssize_t rows,
-                                  interrupt_t *interrupt) noexcept nogil:
-    """``memory``: a workspace at any address; ``rows``: of all tiles that are computed with the same parameters.
-
-    From here to `end_context` the thread computes in the loops' mode.
-    """
-    cdef context_t context
-    context.plan, context.workspace, context.interrupt = plan, aligned(<char *>memory), interrupt
-    context.pack_whole, context.small_batch = rows > plan.tile, False
-    context.caller_mode = flush_subnormals()
-    if interrupt != NULL:
-        interrupt.caller_mode = context.caller_mode
-    return context
-
-
-cdef inline void end_context(const context_t *context) noexcept nogil:
-    restore_float_mode(context.caller_mode)
-
-
-cdef inline floating *workspace_of(const context_t *context, const floating *tag) noexcept nogil:
-    return <floating *>context.workspace
-
-
-cdef inline Py_ssize_t tile_rows(const plan_t *plan, Py_ssize_t m) noexcept nogil:
-    """Rows of each tile but the last, for m rows in all: as few tiles as possible, as even as whole blocks allow."""
-    cdef Py_ssize_t tiles = max((m + plan.tile - 1) // plan.tile, <Py_ssize_t>1)
-    return (m + tiles * MR - 1) // (tiles * MR) * MR
-
-
-cdef inline Py_ssize_t count_chunks(const plan_t *plan, Py_ssize_t m) noexcept nogil:
-    """Into how many chunks m rows are cut, as evenly as possible."""
-    return (m + plan.chunk_rows - 1) // plan.chunk_rows
-
-
-cdef inline Py_ssize_t chunk_start(Py_ssize_t m, Py_ssize_t n_chunks, Py_ssize_t i) noexcept nogil:
-    """The first row of chunk i."""
-    return <Py_ssize_t>(<int64_t>i * m // n_chunks)
-
-
-cdef inline batch_t batch_of(const plan_t *plan, const floating *X, Py_ssize_t rows) noexcept nogil:
-    """Rows without targets."""
-    cdef batch_t batch
-    batch.X, batch.x_stride, batch.rows = X, plan.n_inputs, rows
-    batch.targets, batch.labels, batch.sample_weight = NULL, NULL, NULL
-    return batch
-
-
-cdef inline batch_t batch_slice(const plan_t *plan, const batch_t *batch, Py_ssize_t first, Py_ssize_t rows,
-                                const floating *tag) noexcept nogil:
-    """So many rows of a batch, from row ``first`` on."""
-    cdef batch_t part = batch[0]
-    part.rows = rows
-    part.X = <const floating *>batch.X + first * batch.x_stride
-    if batch.targets != NULL:
-        part.targets = <const floating *>batch.targets + first * plan.n_outputs
-    if batch.labels != NULL:
-        part.labels = batch.labels + first
-    if batch.sample_weight != NULL:
-        part.sample_weight = <const floating *>batch.sample_weight + first
-    return part
-
-
-cdef inline floating[:, ::1] weights_of(const layer_t *layer, const floating *params) noexcept nogil:
-    return matrix(params + layer.weights, layer.n_out, layer.n_in)
-
-
-cdef inline floating[::1] bias_of(const layer_t *layer, const floating *params) noexcept nogil:
-    return vector(params + layer.bias, layer.n_out)

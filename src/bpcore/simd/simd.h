@@ -182,15 +182,6 @@ static inline void bpcore_restore_float_mode(bpcore_float_mode caller) { (void)c
 #define bpcore_exchange(place, value) _InterlockedExchangePointer(place, value)
 #endif
 
-/* A byte that one thread sets and others read; it orders no other memory accesses. */
-#if defined(BPCORE_GNU)
-#define bpcore_flag(p) __atomic_load_n(p, __ATOMIC_RELAXED)
-#define bpcore_set_flag(p) __atomic_store_n(p, 1, __ATOMIC_RELAXED)
-#else
-#define bpcore_flag(p) (*(const volatile unsigned char *)(p))
-#define bpcore_set_flag(p) ((void)(*(volatile unsigned char *)(p) = 1))
-#endif
-
 #ifndef BPCORE_HAS_FMA
 #define BPCORE_HAS_FMA 0
 #endif

@@ -1,0 +1,96 @@
+# A call from Python in C, and the threads that compute it.
+
+cdef enum Task:
+    FORWARD
+    ACCUMULATE                      # losses and sums
+    COST_AND_GRADIENT
+    TRAIN
+
+cdef struct call_t:
+    # The arguments of a call, checked; not all tasks use all.
+    shared_t shared
+    Task task
+    const plan_t *plan
+    bint is_float32
+    const void *params
+    batch_t batch
+    void *out                       # (rows, n_outputs)
+    chunk_range_t chunks
+    sums_t sums
+    double losses                   # those before the call, then with its own; or the cost
+    double weight                   # of all rows
+    double l2
+    training_t *training
+    interrupt_t interrupt           # of the first thread
+
+
+cdef inline void compute(call_t *call, int rank, const floating *tag) noexcept nogil:
+    """What one thread does in a call."""
+    cdef interrupt_t others = new_interrupt(&call.shared.team, False)
+    cdef interrupt_t *interrupt = &call.interrupt if rank == 0 else &others
+    cdef context_t context = team_context(call.plan, &call.shared, rank, call.batch.rows, interrupt)
+    cdef const floating *params = <const floating *>call.params
+    cdef double losses
+    if call.task == FORWARD:
+        forward_rows(&context, params, &call.batch, <floating *>call.out)
+    elif call.task == TRAIN:
+        run_batches(&context, call.training, params)
+    else:
+        losses = accumulate_rows(&context, params, &call.batch, &call.chunks, &call.sums, call.losses)
+        if call.task == COST_AND_GRADIENT and not interrupt.stopped:
+            losses = finish_share(&context, params, &call.sums, losses, call.weight, call.l2)
+        if rank == 0:
+            call.losses = losses
+    end_context(&context)
+
+
+cdef void compute_rank(void *call, int rank) noexcept nogil:
+    if (<call_t *>call).is_float32:
+        compute(<call_t *>call, rank, <const float *>NULL)
+    else:
+        compute(<call_t *>call, rank, <const double *>NULL)
+
+
+cdef int reserve_all(Plan plan, call_t *call, int threads) except -1:
+    """A workspace for each thread; and sums for each, where these are so small that each computes tiles of its own."""
+    cdef int i, size = 1
+    cdef Py_ssize_t itemsize = sizeof(float) if plan.is_float32 else sizeof(double)
+    cdef Py_ssize_t bytes_of_sums = round_up(plan.plan.n_parameters * itemsize, 64)
+    cdef bint apart = (shared_apart(&plan.plan, <const float *>NULL) if plan.is_float32
+                       else shared_apart(&plan.plan, <const double *>NULL))
+    cdef char *sums
+    call.shared.workspaces[0] = plan.reserve()
+    call.shared.sums[0] = NULL
+    try:
+        while size < threads:
+            call.shared.workspaces[size] = plan.reserve()
+            size += 1
+        if threads > 1 and apart and call.task != FORWARD and call.sums.sums != NULL:
+            sums = <char *>malloc(threads * bytes_of_sums)
+            if sums == NULL:
+                raise MemoryError()
+            for i in range(threads):
+                call.shared.sums[i] = sums + i * bytes_of_sums
+    except BaseException:
+        release_all(plan, call, size)
+        raise
+    return 0
+
+
+cdef void release_all(Plan plan, call_t *call, int threads) noexcept nogil:
+    cdef int i
+    free(call.shared.sums[0])
+    for i in range(threads):
+        plan.release(<char *>call.shared.workspaces[i])
+
+
+cdef int run(Plan plan, call_t *call, int threads) except -1:
+    """Compute a call in so many threads, at most; it raises what a signal's handler raised."""
+    threads = max(1, min(threads, <int>MAX_TEAM)) if call.batch.rows >= PACK_MIN_ROWS else 1
+    call.plan, call.is_float32 = &plan.plan, plan.is_float32
+    call.interrupt = new_interrupt(&call.shared.team, True)
+    reserve_all(plan, call, threads)
+    with nogil:
+        team_run(&call.shared.team, threads, compute_rank, call)
+        release_all(plan, call, threads)
+    return raise_if_interrupted(&call.interrupt)

@@ -1,0 +1,231 @@
+/* A team: the native threads of one call. They are started in it and joined before it returns: none is idle in between,
+   a fork finds none, and nothing about them is configured for the process. The calling thread is the first of them.
+
+   All of them run the same function, and meet where one needs what others have made. Who waits spins for a moment, since
+   the others are nearly there, and then sleeps. */
+#ifndef BPCORE_TEAM_H
+#define BPCORE_TEAM_H
+
+#include <stdlib.h>
+
+#include "simd.h"
+
+#define BPCORE_MAX_TEAM 64
+
+#if defined(__wasi__) || (defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__))
+#define BPCORE_NO_THREADS
+#elif defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+typedef SRWLOCK bpcore_mutex;
+typedef CONDITION_VARIABLE bpcore_condition;
+typedef HANDLE bpcore_thread;
+#define bpcore_init_mutex(m) InitializeSRWLock(m)
+#define bpcore_init_condition(c) InitializeConditionVariable(c)
+#define bpcore_destroy(m, c) ((void)(m), (void)(c))
+#define bpcore_lock(m) AcquireSRWLockExclusive(m)
+#define bpcore_unlock(m) ReleaseSRWLockExclusive(m)
+#define bpcore_sleep(c, m) SleepConditionVariableSRW(c, m, INFINITE, 0)
+#define bpcore_wake(c) WakeAllConditionVariable(c)
+#else
+#include <pthread.h>
+#include <signal.h>
+typedef pthread_mutex_t bpcore_mutex;
+typedef pthread_cond_t bpcore_condition;
+typedef pthread_t bpcore_thread;
+#define bpcore_init_mutex(m) pthread_mutex_init(m, NULL)
+#define bpcore_init_condition(c) pthread_cond_init(c, NULL)
+#define bpcore_destroy(m, c) (pthread_cond_destroy(c), pthread_mutex_destroy(m))
+#define bpcore_lock(m) pthread_mutex_lock(m)
+#define bpcore_unlock(m) pthread_mutex_unlock(m)
+#define bpcore_sleep(c, m) pthread_cond_wait(c, m)
+#define bpcore_wake(c) pthread_cond_broadcast(c)
+#endif
+
+/* Numbers that threads share. All accesses are sequentially consistent, which the sleepers below count on. */
+#if defined(BPCORE_GNU)
+typedef int bpcore_shared;
+#define bpcore_get(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
+#define bpcore_set(p, value) __atomic_store_n(p, value, __ATOMIC_SEQ_CST)
+#define bpcore_add(p, value) (__atomic_fetch_add(p, value, __ATOMIC_SEQ_CST) + (value))
+#else
+typedef long bpcore_shared;
+#define bpcore_get(p) _InterlockedOr(p, 0)
+#define bpcore_set(p, value) ((void)_InterlockedExchange(p, value))
+#define bpcore_add(p, value) (_InterlockedExchangeAdd(p, value) + (value))
+#endif
+
+/* Tell the processor that this thread only waits: another one of its core gets more of it. */
+#if defined(__SSE2__) || defined(_M_X64)
+#define bpcore_pause() _mm_pause()
+#elif defined(__aarch64__) && defined(BPCORE_GNU)
+#define bpcore_pause() __asm__ volatile("yield" : : : "memory")
+#else
+#define bpcore_pause() ((void)0)
+#endif
+
+typedef void (*bpcore_work)(void *call, int rank);
+
+typedef struct bpcore_team {
+    int size; /* threads, the calling one included; known to all of them before they compute */
+#if !defined(BPCORE_NO_THREADS)
+    /* Each of these on a cache line of its own: those that wait read the second. */
+    bpcore_shared arrived;
+    char between[60];
+    bpcore_shared meeting; /* the number of this meeting */
+    bpcore_shared stopped;
+    bpcore_shared sleeping;
+    char behind[52];
+    bpcore_work work;
+    void *call;
+    bpcore_mutex mutex;
+    bpcore_condition changed;
+#endif
+} bpcore_team;
+
+#if defined(BPCORE_NO_THREADS)
+
+static inline int bpcore_team_wait(bpcore_team *team) { (void)team; return 1; }
+static inline void bpcore_team_stop(bpcore_team *team) { (void)team; }
+static inline int bpcore_team_stopped(bpcore_team *team) { (void)team; return 0; }
+static inline void bpcore_team_run(bpcore_team *team, int size, bpcore_work work, void *call) {
+    (void)size;
+    team->size = 1;
+    work(call, 0);
+}
+
+#else
+
+/* How often a thread that waits looks before it sleeps: some 20 to 50 microseconds, as long as waking it takes. */
+#define BPCORE_SPINS 800
+
+/* Wake all that sleep. Who goes to sleep counts itself first, and looks again: so either it is counted here, or it sees
+   what this thread has changed. */
+static inline void bpcore_team_wake(bpcore_team *team) {
+    if (bpcore_get(&team->sleeping)) {
+        bpcore_lock(&team->mutex);
+        bpcore_wake(&team->changed);
+        bpcore_unlock(&team->mutex);
+    }
+}
+
+/* Wait until the number of the meeting is another one, or the team is stopped. */
+static inline void bpcore_team_await(bpcore_team *team, bpcore_shared meeting) {
+    for (int i = 0; i < BPCORE_SPINS; i++) {
+        if (bpcore_get(&team->meeting) != meeting || bpcore_get(&team->stopped)) return;
+        bpcore_pause();
+    }
+    bpcore_lock(&team->mutex);
+    (void)bpcore_add(&team->sleeping, 1);
+    while (bpcore_get(&team->meeting) == meeting && !bpcore_get(&team->stopped)) bpcore_sleep(&team->changed, &team->mutex);
+    (void)bpcore_add(&team->sleeping, -1);
+    bpcore_unlock(&team->mutex);
+}
+
+/* Meet: wait until all threads are here. Returns whether to go on: not if one has stopped the team. */
+static inline int bpcore_team_wait(bpcore_team *team) {
+    bpcore_shared meeting = bpcore_get(&team->meeting);
+    if (bpcore_add(&team->arrived, 1) == team->size) { /* the last one: nobody else touches `arrived` until the next */
+        bpcore_set(&team->arrived, 0);
+        bpcore_set(&team->meeting, meeting + 1);
+        bpcore_team_wake(team);
+    } else {
+        bpcore_team_await(team, meeting);
+    }
+    return !bpcore_get(&team->stopped);
+}
+
+/* Have all threads return soon: from now on none waits for the others. */
+static inline void bpcore_team_stop(bpcore_team *team) {
+    if (team->size == 1) return;
+    bpcore_set(&team->stopped, 1);
+    bpcore_team_wake(team);
+}
+
+static inline int bpcore_team_stopped(bpcore_team *team) { return (int)bpcore_get(&team->stopped); }
+
+typedef struct bpcore_member {
+    bpcore_team *team;
+    int rank;
+    bpcore_thread thread;
+} bpcore_member;
+
+/* A thread begins when all have been started, and the size of the team is known: that is the first meeting. */
+static inline void bpcore_member_work(bpcore_member *member) {
+    bpcore_team_await(member->team, 0);
+    member->team->work(member->team->call, member->rank);
+}
+
+#if defined(_WIN32)
+
+static DWORD WINAPI bpcore_member_main(void *member) {
+    bpcore_member_work((bpcore_member *)member);
+    return 0;
+}
+static inline int bpcore_member_start(bpcore_member *member) {
+    member->thread = CreateThread(NULL, 0, bpcore_member_main, member, 0, NULL);
+    return member->thread != NULL;
+}
+static inline void bpcore_member_join(bpcore_member *member) {
+    WaitForSingleObject(member->thread, INFINITE);
+    CloseHandle(member->thread);
+}
+static inline int bpcore_start_all(bpcore_member *members, int size) {
+    int rank = 1;
+    while (rank < size && bpcore_member_start(&members[rank])) rank++;
+    return rank;
+}
+
+#else
+
+static void *bpcore_member_main(void *member) {
+    bpcore_member_work((bpcore_member *)member);
+    return NULL;
+}
+static inline void bpcore_member_join(bpcore_member *member) { pthread_join(member->thread, NULL); }
+
+/* Start all threads but the first; returns how many there are with it. They take no signals: a handler may count on a
+   thread that Python knows. */
+static inline int bpcore_start_all(bpcore_member *members, int size) {
+    int rank = 1;
+    sigset_t all, before;
+    sigfillset(&all);
+    if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0) return 1;
+    while (rank < size && pthread_create(&members[rank].thread, NULL, bpcore_member_main, &members[rank]) == 0) rank++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rank;
+}
+
+#endif
+
+/* Run `work` in `size` threads, or in as many as the system allows, and return when all are done. */
+static void bpcore_team_run(bpcore_team *team, int size, bpcore_work work, void *call) {
+    bpcore_member members[BPCORE_MAX_TEAM];
+    int rank;
+    team->size = 1;
+    team->arrived = team->meeting = team->stopped = team->sleeping = 0;
+    if (size <= 1) {
+        work(call, 0);
+        return;
+    }
+    team->work = work;
+    team->call = call;
+    bpcore_init_mutex(&team->mutex);
+    bpcore_init_condition(&team->changed);
+    for (rank = 1; rank < size; rank++) {
+        members[rank].team = team;
+        members[rank].rank = rank;
+    }
+    team->size = bpcore_start_all(members, size);
+    bpcore_set(&team->meeting, 1);
+    bpcore_team_wake(team);
+    work(call, 0);
+    for (rank = 1; rank < team->size; rank++) bpcore_member_join(&members[rank]);
+    bpcore_destroy(&team->mutex, &team->changed);
+}
+
+#endif
+#endif
