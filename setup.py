@@ -121,7 +121,8 @@ def is_clang(command):
 def extensions():
     from Cython.Build import cythonize
 
-    headers = ["python/bpcore/include/bpcore.h", f"{SOURCES}/simd/simd.h", f"{SOURCES}/network/guards.h", f"{SOURCES}/team/team.h"]
+    headers = [f"{SOURCES}/{name}" for name in ("simd/simd.h", "network/guards.h", "team/team.h")]
+    headers.append("python/bpcore/include/bpcore.h")
     options = {"define_macros": [("Py_LIMITED_API", "0x030B0000")], "py_limited_api": True} if LIMITED else {}
     if DEBUG:
         options["define_macros"] = [*options.get("define_macros", []), ("BPCORE_GUARDS", "1")]
@@ -129,6 +130,8 @@ def extensions():
         options["define_macros"] = [*options.get("define_macros", []), ("CYTHON_TRACE_NOGIL", "1")]
     if sys.platform == "win32":
         options["extra_link_args"] = ["/Brepro"]  # no time of the build in the module
+    elif get_platform().startswith("linux"):
+        options["extra_link_args"] = ["-pthread"]  # elsewhere the C library has the threads, or there are none
     modules = [
         Extension(
             f"bpcore._{name}",

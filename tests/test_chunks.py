@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -89,108 +88,80 @@ def test_a_cut_that_does_not_fit_is_refused(backend):
             net._core.accumulate(net._plan, np.zeros(3), (X, Y, None), sums, None, cut)
 
 
-def test_small_work_stays_on_the_calling_thread(backend, rng):
-    net = bpcore.Network([4, 64, 64, 2])
-    assert _chunks.n_threads(net._plan, net.n_parameters, 1, None) == 1
-    assert _chunks.n_threads(net._plan, net.n_parameters, 256, None) == 1
-    assert _chunks.n_threads(net._plan, net.n_parameters, 10 * net._plan.chunk_rows, 3) == 3
-    assert _chunks.n_threads(net._plan, net.n_parameters, 256, 3) == 1  # there is a single chunk
+def test_threads_are_as_many_as_the_work_is_worth(monkeypatch):
+    """At most those asked for, or by default all; a forward pass is worth a third."""
+    monkeypatch.setenv("BPCORE_NUM_THREADS", "5")
+    work = _chunks.THREAD_WORK
+    for rows, threads, expected in ((9, None, 1), (9, 7, 1), (10, 7, 2), (10, 1, 1), (29, 7, 3), (99, 7, 7)):
+        assert _chunks.n_threads(work // 10, rows, threads) == expected, (rows, threads)
+    assert _chunks.n_threads(work // 10, 10_000, None) == 5
+    assert _chunks.n_threads(work // 10, 29, 7, passes=1) == 1
+    assert _chunks.n_threads(work // 10, 30, 7, passes=1) == 2
+    assert _chunks.n_threads(1000, 0, 7) == 1
 
 
-def test_a_call_that_is_over_before_it_begins_ends_at_once(backend, dtype):
-    """What another thread says is looked at within a call: it ends, and does not go on to its last row."""
-    net = bpcore.Network([256, 256, 256], "relu", dtype=dtype)
-    X, params, sums = np.ones((3000, 256), dtype), np.zeros(net.n_parameters, dtype), np.empty(net.n_parameters, dtype)
-    core, plan, over = net._core, net._plan, bytearray(b"\1")
-    for call in (
-        lambda: core.accumulate(plan, params, (X, X, None), sums, over),
-        lambda: core.loss(plan, params, (X, X, None), over),
-        lambda: core.forward(plan, params, X, np.empty_like(X), over),
-    ):
-        with pytest.raises(InterruptedError, match="the call was cancelled by another thread"):
-            call()
-    assert core.loss(plan, params, (X[:9], X[:9], None), bytearray(1)) == 9 * 128
+#: What the threads of a call share: a tile, by columns and rows; tiles; few tiles, and many; and what needs one thread.
+SHARED = {
+    "wide": ([300, 500, 700, 90], 150),
+    "wide, packed panel by panel": ([1025, 700, 1100], 40),
+    "X copied": ([1024, 64, 129], 300),
+    "one output": ([90, 200, 1], 200),
+    "one input": ([1, 300, 17], 133),
+    "one layer": ([140, 150], 700),
+    "narrow": ([4, 32, 16, 4], 5000),
+    "narrow and few rows": ([4, 32, 16, 4], 100),
+    "six rows": ([40, 200, 40], 6),
+    "five rows": ([40, 200, 40], 5),
+    "groups": ([150, 500, 150], 2500),
+}
 
 
-def ranges(n):
-    return [_chunks.ChunkRange(i, i + 1, i, i + 1) for i in range(n)]
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("hidden", ["relu", "gelu"])
+@pytest.mark.parametrize("shape", SHARED)
+def test_a_call_has_the_same_bits_in_a_team(backend, dtype, shape, hidden, weighted, rng, monkeypatch):
+    """However the threads of a call share its work; by default small calls have no threads."""
+    monkeypatch.setattr(_chunks, "THREAD_WORK", 1)
+    sizes, rows = SHARED[shape]
+    rows = min(rows, 150) if backend == "python" else rows  # it has no threads of its own
+    loss = "cross_entropy" if hidden == "gelu" else "huber"
+    net = bpcore.Network(sizes, hidden, loss, dtype=dtype)
+    params = make_parameters(net, rng)
+    X, Y, weights = make_data(net.sizes, loss, dtype, rows, rng)
+    weights = weights * (rng.random(rows) < 0.9).astype(dtype) if weighted else None
+    if weighted:
+        weights[0] = 1
+    found = {
+        threads: (
+            *net.cost_and_gradient(params, X, Y, 0.1, weights, threads=threads),
+            net.cost(params, X, Y, 0.1, weights, threads=threads),
+            net.forward(params, X, threads=threads),
+        )
+        for threads in (1, 2, 3, 7)
+    }
+    assert found[1][0] == found[1][2]
+    for threads in (2, 3, 7):
+        for a, b in zip(found[threads], found[1]):
+            np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4, 300])
-def test_results_are_added_in_order_and_few_are_held_back(threads):
-    done, added, most, lock = [], [], 0, threading.Lock()
-
-    def work(r, cancelled):
-        with lock:
-            done.append(r)
-        return r.begin
-
-    def add(r, result):
-        nonlocal most
-        assert r.begin == result == len(added)
-        most = max(most, len(done) - len(added))
-        added.append(r)
-
-    _chunks.ordered_reduce(work, add, ranges(200), threads)
-    assert added == ranges(200)
-    assert most <= threads
-
-
-@pytest.mark.parametrize("place", ["work", "add"])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_an_error_in_a_chunk_is_raised_and_no_thread_is_left(threads, place):
-    def work(r, cancelled):
-        if r.begin == 20 and place == "work":
-            raise ZeroDivisionError
-        while place == "work" and r.begin > 20 and not cancelled[0]:  # cancelled that all is over
-            time.sleep(0.001)
-
-    def add(r, result):
-        if r.begin == 20:
-            raise ZeroDivisionError
-
-    before = threading.active_count()
-    with pytest.raises(ZeroDivisionError):
-        _chunks.ordered_reduce(work, add, ranges(100), threads)
-    assert threading.active_count() == before
-
-
-def test_a_thread_in_the_middle_of_its_chunk_is_cancelled_by_the_error_of_another():
-    """The first r fails when the second has begun; that one continues until it is cancelled."""
-    begun, heard = threading.Event(), []
-
-    def work(r, cancelled):
-        if r.begin == 0:
-            assert begun.wait(20)
-            raise ZeroDivisionError
-        begun.set()
-        end = time.monotonic() + 20
-        while not cancelled[0] and time.monotonic() < end:
-            time.sleep(0.001)
-        heard.append(cancelled[0])
-
-    with pytest.raises(ZeroDivisionError):
-        _chunks.ordered_reduce(work, lambda r, result: None, ranges(2), 2)
-    assert heard == [1]
-
-
-@pytest.mark.parametrize("place", ["work", "add"])
-def test_an_error_of_another_thread_is_raised_by_the_caller(place):
-    """The calling thread makes no error itself, and waits in its r until another has begun one."""
-    caller, begun = threading.get_ident(), threading.Event()
-
-    def fail(where):
-        if threading.get_ident() != caller:
-            begun.set()
-            if where == place:
-                raise ZeroDivisionError
-
-    def work(r, cancelled):
-        fail("work")
-        assert begun.wait(20)
-
-    with pytest.raises(ZeroDivisionError):
-        _chunks.ordered_reduce(work, lambda r, result: fail("add"), ranges(50), 2)
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+@pytest.mark.parametrize("batch_size", [32, 300])
+def test_training_has_the_same_bits_in_a_team(backend, dtype, batch_size, optimizer, rng, monkeypatch):
+    """The last batch is of three rows, which one thread computes."""
+    monkeypatch.setattr(_chunks, "THREAD_WORK", 1)
+    net = bpcore.Network([9, 150, 40, 3], "tanh", "cross_entropy", dtype=dtype)
+    X, Y, weights = make_data(net.sizes, net.loss, dtype, 2 * batch_size + 3, rng)
+    found = []
+    for threads in (1, 2, 3):
+        params = net.initialize(0)
+        step = bpcore.Adam(0.01) if optimizer == "adam" else bpcore.GradientDescent(0.01, momentum=0.9)
+        history = bpcore.train(
+            net, params, X, Y, epochs=3, batch_size=batch_size, optimizer=step, sample_weight=weights, l2=1e-3,
+            threads=threads,
+        )  # fmt: skip
+        found.append((params.tobytes(), history.cost))
+    assert found[0] == found[1] == found[2]
 
 
 def test_many_threads_on_one_network_and_one_params(backend, dtype, rng):

@@ -53,7 +53,7 @@ def arguments(core, dtype):
         "cost": ([plan, params, 1.0, 4.0, 0.1], []),
         "train_batches": (
             [
-                *(plan, params, (X, Y, np.ones(m, dtype)), (np.arange(m), 0, 2, 10, 1e9), 1.0, 0.0),
+                *(plan, params, (X, Y, np.ones(m, dtype)), (np.arange(m), 0, 2, 10, 1e9, 1), 1.0, 0.0),
                 (SimpleNamespace(steps=0), (0.9, False), (np.zeros(13, dtype),), 0.1, np.zeros(13, dtype)),
             ],
             [1, 6],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import threading
+import subprocess
+import sys
 
 import hunt
 import numpy as np
@@ -13,7 +14,6 @@ import pytest
 from helpers import AGREEMENT
 
 import bpcore
-from bpcore import _chunks
 from bpcore.data import load_digits
 from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
 
@@ -335,29 +335,42 @@ def test_the_same_bits_with_more_threads_than_processors(dtype, rng):
     assert len({(J, grad.tobytes()) for J, grad in results}) == 1
 
 
-@pytest.mark.parametrize("granted", [0, 1, 2])
-def test_threads_that_cannot_be_made_are_done_without(granted, dtype, rng, monkeypatch):
-    """At the limit of processes the system makes no thread: the others do its work, and the bits are the same."""
-    net = bpcore.Network([30, 100, 3], "relu", dtype=dtype)
-    params = net.initialize(0)
-    X, Y = rng.normal(size=(9000, 30)).astype(dtype), rng.normal(size=(9000, 3)).astype(dtype)
-    J, grad = net.cost_and_gradient(params, X, Y, threads=1)
-    A = net.forward(params, X, threads=1)
-    start, made = _chunks._thread.start_new_thread, []
+FEW_THREADS = """
+import _thread, resource, sys
+import numpy as np
+import bpcore
+from bpcore import _chunks
+_chunks.THREAD_WORK = 1
+net = bpcore.Network([30, 100, 3], "relu", dtype=sys.argv[1])
+params = net.initialize(0)
+rng = np.random.default_rng(0)
+X, Y = rng.normal(size=(9000, 30)).astype(net.dtype), rng.normal(size=(9000, 3)).astype(net.dtype)
 
-    def limited(*args):
-        if len(made) >= granted:
-            raise RuntimeError("can't start new thread")
-        made.append(start(*args))
+def call(threads):
+    J, grad = net.cost_and_gradient(params, X, Y, threads=threads)
+    return J, grad.tobytes(), net.forward(params, X, threads=threads).tobytes()
 
-    monkeypatch.setattr(_chunks._thread, "start_new_thread", limited)
-    same_J, same = net.cost_and_gradient(params, X, Y, threads=4)
-    assert len(made) == granted
-    assert (same_J, same.tobytes()) == (J, grad.tobytes())
-    made.clear()
-    assert net.forward(params, X, threads=4).tobytes() == A.tobytes()
-    assert len(made) == granted
-    assert threading.active_count() >= 1
+before = call(1)
+size = 4096 * int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (size + (int(sys.argv[2]) << 20), resource.RLIM_INFINITY))
+assert call(4) == before
+try:
+    _thread.start_new_thread(int, ())
+    assert int(sys.argv[2]) > 8
+except RuntimeError:
+    assert int(sys.argv[2]) < 8
+print("the same")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a limit of memory")
+@pytest.mark.parametrize("megabytes", [6, 12, 18])
+def test_threads_that_cannot_be_made_are_done_without(backend, megabytes, dtype):
+    """Where there is no memory for a thread's stack the others do its work, and the bits are the same."""
+    command = [sys.executable, "-c", FEW_THREADS, dtype, str(megabytes)]
+    env = {**os.environ, "BPCORE_BACKEND": backend, "OPENBLAS_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=os.sep)
+    assert result.stdout.strip() == "the same", result.stderr
 
 
 def test_finish_may_be_called_again_and_out_used_again(dtype, rng):

@@ -9,7 +9,6 @@ from .fallback import Plan as Plan
 from .fallback import accumulate as accumulate
 from .fallback import adam_step as adam_step
 from .fallback import backward as backward
-from .fallback import cancel as cancel
 from .fallback import cost as cost
 from .fallback import finish as finish
 from .fallback import forward as forward

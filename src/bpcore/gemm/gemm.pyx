@@ -140,16 +140,16 @@ cdef inline void linear_backward_input(const floating[:, ::1] delta, Py_ssize_t 
 
 
 cdef inline void linear_backward_weights(const floating[:, ::1] delta, const floating[:, ::1] A,
-                                         floating[:, ::1] Delta, const share_t *share, floating *panels,
-                                         floating *columns, bint overwrite, interrupt_t *interrupt) noexcept nogil:
-    """A share of ``Delta += delta^T A``, or ``=`` if ``overwrite``; ``panels`` is room for the rows of A.
+                                         floating[:, ::1] Delta, const share_t *share, const room_t *room,
+                                         bint overwrite, interrupt_t *interrupt) noexcept nogil:
+    """A share of ``Delta += delta^T A``, or ``=`` if ``overwrite``.
 
     The rows of delta are padded to whole vectors. Where few columns of A would fill only a part of a vector, the
     transpose is computed: ``A^T delta``, both in place. Else A is read in place where few columns of delta meet it, so
     that packing would not pay, and packed where many do.
     """
     cdef Py_ssize_t n_out = share.rows, n_in = share.columns, rs_c = Delta.shape[1]
-    cdef Py_ssize_t room = A.shape[1] - share.column  # numbers of a row of A from the share's first on
+    cdef Py_ssize_t readable = A.shape[1] - share.column  # of a row of A, from the share's first column on
     cdef floating *C = &Delta[share.row, share.column]
     cdef const floating *first_a = &A[0, share.column]
     cdef const floating *first_delta = &delta[0, share.row]
@@ -164,20 +164,20 @@ cdef inline void linear_backward_weights(const floating[:, ::1] delta, const flo
     c = strided(C, n_out, n_in, rs_c, 1)
     if n_out < PACK_MIN_COLUMNS or (n_out < PACK_MIN_COLUMNS_PADDED_ROWS
                                     and A.shape[1] * sizeof(floating) % 512 != 0):
-        outer_in_place(&d, &a, &c, room, panels, overwrite, interrupt)
+        outer_in_place(&d, &a, &c, readable, <floating *>room.panels, overwrite, interrupt)
     else:
-        outer_packed(&d, &a, &c, panels, columns, overwrite, interrupt)
+        outer_packed(&d, &a, &c, room, overwrite, interrupt, C)
 
 
-cdef void outer_in_place(const matrix_t *d, const matrix_t *a, const matrix_t *c, Py_ssize_t room, floating *panels,
-                         bint overwrite, interrupt_t *interrupt) noexcept nogil:
+cdef void outer_in_place(const matrix_t *d, const matrix_t *a, const matrix_t *c, Py_ssize_t readable,
+                         floating *panels, bint overwrite, interrupt_t *interrupt) noexcept nogil:
     """`linear_backward_weights` with A where it is, as far as its rows are whole vectors; the rest is packed.
 
-    ``room``: numbers that can be read of a row of A.
+    ``readable``: numbers of a row of A that can be read.
     """
     cdef Py_ssize_t whole = lanes(panels) * NR_VECTORS, n_in = c.columns
     cdef matrix_t part_a, part_c
-    whole = n_in if padded(n_in, panels) <= room else n_in // whole * whole
+    whole = n_in if padded(n_in, panels) <= readable else n_in // whole * whole
     part_c = strided(c.data, c.rows, whole, c.rs, 1)
     gemm_accumulate(d, <const floating *>a.data, a.rs, &part_c, overwrite, interrupt)
     if whole < n_in:
@@ -187,13 +187,15 @@ cdef void outer_in_place(const matrix_t *d, const matrix_t *a, const matrix_t *c
         gemm_accumulate(d, <const floating *>panels, 0, &part_c, overwrite, interrupt)
 
 
-cdef void outer_packed(const matrix_t *d, const matrix_t *a, const matrix_t *c, floating *panels, floating *columns,
-                       bint overwrite, interrupt_t *interrupt) noexcept nogil:
+cdef void outer_packed(const matrix_t *d, const matrix_t *a, const matrix_t *c, const room_t *room, bint overwrite,
+                       interrupt_t *interrupt, const floating *tag) noexcept nogil:
     """`linear_backward_weights` with both packed: MC columns of delta at a time stay in the second-level cache.
 
     In place, each step down a column of delta would go to another row, so that a block reads from more pages than the
-    processor keeps translations for. ``columns``: room for MC of them.
+    processor keeps translations for.
     """
+    cdef floating *panels = <floating *>room.panels
+    cdef floating *columns = <floating *>room.columns
     cdef Py_ssize_t j = 0, count, groups = (c.rows + MC - 1) // MC
     cdef matrix_t part_d, part_c
     pack(a, <const floating *>NULL, panels, interrupt)

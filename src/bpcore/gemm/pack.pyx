@@ -7,6 +7,11 @@ cdef struct operand_t:
     void *panels            # all panels, or room for a part of one
     bint packed             # all panels are packed; else each is packed just before its use
 
+cdef struct room_t:
+    # Memory for the operands of an outer product.
+    void *panels            # the rows of A
+    void *columns           # MC columns of delta
+
 
 cdef inline void transpose_squares(const floating *B, Py_ssize_t k, Py_ssize_t columns, Py_ssize_t cs_b,
                                    floating *panel, Py_ssize_t width) noexcept nogil:

@@ -73,14 +73,15 @@ cdef inline void backward_weights(const context_t *context, const layer_t *layer
     """This thread's share of the sums of a layer: ``Delta += delta^T A`` for weights, ``delta^T 1`` for the bias."""
     cdef floating *own = own_workspace(context, sums)
     cdef share_t share = weights_share(context, layer, sums)
+    cdef room_t room
     cdef share_t bias = column_share(1, layer.n_out, lanes(sums), context.size, context.rank)
+    room.panels, room.columns = own + context.plan.panels.start, own + context.plan.columns.start
     linear_backward_bias(delta, bias_of(layer, <const floating *>sums), bias.column, bias.columns, overwrite)
     if context.small_batch:
         linear_backward_weights_unpacked(delta, A, weights_of(layer, <const floating *>sums), overwrite)
     elif share.rows > 0 and share.columns > 0:
         linear_backward_weights(delta, A, weights_of(layer, <const floating *>sums), &share,
-                                own + context.plan.panels.start, own + context.plan.columns.start, overwrite,
-                                context.interrupt)
+                                &room, overwrite, context.interrupt)
 
 
 cdef inline void backward_input(const context_t *context, const floating *params, const layer_t *layer,
