@@ -15,11 +15,13 @@ from .fallback import finish as finish
 from .fallback import forward as forward
 from .fallback import gradient_descent_step as gradient_descent_step
 from .fallback import loss as loss
+from .fallback import merge_sums as merge_sums
 from .fallback import trace as trace
 from .fallback import train_batches as train_batches
 from .fallback import try_cost_and_gradient as try_cost_and_gradient
 from .fallback import try_forward as try_forward
 
+FLUSHES_SUBNORMALS: bool
 INSTRUCTION_SETS: dict[str, tuple[int, int]]
 
 def cpu_features() -> list[str]: ...

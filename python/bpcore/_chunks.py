@@ -201,14 +201,13 @@ def reduce_gradients(
         if r.begin % plan.group_size == 0:
             group_losses, group = result
         else:
-            with np.errstate(all="ignore"):
-                group += result[1]
+            core.merge_sums(group, result[1])
             group_losses += result[0]
             unused.append(result[1])
         if r.end % plan.group_size == 0 or r.end == n_chunks:
             losses += group_losses
             if total is not None:
-                total[...] += group
+                core.merge_sums(total, group)
                 unused.append(group)
 
     size = plan.group_size if threads == 1 or groups >= GROUPS_PER_THREAD * threads else 1
