@@ -166,7 +166,10 @@ cdef void finish_gradient(const plan_t *plan, const floating *params, const sum_
     cdef Py_ssize_t i
     cdef double inverse = 1 / weight
     cdef floating rounded = <floating>inverse
-    if sum_t is floating and rounded == inverse:  # a power of two: the same bits without float64
+    if inverse == 0:  # it is subnormal
+        for i in range(plan.n_parameters):
+            out[i] = <floating>(sums[i] / weight)
+    elif sum_t is floating and rounded == inverse:  # a power of two: the same bits without float64
         if not (rounded == 1 and <const void *>out == <const void *>sums):
             for i in range(plan.n_parameters):
                 out[i] = rounded * sums[i]
