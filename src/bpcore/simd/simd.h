@@ -141,10 +141,14 @@ BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 #define bpcore_prefetch(p) ((void)(p))
 #endif
 
-/* How the processor computes: bits of its control register. Numbers that are subnormal, below 1.2e-38 in float, cost most
-   processors a hundred cycles each. So the loops run in a mode of their own: subnormal operands and results count as 0,
-   rounding is to nearest, nothing traps; the caller's mode, and the flags in it, are as they were when a call returns.
-   Where there is no such mode (x87, other architectures) subnormal numbers stay what they are. */
+/* How the processor computes: bits of its control register. Numbers that are subnormal, below 1.2e-38 in float, cost
+   most processors a hundred cycles each. So the loops run in a mode of their own: subnormal operands and results count
+   as 0, rounding is to nearest, nothing traps. Before a call returns, the caller's mode is set again, and so are the
+   flags in MXCSR (those of ARM are in another register). Where there is no such mode (x87, other architectures)
+   subnormal numbers stay what they are.
+
+   MXCSR: flush to zero (bit 15), all exceptions masked (7 to 12), denormals are zero (6). FPCR: flush to zero, of
+   operands and results (24). */
 #if defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
 #define BPCORE_FLUSHES 1
