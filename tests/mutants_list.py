@@ -1143,8 +1143,6 @@ CHUNKS = [
     ("a group is its last chunk", ("core.merge_sums(group, result[1])", "group = result[1]")),
     ("the losses of a group are those of its last chunk", ("group_losses += result[0]", "group_losses = result[0]")),
     ("the sums are those of the last group", ("core.merge_sums(total, group)", "total[...] = group")),
-    ("NumPy adds chunks, and keeps subnormal sums", ("core.merge_sums(group, result[1])", "group += result[1]")),
-    ("NumPy adds groups, and keeps subnormal sums", ("core.merge_sums(total, group)", "total[...] += group")),
     (
         "rows for sums are used again too soon",
         (
@@ -1162,6 +1160,11 @@ CHUNKS = [
         ("groups >= GROUPS_PER_THREAD * threads else 1", "groups > 0 else 1"),
         "threads that take whole groups make the same additions in the same order: the work is shared less evenly",
     ),
+]
+
+SUBNORMAL_SUMS = [
+    ("NumPy adds chunks, and keeps subnormal sums", ("core.merge_sums(group, result[1])", "group += result[1]")),
+    ("NumPy adds groups, and keeps subnormal sums", ("core.merge_sums(total, group)", "total[...] += group")),
 ]
 
 TRAINING = [
@@ -1238,6 +1241,7 @@ MUTANTS = [
     ("_validation.py", "contract loops chunks training", VALIDATION),
     ("network.py", "loops contract parity", NETWORK),
     ("_chunks.py", "chunks loops", CHUNKS),
+    ("_chunks.py", "subnormal", SUBNORMAL_SUMS),
     ("training.py", "training", TRAINING),
     ("accumulator.py", "accumulator contract", ACCUMULATOR),
     ("fallback.py", "gradients loops optimizers accumulator training found chunks", FALLBACK),

@@ -74,6 +74,13 @@ def test_the_gradients_of_a_trace_count_as_zero(backend, dtype, rows):
     grad, inputs = net.trace(params, X).backward(np.full((rows, 2), tiny / 4, dtype), input_gradient=True)
     assert (grad == 0).all() == flushes()
     assert (inputs == 0).all() == flushes()
+    params[...] = 0.25
+    _, inputs = net.trace(params, np.ones_like(X)).backward(np.full((rows, 2), tiny, dtype), input_gradient=True)
+    assert (inputs == 0).all() == flushes()
+    exp = bpcore.Network([3, 2], output="exp", loss="poisson", dtype=dtype)
+    params[...] = 5  # e^20
+    grad = exp.trace(params, np.ones_like(X)).backward(np.full((rows, 2), tiny / 4, dtype))
+    assert (grad == 0).all() == flushes()
 
 
 def test_results_that_are_subnormal_are_zero(backend, dtype):
@@ -110,23 +117,32 @@ def test_rows_of_subnormal_weight_are_left_out(backend, dtype):
         assert net.cost(params, X, Y, 0, weights) == pytest.approx(cost)
 
 
-@pytest.mark.parametrize("shape", ["groups of chunks", "groups"])
-def test_the_same_bits_for_any_number_of_threads(backend, dtype, shape):
-    """Where sums of threads cancel to subnormal numbers on the way."""
-    sizes = [300, 100, 300] if shape == "groups of chunks" else [40, 20]
-    net = bpcore.Network(sizes, "identity", "squared_error", dtype=dtype)
-    size = net._plan.group_size
-    assert (size > 1) == (shape == "groups of chunks")
-    rows = 3 * net._plan.chunk_rows
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(rows, sizes[0])).astype(dtype)
-    Y = (rng.normal(size=(rows, sizes[-1])) * (100 * float(np.finfo(dtype).tiny))).astype(dtype)
-    params = np.zeros(net.n_parameters, dtype)
+@pytest.mark.parametrize("sizes", [(300, 300), (2, 1)], ids=["chunks of a group", "groups"])
+def test_the_same_bits_for_any_number_of_threads(backend, dtype, sizes):
+    """Where the sums of two chunks cancel to a subnormal number, and that of the third is large."""
+    tiny = np.finfo(dtype).tiny
+    net = bpcore.Network(sizes, output="identity", loss="squared_error", dtype=dtype)
+    size = net._plan.chunk_rows
+    assert (net._plan.group_size > 1) == (sizes == (300, 300))
+    X, Y, params = np.ones((3 * size, sizes[0]), dtype), np.zeros((3 * size, sizes[1]), dtype), net.initialize(seed=0)
+    params[...] = 0
+    Y[0], Y[size], Y[2 * size] = 1.5 * tiny, -1.25 * tiny, 4 * len(X) * tiny
     first, *others = (net.cost_and_gradient(params, X, Y, threads=threads) for threads in (1, 2, None))
-    assert np.any(first[1] != 0)
+    if dtype == "float64" or sizes == (300, 300):  # sums of groups are float64
+        assert (first[1] == -4 * tiny).all() == flushes()
     for cost, grad in others:
         assert cost == first[0]
         assert grad.tobytes() == first[1].tobytes()
+
+
+def test_subnormal_activations_count_as_zero(backend, dtype):
+    """Those of saturated units, which the next layer multiplies by a large number."""
+    net = bpcore.Network([1, 3, 1], "sigmoid", "squared_error", output="identity", dtype=dtype)
+    params = np.zeros(net.n_parameters, dtype)
+    hidden, last = net.layers(params)
+    hidden.bias[...] = np.log(np.finfo(dtype).tiny) - 3
+    last.weights[...] = np.finfo(dtype).max / 2
+    assert (net.forward(params, np.ones((9, 1), dtype)) == 0).all() == flushes()
 
 
 def test_the_inverse_of_a_very_large_weight_is_not_zero(backend, dtype):

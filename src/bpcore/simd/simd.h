@@ -149,7 +149,7 @@ BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 
    MXCSR: flush to zero (bit 15), all exceptions masked (7 to 12), denormals are zero (6). FPCR: flush to zero, of
    operands and results (24). */
-#if defined(__SSE2__) || defined(_M_X64)
+#if defined(__SSE2_MATH__) || defined(_M_X64) /* __SSE2__ alone leaves single numbers to x87 */
 #include <xmmintrin.h>
 #define BPCORE_FLUSHES 1
 typedef unsigned bpcore_float_mode;
