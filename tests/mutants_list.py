@@ -819,7 +819,7 @@ MODE_OF_TRAINING = [
     ),
 ]
 
-LARGE_WEIGHT = [("the inverse of a very large weight is 0", ("    if inverse == 0:", "    if False:"))]
+LARGE_WEIGHT = [("the inverse of a very large weight is 0", ("    if inverse < DBL_MIN:", "    if False:"))]
 
 SUMS = [
     (

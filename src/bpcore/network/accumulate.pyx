@@ -166,10 +166,10 @@ cdef void finish_gradient(const plan_t *plan, const floating *params, const sum_
     cdef Py_ssize_t i
     cdef double inverse = 1 / weight
     cdef floating rounded = <floating>inverse
-    if inverse == 0:  # it is subnormal
+    if inverse < DBL_MIN:  # it is subnormal
         for i in range(plan.n_parameters):
             out[i] = <floating>(sums[i] / weight)
-    elif sum_t is floating and rounded == inverse:  # a power of two: the same bits without float64
+    elif sum_t is floating and rounded == inverse and rounded >= FLT_MIN:  # a power of two: without float64
         if not (rounded == 1 and <const void *>out == <const void *>sums):
             for i in range(plan.n_parameters):
                 out[i] = rounded * sums[i]
@@ -211,4 +211,5 @@ cdef double sum_squared_weights(const plan_t *plan, const floating *params) noex
 cdef double mean_cost(const plan_t *plan, const floating *params, double losses, double weight,
                       double l2) noexcept nogil:
     """``J = losses / m + lambda/2 * sum(W^2)``; in one place, so that all callers round alike."""
-    return losses / weight + l2 / 2 * sum_squared_weights(plan, params) if l2 != 0 else losses / weight
+    losses = pinned(losses)
+    return pinned(losses / weight + l2 / 2 * sum_squared_weights(plan, params) if l2 != 0 else losses / weight)

@@ -178,6 +178,15 @@ static inline bpcore_float_mode bpcore_flush_subnormals(void) { return 0; }
 static inline void bpcore_restore_float_mode(bpcore_float_mode caller) { (void)caller; }
 #endif
 
+/* x, as it is here: compilers move arithmetic across a change of the mode, which they do not take for an operand. What is
+   computed from this is computed after the change before it, and what this is made of before the change after it. */
+static inline double bpcore_pinned(double x) {
+#if defined(BPCORE_GNU)
+    __asm__ volatile("" : "+m"(x));
+#endif
+    return x;
+}
+
 /* Atomically replace a pointer by another; returns the old one. */
 #if defined(BPCORE_GNU)
 #define bpcore_exchange(place, value) __atomic_exchange_n(place, value, __ATOMIC_ACQ_REL)
