@@ -178,8 +178,8 @@ static inline bpcore_float_mode bpcore_flush_subnormals(void) { return 0; }
 static inline void bpcore_restore_float_mode(bpcore_float_mode caller) { (void)caller; }
 #endif
 
-/* x, as it is here: compilers move arithmetic across a change of the mode, which they do not take for an operand. What is
-   computed from this is computed after the change before it, and what this is made of before the change after it. */
+/* x, as it is here. Compilers move arithmetic across a change of the mode, which they do not take for an operand: what
+   is computed from this comes after the change before it, and what this is computed from before the change after it. */
 static inline double bpcore_pinned(double x) {
 #if defined(BPCORE_GNU)
     __asm__ volatile("" : "+m"(x));
