@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.util
 import os
+import platform
+import sys
 import sysconfig
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -111,3 +116,43 @@ def array_variants(X, tmp_path):
         "transposed": X.T.copy().T,
         "matrix": X.view(),
     }
+
+
+# ---------------------------------------------------------------------------------- how the processor computes
+
+#: Whether `float_mode` can read it: the place of the control register in what fegetenv stores is that of Linux.
+READS_FLOAT_MODE = sys.platform == "linux" and sys.maxsize > 2**32 and platform.machine() in ("x86_64", "aarch64")
+#: FE_UPWARD, and FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW, of <fenv.h> there.
+UPWARD, ERRORS_THAT_TRAP = (0x800, 0x0D) if platform.machine() == "x86_64" else (0x400000, 0x07)
+
+
+def float_environment() -> bytes:
+    """What fegetenv stores of this thread."""
+    stored = ctypes.create_string_buffer(64)
+    assert ctypes.CDLL(None).fegetenv(stored) == 0
+    return stored.raw
+
+
+def float_mode() -> int:
+    """How this thread computes: rounding, subnormal numbers, traps, by the bits of MXCSR or FPCR; not its flags."""
+    if platform.machine() == "x86_64":
+        return int.from_bytes(float_environment()[28:32], "little") & ~0x3F
+    return int.from_bytes(float_environment()[:4], "little")
+
+
+def float_flags() -> int:
+    """The flags of MXCSR: what happened since feclearexcept cleared them, which leaves that of subnormal numbers."""
+    return int.from_bytes(float_environment()[28:32], "little") & 0x3D
+
+
+@contextlib.contextmanager
+def unusual_float_mode(traps: bool = False) -> Iterator[None]:
+    """Round upward; with ``traps``, where the C library has them, let errors trap: NumPy must not compute then."""
+    c, before = ctypes.CDLL(None), float_environment()
+    try:
+        assert c.fesetround(UPWARD) == 0
+        if traps and hasattr(c, "feenableexcept"):
+            c.feenableexcept(ERRORS_THAT_TRAP)
+        yield
+    finally:
+        c.fesetenv(before)

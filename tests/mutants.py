@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The order of the test files: those that find most faults in the least time come first.
 ORDER = (
     *("loops", "gradients", "parity", "contract", "accumulator", "optimizers", "chunks", "found", "layout", "training"),
-    *("buffers", "elementary", "hunt", "gradient_check", "published", "scipy", "embedding_python", "embedding"),
+    *("subnormal", "buffers", "elementary", "hunt", "gradient_check", "published", "scipy", "embedding_python"),
+    "embedding",
 )
 #: What does not compute: no fault of the core is found there alone.
 LEFT_OUT = ("table", "cli", "bench", "documents", "model", "backend", "sources")

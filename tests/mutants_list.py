@@ -11,19 +11,19 @@ from __future__ import annotations
 LAYOUT = [
     (
         "panels a row too short",
-        ("reserve(&plan.panels, (1 + plan.tile) * packed", "reserve(&plan.panels, plan.tile * packed"),
+        ("max(size, (1 + plan.tile) * packed)", "max(size, plan.tile * packed)"),
     ),
     (
         "panels a row too short, and the check with it",
         (
-            ("reserve(&plan.panels, (1 + plan.tile) * packed", "reserve(&plan.panels, plan.tile * packed"),
+            ("max(size, (1 + plan.tile) * packed)", "max(size, plan.tile * packed)"),
             ("plan.panels.size >= inputs + tile * inputs", "plan.panels.size >= tile * inputs"),
         ),
     ),
     (
         "packed W^T without its row of biases, and the check with it",
         (
-            ("reserve(&layer.forward, (1 + layer.n_in) *", "reserve(&layer.forward, layer.n_in *"),
+            ("size = (1 + layer.n_in) * round_up", "size = layer.n_in * round_up"),
             ("layer.forward.size >= vectors + layer.n_in * vectors", "layer.forward.size >= layer.n_in * vectors"),
         ),
     ),
@@ -138,7 +138,7 @@ FORWARD = [
             "inputs, stride = work + layer.a.start, context.plan.layers[0].stride",
         ),
     ),
-    ("the bias is not packed", ("pack(&W, params + layer.bias,", "pack(&W, <const floating *>NULL,")),
+    ("the bias is not packed", ("b.init, b.packed = params + layer.bias,", "b.init, b.packed = NULL,")),
     (
         "X is not advanced from tile to tile",
         ("tile_of(context, batch, first, min(size,", "tile_of(context, batch, 0, min(size,"),
@@ -185,8 +185,8 @@ BACKWARD = [
     (
         "the weights' sums are always fresh",
         (
-            "weights_of(layer, <const floating *>sums), panels, overwrite,",
-            "weights_of(layer, <const floating *>sums), panels, True,",
+            "context.plan.columns.start, overwrite, context.interrupt)",
+            "context.plan.columns.start, True, context.interrupt)",
         ),
     ),
 ]
@@ -687,6 +687,266 @@ INTERRUPT = [
     ("signals are ignored", ("elif time >= interrupt.next_poll:", "elif False:")),
 ]
 
+#: What sets the mode in which the loops compute, and sets that of the caller again.
+MODE = [
+    ("subnormal operands are computed with", ("_mm_setcsr(0x9fc0)", "_mm_setcsr(0x9f80)")),
+    ("subnormal results are computed", ("_mm_setcsr(0x9fc0)", "_mm_setcsr(0x1fc0)")),
+    ("the loops round and trap as the caller does", ("_mm_setcsr(0x9fc0)", "_mm_setcsr(caller | 0x8040)")),
+    ("the caller computes in the loops' mode afterwards", ("{ _mm_setcsr(caller); }", "{ (void)caller; }")),
+    (
+        "the caller's mode is the usual one afterwards",
+        ("{ _mm_setcsr(caller); }", "{ (void)caller; _mm_setcsr(0x1f80); }"),
+    ),
+    (
+        "the caller's flags are those of the loops",
+        ("{ _mm_setcsr(caller); }", "{ _mm_setcsr((caller & ~63u) | (_mm_getcsr() & 63)); }"),
+    ),
+]
+
+MODE_OF_HANDLERS = [
+    (
+        "signal handlers compute in the loops' mode",
+        ("            restore_float_mode(interrupt.caller_mode)\n            interrupt", "            interrupt"),
+    ),
+    (
+        "the loops go on in the caller's mode after a signal",
+        ("check_signals() != 0\n            flush_subnormals()\n", "check_signals() != 0\n"),
+    ),
+]
+
+MODE_OF_CALLS = [
+    ("a call does not end its mode", ("    restore_float_mode(context.caller_mode)\n", "    pass\n")),
+    (
+        "a call computes in the mode of its caller",
+        (
+            "    context.caller_mode = flush_subnormals()\n",
+            "    context.caller_mode = flush_subnormals()\n    restore_float_mode(context.caller_mode)\n",
+        ),
+    ),
+    (
+        "signal handlers compute in the usual mode",
+        ("        interrupt.caller_mode = context.caller_mode\n", "        interrupt.caller_mode = 0x1f80\n"),
+    ),
+]
+
+MODE_OF_PYTHON = [
+    (
+        "the mode stays after forward",
+        (
+            "            forward_rows(&context, theta, &batch, <floating *>outputs)\n            end_context(&context)\n",
+            "            forward_rows(&context, theta, &batch, <floating *>outputs)\n",
+        ),
+    ),
+    (
+        "the mode stays after small forward",
+        (
+            "                forward_rows(&context, <const double *>theta, &batch, <double *>outputs)\n            end_context(&context)\n",
+            "                forward_rows(&context, <const double *>theta, &batch, <double *>outputs)\n",
+        ),
+    ),
+    (
+        "the mode stays after trace",
+        (
+            "                trace_rows(&context, <const double *>self.params, &self.batch, &self.kept, back)\n            end_context(&context)\n",
+            "                trace_rows(&context, <const double *>self.params, &self.batch, &self.kept, back)\n",
+        ),
+    ),
+    (
+        "the mode stays after accumulate",
+        (
+            "            losses = accumulate_chunks(&context, theta, &batch, &chunks, total, False)\n            end_context(&context)\n",
+            "            losses = accumulate_chunks(&context, theta, &batch, &chunks, total, False)\n",
+        ),
+    ),
+    (
+        "the mode stays after small gradient",
+        (
+            "                cost = mean_cost(p, params, cost, <double>batch.rows, l2)\n            end_context(&context)\n",
+            "                cost = mean_cost(p, params, cost, <double>batch.rows, l2)\n",
+        ),
+    ),
+    (
+        "the mode stays after finish",
+        (
+            "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])\n        restore_float_mode(mode)\n",
+            "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])\n",
+        ),
+    ),
+    (
+        "finish computes in the mode of its caller",
+        (
+            "        mode = flush_subnormals()\n        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])\n",
+            "        mode = flush_subnormals()\n        restore_float_mode(mode)\n        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])\n",
+        ),
+    ),
+    (
+        "the mode stays after cost",
+        (
+            "        total = mean_cost(&plan.plan, &params[0], losses, weight, l2)\n        restore_float_mode(mode)\n",
+            "        total = mean_cost(&plan.plan, &params[0], losses, weight, l2)\n",
+        ),
+    ),
+    (
+        "cost computes in the mode of its caller",
+        (
+            "        mode = flush_subnormals()\n        total = mean_cost(&plan.plan, &params[0], losses, weight, l2)\n",
+            "        mode = flush_subnormals()\n        restore_float_mode(mode)\n        total = mean_cost(&plan.plan, &params[0], losses, weight, l2)\n",
+        ),
+    ),
+    (
+        "the mode stays after an optimizer",
+        (
+            "            optimizer_step(&params[0], &grad[0], places, n, given)\n            restore_float_mode(mode)\n",
+            "            optimizer_step(&params[0], &grad[0], places, n, given)\n",
+        ),
+    ),
+    (
+        "an optimizer computes in the mode of its caller",
+        (
+            "            mode = flush_subnormals()\n            optimizer_step(&params[0], &grad[0], places, n, given)\n",
+            "            mode = flush_subnormals()\n            restore_float_mode(mode)\n            optimizer_step(&params[0], &grad[0], places, n, given)\n",
+        ),
+    ),
+]
+
+MODE_OF_TRAINING = [
+    (
+        "the mode stays after training",
+        (
+            "            run_batches(&context, t, grad, grad + p.n_parameters, labels)\n            end_context(&context)\n",
+            "            run_batches(&context, t, grad, grad + p.n_parameters, labels)\n",
+        ),
+    ),
+]
+
+LARGE_WEIGHT = [("the inverse of a very large weight is 0", ("    if inverse < DBL_MIN:", "    if False:"))]
+
+SUMS = [
+    (
+        "the mode stays after a sum of sums",
+        (
+            "            add_in_place(&sums[0], &others[0], n)\n            restore_float_mode(mode)\n",
+            "            add_in_place(&sums[0], &others[0], n)\n",
+        ),
+    ),
+    (
+        "a sum of sums computes in the mode of its caller",
+        (
+            "            mode = flush_subnormals()\n            add_in_place(&sums[0], &others[0], n)\n",
+            "            mode = flush_subnormals()\n            restore_float_mode(mode)\n            add_in_place(&sums[0], &others[0], n)\n",
+        ),
+    ),
+    ("sums are replaced", ("sums[i] += <floating>others[i]", "sums[i] = <floating>others[i]")),
+]
+
+MODE_OF_C = [
+    (
+        "the mode stays after forward, for C",
+        (
+            "        forward_rows(&context, params, &batch, out)\n        open_guards(p, workspace_of(&context, params))\n        end_context(&context)\n",
+            "        forward_rows(&context, params, &batch, out)\n        open_guards(p, workspace_of(&context, params))\n",
+        ),
+    ),
+    (
+        "the mode stays after backward, for C",
+        (
+            "        backward_rows(&context, params, &batch, output_gradient, sums, input_gradient)\n        open_guards(p, workspace_of(&context, params))\n        end_context(&context)\n",
+            "        backward_rows(&context, params, &batch, output_gradient, sums, input_gradient)\n        open_guards(p, workspace_of(&context, params))\n",
+        ),
+    ),
+    (
+        "the mode stays after accumulate, for C",
+        (
+            "        loss[0] += accumulate_chunk(&context, params, &chunk, sums, False, i > 0)\n    open_guards(p, workspace_of(&context, params))\n    end_context(&context)\n",
+            "        loss[0] += accumulate_chunk(&context, params, &chunk, sums, False, i > 0)\n    open_guards(p, workspace_of(&context, params))\n",
+        ),
+    ),
+    (
+        "the mode stays after sgd_rows, for C",
+        (
+            "    sgd_rows(&context, params, &batch, <floating>learning_rate, loss)\n    open_guards(p, workspace_of(&context, theta))\n    end_context(&context)\n",
+            "    sgd_rows(&context, params, &batch, <floating>learning_rate, loss)\n    open_guards(p, workspace_of(&context, theta))\n",
+        ),
+    ),
+    (
+        "the mode stays after finish, for C",
+        (
+            "    cost[0] = mean_cost(p, params, loss, weight, l2)\n    restore_float_mode(mode)\n",
+            "    cost[0] = mean_cost(p, params, loss, weight, l2)\n",
+        ),
+    ),
+    (
+        "finish computes in the mode of its caller, for C",
+        (
+            "    mode = flush_subnormals()\n    finish_gradient(p, params, sums, weight, l2, gradient)\n",
+            "    mode = flush_subnormals()\n    restore_float_mode(mode)\n    finish_gradient(p, params, sums, weight, l2, gradient)\n",
+        ),
+    ),
+    (
+        "the mode stays after gradient_descent, for C",
+        (
+            "    sgd_step(params, gradient, velocity, n, &given)\n    restore_float_mode(mode)\n",
+            "    sgd_step(params, gradient, velocity, n, &given)\n",
+        ),
+    ),
+    (
+        "gradient_descent computes in the mode of its caller, for C",
+        (
+            "    mode = flush_subnormals()\n    sgd_step(params, gradient, velocity, n, &given)\n",
+            "    mode = flush_subnormals()\n    restore_float_mode(mode)\n    sgd_step(params, gradient, velocity, n, &given)\n",
+        ),
+    ),
+    (
+        "the mode stays after adam, for C",
+        (
+            "    adam_update(params, gradient, first_moment, second_moment, n, &given)\n    restore_float_mode(mode)\n",
+            "    adam_update(params, gradient, first_moment, second_moment, n, &given)\n",
+        ),
+    ),
+    (
+        "adam computes in the mode of its caller, for C",
+        (
+            "    mode = flush_subnormals()\n    adam_update(params, gradient, first_moment, second_moment, n, &given)\n",
+            "    mode = flush_subnormals()\n    restore_float_mode(mode)\n    adam_update(params, gradient, first_moment, second_moment, n, &given)\n",
+        ),
+    ),
+    (
+        "a subnormal weight is accepted, for C",
+        ("if not DBL_MIN <= weight < INFINITY:", "if not 0 < weight < INFINITY:"),
+    ),
+]
+
+FLUSHED = [
+    (
+        "subnormal inputs are computed with",
+        ("a, derivatives, z = [flushed(X)], [], X", "a, derivatives, z = [X], [], X"),
+    ),
+    ("subnormal outputs of a layer are computed", ("a.append(flushed(activation))", "a.append(activation)")),
+    ("subnormal weights of rows count", ("weights = flushed(sample_weight[tile])", "weights = sample_weight[tile]")),
+    ("subnormal sums of threads are kept", ("sums[...] = flushed(sums + others)", "sums += others")),
+    (
+        "subnormal sums of chunks are kept",
+        ("        sums[...] = flushed(sums)  # as `merge_sums` does", "        # as `merge_sums` does"),
+    ),
+    (
+        "subnormal entries of a gradient are kept",
+        ("        D_W += l2 * W\n    out[...] = flushed(out)\n", "        D_W += l2 * W\n"),
+    ),
+    ("a subnormal cost is kept", ("return float(flushed(np.array(J)))", "return J")),
+    ("subnormal gradients are a step", ("    grad = flushed(grad)\n    if velocity", "    if velocity")),
+    (
+        "subnormal velocity is kept",
+        ("velocity[...] = flushed(momentum * velocity + grad)", "velocity[...] = momentum * velocity + grad"),
+    ),
+    ("a subnormal first moment is kept", ("first_moment[...] = flushed(", "first_moment[...] = (")),
+    ("a subnormal second moment is kept", ("second_moment[...] = flushed(", "second_moment[...] = (")),
+    ("subnormal gradients of a trace count", ("flushed(output_gradient[tile])", "output_gradient[tile]")),
+    (
+        "subnormal gradients of inputs are kept",
+        ("input_gradient[tile] = flushed(delta @ W)", "input_gradient[tile] = delta @ W"),
+    ),
+]
+
 C_API = [
     (
         "weights are not advanced from chunk to chunk, for C",
@@ -718,22 +978,31 @@ C_API = [
 ]
 
 FALLBACK = [
-    ("the bias is forgotten", ("z = a[-1] @ W.T + b", "z = a[-1] @ W.T")),
+    ("the bias is forgotten", ("z = flushed(a[-1] @ W.T + b)", "z = flushed(a[-1] @ W.T)")),
     (
         "the penalty takes the biases",
         (
-            "for (D_W, _), (W, _) in zip(plan.layers(out), plan.layers(params)):\n            D_W += l2 * W\n",
-            "for (D_W, D_b), (W, b) in zip(plan.layers(out), plan.layers(params)):\n"
+            "for (D_W, _), (W, _) in zip(plan.layers(out), plan.layers(flushed(params))):\n            D_W += l2 * W\n",
+            "for (D_W, D_b), (W, b) in zip(plan.layers(out), plan.layers(flushed(params))):\n"
             "            D_W += l2 * W\n            D_b += l2 * b\n",
         ),
     ),
-    ("the penalty without its half", ("losses / weight + l2 / 2 * sum(", "losses / weight + l2 * sum(")),
+    ("the penalty without its half", ("J += l2 / 2 * sum(", "J += l2 * sum(")),
     (
         "the sums of the bias are of the first tile",
-        ("Delta_b += delta.sum(axis=0)", "Delta_b[...] = delta.sum(axis=0)"),
+        ("Delta_b += flushed(delta.sum(axis=0))", "Delta_b[...] = flushed(delta.sum(axis=0))"),
     ),
-    ("the sums of a trace are of the last tile", ("    sums[...] = 0\n    W = plan", "    W = plan")),
-    ("the sums are added to what was there", ("    sums[...] = 0\n    total = 0.0", "    total = 0.0")),
+    (
+        "the sums of a trace are of the last tile",
+        ("    sums[...] = 0\n    params = flushed(params)\n    W =", "    params = flushed(params)\n    W ="),
+    ),
+    (
+        "the sums are added to what was there",
+        (
+            "    sums[...] = 0\n    params = flushed(params)\n    total = 0.0",
+            "    params = flushed(params)\n    total = 0.0",
+        ),
+    ),
     (
         "the weight is forgotten in delta",
         ("losses, delta = w * losses, w[:, np.newaxis] * delta", "losses = w * losses"),
@@ -806,7 +1075,7 @@ FALLBACK = [
     ("a cut of other rows is accepted", ("if bounds[-1] != n_rows:", "if False:")),
     (
         "the input gradient of a tile is that of the last layer",
-        ("input_gradient[tile] = delta @ W", "input_gradient[...] = (delta @ W)[:1]"),
+        ("input_gradient[tile] = flushed(delta @ W)", "input_gradient[...] = flushed(delta @ W)[:1]"),
     ),
 ]
 
@@ -871,9 +1140,9 @@ CHUNKS = [
     ),
     ("results are added out of order", ("while turn != i and not errors:", "while False:")),
     ("the other threads do not hear of an error", ("        _dispatch.core.cancel(cancelled)\n", "")),
-    ("a group is its last chunk", ("                group += result[1]\n", "                group = result[1]\n")),
+    ("a group is its last chunk", ("core.merge_sums(group, result[1])", "group = result[1]")),
     ("the losses of a group are those of its last chunk", ("group_losses += result[0]", "group_losses = result[0]")),
-    ("the sums are those of the last group", ("total[...] += group", "total[...] = group")),
+    ("the sums are those of the last group", ("core.merge_sums(total, group)", "total[...] = group")),
     (
         "rows for sums are used again too soon",
         (
@@ -891,6 +1160,11 @@ CHUNKS = [
         ("groups >= GROUPS_PER_THREAD * threads else 1", "groups > 0 else 1"),
         "threads that take whole groups make the same additions in the same order: the work is shared less evenly",
     ),
+]
+
+SUBNORMAL_SUMS = [
+    ("NumPy adds chunks, and keeps subnormal sums", ("core.merge_sums(group, result[1])", "group += result[1]")),
+    ("NumPy adds groups, and keeps subnormal sums", ("core.merge_sums(total, group)", "total[...] += group")),
 ]
 
 TRAINING = [
@@ -953,15 +1227,28 @@ TABLE_TESTS = " ".join(
     )
 )
 
+MODE_TESTS = " ".join(
+    f"embedding::test_functions_{name}"
+    for name in (
+        "leave_the_mode_alone",
+        "refuse_a_subnormal_weight",
+        "return_no_subnormal_number",
+        "take_subnormal_numbers_for_zero",
+    )
+)
+
 MUTANTS = [
     ("_validation.py", "contract loops chunks training", VALIDATION),
     ("network.py", "loops contract parity", NETWORK),
     ("_chunks.py", "chunks loops", CHUNKS),
+    ("_chunks.py", "subnormal", SUBNORMAL_SUMS),
     ("training.py", "training", TRAINING),
     ("accumulator.py", "accumulator contract", ACCUMULATOR),
     ("fallback.py", "gradients loops optimizers accumulator training found chunks", FALLBACK),
+    ("fallback.py", "subnormal", FLUSHED),
     ("simd/simd.h", "loops parity", SIMD),
     ("simd/elementary.pyx", "elementary loops gradients", ELEMENTARY),
+    ("simd/simd.h", "subnormal embedding::test_functions_leave_the_flags_alone", MODE),
     ("gemm/microkernel.pyx", "loops parity", MICROKERNEL),
     ("gemm/gemm.pyx", "loops parity", GEMM),
     ("gemm/small.pyx", "loops parity", SMALL),
@@ -978,9 +1265,16 @@ MUTANTS = [
     ("network/optimizers.pyx", "optimizers", OPTIMIZERS),
     ("network/optimizers.pyx", TABLE_TESTS, SGD_ROWS),
     ("bindings/interrupt.pyx", "chunks embedding_python", INTERRUPT),
+    ("bindings/interrupt.pyx", "subnormal", MODE_OF_HANDLERS),
+    ("network/plan.pyx", "subnormal", MODE_OF_CALLS),
+    ("network/accumulate.pyx", "subnormal", LARGE_WEIGHT),
     ("bindings/plan.pyx", "loops chunks parity", POOL),
     ("bindings/buffers.pyx", "contract core loops parity training", BUFFERS),
     ("bindings/python.pyx", "contract loops", SMALL_CALLS),
+    ("bindings/python.pyx", "subnormal", MODE_OF_PYTHON),
+    ("bindings/sums.pyx", "subnormal chunks", SUMS),
     ("bindings/training_loop.pyx", "training", TRAINING_LOOP),
+    ("bindings/training_loop.pyx", "subnormal", MODE_OF_TRAINING),
     ("bindings/c_api.pyx", TABLE_TESTS, C_API),
+    ("bindings/c_api.pyx", MODE_TESTS, MODE_OF_C),
 ]

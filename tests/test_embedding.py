@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import READS_FLOAT_MODE, dispatch, float_flags, float_mode, unusual_float_mode
 
 import bpcore
 from bpcore import capi
@@ -552,3 +554,125 @@ def test_functions_share_a_plan_among_threads(dtype, rng):
     for total, sums in results:
         assert total == results[0][0]
         np.testing.assert_array_equal(sums, results[0][1])
+
+
+# --------------------------------------------------------------------------------- subnormal numbers, and the mode
+
+
+def test_functions_take_subnormal_numbers_for_zero(dtype):
+    """Each times a number so large that it would count."""
+    flushes = dispatch.core.FLUSHES_SUBNORMALS
+    tiny = np.finfo(dtype).tiny
+    net = bpcore.Network([3, 2], output="identity", loss="squared_error", dtype=dtype)
+    c = Embedded(net)
+    for rows in (1, 9):
+        small, large = np.full((rows, 3), tiny / 4, dtype), np.full((rows, 3), 0.1 / (tiny / 4), dtype)
+        params, zeros = np.full(8, 0.1 / (tiny / 4), dtype), np.zeros((rows, 2), dtype)
+        params[6:] = 0
+        out, sums, loss = np.empty((rows, 2), dtype), np.zeros(8, dtype), np.zeros(1)
+        assert c("forward", c.plan, c.workspace, params, small, rows, out) == 0
+        assert (out == 0).all() == flushes
+        assert c("accumulate", c.plan, c.workspace, params, small, rows, zeros, None, None, sums, loss) == 0
+        assert (loss[0] == 0) == flushes
+        assert (sums == 0).all() == flushes
+        sums[...], gradients = 0, np.full((rows, 2), tiny / 4, dtype)
+        inputs = np.empty_like(large)
+        assert c("backward", c.plan, c.workspace, params, large, rows, gradients, sums, inputs) == 0
+        assert (sums == 0).all() == flushes
+        assert (inputs == 0).all() == flushes
+        changed, loss[0] = np.full(8, tiny / 4, dtype), 0
+        changed[6:] = 0
+        assert c("sgd_rows", c.plan, c.workspace, changed, large, rows, zeros, None, None, 0.0, loss) == 0
+        assert (loss[0] == 0) == flushes
+
+
+def test_functions_return_no_subnormal_number(dtype):
+    flushes = dispatch.core.FLUSHES_SUBNORMALS
+    tiny = np.finfo(dtype).tiny
+    net = bpcore.Network([3, 2], output="identity", loss="squared_error", dtype=dtype)
+    c, params, sums = Embedded(net), np.ones(8, dtype), np.full(8, tiny * 1.5, dtype)
+    gradient, cost = np.ones(8, dtype), np.ones(1)
+    assert c("finish", c.plan, params, sums, np.finfo(np.float64).tiny, 2.0, 0.0, gradient, cost) == 0
+    assert (gradient == 0).all() == flushes
+    assert (cost[0] == 0) == flushes
+    for velocity in (None, np.zeros(8, dtype)):
+        params[...] = tiny * 1.5
+        full = np.full(8, tiny, dtype)
+        assert c("gradient_descent", 8, params, full, velocity, 1.0, 0.0 if velocity is None else 0.5, 0) == 0
+        assert (params == 0).all() == flushes
+    moments = [np.full(8, tiny, dtype) for _ in range(2)]
+    assert c("adam", 8, np.ones(8, dtype), np.zeros(8, dtype), *moments, 0.1, 0.5, 0.5, 1e-8, 1) == 0
+    assert (np.array(moments) == 0).all() == flushes
+    params[...], loss = tiny * 1.5, np.zeros(1)
+    X, Y = np.full((1, 3), 1, dtype), np.full((1, 2), 5.5 * tiny, dtype)  # delta is tiny
+    assert c("sgd_rows", c.plan, c.workspace, params, X, 1, Y, None, None, 1.0, loss) == 0
+    assert ((params == 0) | (np.abs(params) >= tiny)).all() or not flushes
+
+
+def test_functions_refuse_a_subnormal_weight(dtype):
+    net = bpcore.Network([3, 2], output="identity", loss="squared_error", dtype=dtype)
+    c, params, gradient, cost = Embedded(net), np.ones(8, dtype), np.ones(8, dtype), np.ones(1)
+    tiny = float(np.finfo(np.float64).tiny)
+    assert c("finish", c.plan, params, params, 1.0, tiny, 0.0, gradient, cost) == 0
+    assert c("finish", c.plan, params, params, 1.0, tiny / 2, 0.0, gradient, cost) == NUMBER["err_sample_weight"]
+
+
+if READS_FLOAT_MODE:
+
+    def test_functions_leave_the_mode_alone(dtype, rng):
+        """That of the caller rounds otherwise and traps; nothing in the loops does, and neither shows in the flags."""
+        net = bpcore.Network([3, 20, 2], "tanh", "squared_error", dtype=dtype)
+        c, rows = Embedded(net), 9
+        params, X, Y = data(net, rows, rng)
+        n, huge, far = params.size, *(np.full((rows, columns), np.finfo(dtype).max, dtype) for columns in (3, 2))
+        out, zeros, sums, loss = np.empty((rows, 2), dtype), np.zeros((rows, 2), dtype), np.zeros(n, dtype), np.zeros(1)
+        moments = np.zeros((2, n), dtype)
+        plan, work, none = c.plan, c.workspace, None
+        calls = {
+            "forward": ("forward", plan, work, params, X, rows, out),
+            "forward, overflow": ("forward", plan, work, params, huge, rows, out),
+            "forward, an error": ("forward", plan, work, params, X, -1, out),
+            "accumulate": ("accumulate", plan, work, params, X, rows, Y, none, none, sums, loss),
+            "accumulate, overflow": ("accumulate", plan, work, params, X, rows, far, none, none, sums, loss),
+            "accumulate, an error": ("accumulate", plan, work, params, X, rows, none, none, none, sums, loss),
+            "finish": ("finish", plan, params, params, 1.0, 3.0, 0.1, sums, loss),
+            "finish, an error": ("finish", plan, params, params, 1.0, 0.0, 0.1, sums, loss),
+            "backward": ("backward", plan, work, params, X, rows, Y, sums, none),
+            "gradient_descent": ("gradient_descent", n, params, sums, none, 0.1, 0.0, 0),
+            "gradient_descent, an error": ("gradient_descent", n, params, sums, none, 0.1, 2.0, 0),
+            "adam": ("adam", n, params, sums, *moments, 0.1, 0.9, 0.99, 1e-8, 1),
+            "adam, an error": ("adam", n, params, sums, *moments, 0.1, 0.9, 1.0, 1e-8, 1),
+            "sgd_rows": ("sgd_rows", plan, work, params, X, rows, zeros, none, none, 0.1, loss),
+            "sgd_rows, an error": ("sgd_rows", plan, work, params, X, rows, zeros, none, none, -0.1, loss),
+        }
+        changed = (params, out, sums, loss, moments)
+        start = [array.copy() for array in changed]
+        for name, call in calls.items():
+            found = []
+            for unusual in (False, True):
+                for array, numbers in zip(changed, start):
+                    array[...] = numbers
+                with unusual_float_mode(traps=True) if unusual else contextlib.nullcontext():
+                    before = float_mode()
+                    error = c(*call)
+                    after = float_mode()
+                assert after == before, name
+                assert (error != 0) == name.endswith("an error"), name
+                found.append([array.tobytes() for array in changed])
+            assert found[0] == found[1], name
+
+    if platform.machine() == "x86_64":
+
+        def test_functions_leave_the_flags_alone(dtype):
+            """The loops overflow, and so on; the caller's flags say nothing of it."""
+            net = bpcore.Network([3, 20, 2], "tanh", "squared_error", dtype=dtype)
+            c = Embedded(net)
+            params, X = np.full(net.n_parameters, 0.1, dtype), np.full((9, 3), np.finfo(dtype).max, dtype)
+            out, sums = np.empty((9, 2), dtype), np.zeros_like(params)
+            where = [a.ctypes.data for a in (c.plan, c.workspace, params, X, out, sums)]
+            forward, descent = (CALL[f"{name}_{c.suffix}"] for name in ("forward", "gradient_descent"))
+            clear = ctypes.CDLL(None).feclearexcept
+            clear(0x3D)
+            forward(*where[:4], 9, where[4])
+            descent(sums.size, where[2], where[5], 0, 0.1, 0.0, 0)
+            assert float_flags() == 0

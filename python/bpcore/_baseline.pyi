@@ -19,6 +19,7 @@ from .fallback import train_batches as train_batches
 from .fallback import try_cost_and_gradient as try_cost_and_gradient
 from .fallback import try_forward as try_forward
 
+FLUSHES_SUBNORMALS: bool
 INSTRUCTION_SETS: dict[str, tuple[int, int]]
 
 def cpu_features() -> list[str]: ...

@@ -11,7 +11,7 @@ row or for all of them::
     D(l) = Delta(l) / m + lambda W(l)                     # once, at the end; no lambda for the bias
 
 Subnormal numbers count as 0, as in the compiled loops, for which they would cost a hundred times the usual time:
-`flushed` makes them 0 where numbers enter, and in what each step computes.
+`flushed` makes them 0 where numbers enter, and in what each step computes. Within a step, NumPy keeps them.
 
 This module is also the interface of a backend: a compiled one has the same functions with the same arguments. All of
 them work on arrays that have been checked: C-contiguous, of the plan's dtype, labels as int64. ``batch`` is
@@ -44,6 +44,9 @@ __all__ = [
     "try_cost_and_gradient",
     "try_forward",
 ]
+
+#: Whether subnormal numbers count as 0: a compiled backend's processor may have no mode for it.
+FLUSHES_SUBNORMALS = True
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
@@ -104,8 +107,10 @@ class Plan(NamedTuple):
         return (slice(first, min(first + rows, stop)) for first in range(start, stop, rows))
 
 
-def flushed(x: Floats) -> Floats:
-    """x, with 0 in place of subnormal numbers: below 1.2e-38 in float32 and 2.2e-308 in float64."""
+def flushed(x: Array) -> Array:
+    """x, with 0 in place of subnormal numbers: below 1.2e-38 in float32 and 2.2e-308 in float64. Labels stay."""
+    if x.dtype.kind != "f":
+        return x
     return np.where(np.abs(x) < np.finfo(x.dtype).tiny, x.dtype.type(0), x)
 
 
@@ -280,9 +285,9 @@ LOSSES = {
 def loss_and_delta(plan: Plan, z: Floats, a: Floats, derivative: Floats | None, y: Array) -> tuple[Floats, Floats]:
     """The loss of each row, and delta(L). A loss gives dLoss/dz for its canonical output, else dLoss/da."""
     function, canonical = LOSSES[plan.loss]
-    losses, delta = function(z, a, y)
+    losses, delta = function(z, a, flushed(y))
     output = plan.activations[-1]
-    return losses, flushed(delta if output == canonical else activation_backward(output, a, derivative, delta))
+    return flushed(losses), flushed(delta if output == canonical else activation_backward(output, a, derivative, delta))
 
 
 # ------------------------------------------------------------------------------------------- forward and backward
@@ -295,7 +300,7 @@ def forward_tile(plan: Plan, params: Floats, X: Floats) -> tuple[Floats, list[Fl
         z = flushed(a[-1] @ W.T + b)
         activation, derivative = activate(g, z)
         a.append(flushed(activation))
-        derivatives.append(derivative)
+        derivatives.append(None if derivative is None else flushed(derivative))
     return z, a, derivatives
 
 
@@ -311,8 +316,8 @@ def backward_tile(
     layers, sums = plan.layers(params), plan.layers(Delta)
     for l in reversed(range(len(layers))):
         (W, _), (Delta_W, Delta_b) = layers[l], sums[l]
-        Delta_W += delta.T @ a[l]
-        Delta_b += delta.sum(axis=0)
+        Delta_W += flushed(delta.T @ a[l])
+        Delta_b += flushed(delta.sum(axis=0))
         if l > 0:  # the inputs have no delta
             delta = flushed(activation_backward(plan.activations[l - 1], a[l], derivatives[l - 1], delta @ W))
     return delta
@@ -346,12 +351,11 @@ def weighted_rows(tile: slice, X: Floats, Y: Array, sample_weight: Floats | None
     """The rows of a tile whose weight is not 0: the others are left out, whatever they hold."""
     if sample_weight is None:
         return X[tile], Y[tile], None
-    kept = np.flatnonzero(sample_weight[tile]) + tile.start
-    return (
-        (X[tile], Y[tile], sample_weight[tile])
-        if len(kept) == tile.stop - tile.start
-        else (X[kept], Y[kept], sample_weight[kept])
-    )
+    weights = flushed(sample_weight[tile])
+    kept = np.flatnonzero(weights)
+    if len(kept) == tile.stop - tile.start:
+        return X[tile], Y[tile], weights
+    return X[tile][kept], Y[tile][kept], weights[kept]
 
 
 def groups(plan: Plan, n_rows: int, chunk_range: tuple[int, int, int, int] | None) -> Iterator[list[slice]]:
@@ -441,10 +445,10 @@ def accumulate(
             z, a, derivatives = forward_tile(plan, params, x)
             losses_of_tile, delta = loss_and_delta(plan, z, a[-1], derivatives[-1], y)
             if w is not None:
-                losses_of_tile, delta = w * losses_of_tile, w[:, np.newaxis] * delta
+                losses_of_tile, delta = flushed(w * losses_of_tile), flushed(w[:, np.newaxis] * delta)
             backward_tile(plan, params, a, derivatives, delta, sums)
+            sums[...] = flushed(sums)
             losses_of_group += float(np.sum(losses_of_tile, dtype=np.float64))
-        sums[...] = flushed(sums)
         total[0] += losses_of_group
         total[1:] += sums
     return float(total[0])
@@ -467,8 +471,8 @@ def loss(
         for tile in group:
             x, y, w = weighted_rows(tile, *batch)
             z, a, _ = forward_tile(plan, params, x)
-            losses, _ = LOSSES[plan.loss][0](z, a[-1], y)
-            losses_of_group += float(np.sum(losses if w is None else w * losses, dtype=np.float64))
+            losses = flushed(LOSSES[plan.loss][0](z, a[-1], flushed(y))[0])
+            losses_of_group += float(np.sum(losses if w is None else flushed(w * losses), dtype=np.float64))
         total += losses_of_group
     return total
 
@@ -478,7 +482,7 @@ def finish(plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, o
     """Fill ``out`` with ``D = Delta / m + lambda W``, and ``Delta / m`` for the biases; ``out`` may be ``sums``."""
     out[...] = sums.astype(np.float64) / weight
     if l2:
-        for (D_W, _), (W, _) in zip(plan.layers(out), plan.layers(params)):
+        for (D_W, _), (W, _) in zip(plan.layers(out), plan.layers(flushed(params))):
             D_W += l2 * W
     out[...] = flushed(out)
 
@@ -486,9 +490,11 @@ def finish(plan: Plan, params: Floats, sums: Floats, weight: float, l2: float, o
 @quietly
 def cost(plan: Plan, params: Floats, losses: float, weight: float, l2: float) -> float:
     """``J = losses / m + lambda/2 * sum(W^2)``; the biases are not penalised."""
-    if not l2:
-        return losses / weight
-    return losses / weight + l2 / 2 * sum(float(np.sum(np.square(W, dtype=np.float64))) for W, _ in plan.layers(params))
+    J = losses / weight
+    if l2:
+        layers = plan.layers(flushed(params))
+        J += l2 / 2 * sum(float(np.sum(np.square(W, dtype=np.float64))) for W, _ in layers)
+    return float(flushed(np.array(J)))
 
 
 def try_cost_and_gradient(
@@ -557,6 +563,7 @@ def gradient_descent_step(
     params: Floats, grad: Floats, velocity: Floats | None, learning_rate: float, momentum: float, nesterov: bool
 ) -> None:
     """``v = mu v + g; p -= lr v``; with Nesterov's momentum ``p -= lr (g + mu v)``. In place."""
+    grad = flushed(grad)
     if velocity is None:
         params[...] = flushed(params - learning_rate * grad)
         return
@@ -579,6 +586,7 @@ def adam_step(
     """
     first_moment, second_moment = moments
     beta1, beta2, epsilon = hyperparameters
+    grad = flushed(grad)
     first_moment[...] = flushed(beta1 * first_moment + (1 - beta1) * grad)
     second_moment[...] = flushed(beta2 * second_moment + (1 - beta2) * grad * grad)
     rate = learning_rate / (1 - beta1**step)

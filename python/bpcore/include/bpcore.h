@@ -14,7 +14,12 @@
 
    Matrices are C-contiguous, one example per row: X is (m, n_inputs), targets and outputs are (m, n_outputs).
    Parameters, gradients and sums are one vector each: for each layer the weights, (n_out, n_in), then the bias,
-   (n_out). */
+   (n_out).
+
+   Subnormal numbers, below 1.2e-38 in float and 2.3e-308 in double, count as 0, whether they are given, computed on the
+   way or returned, on x86 with SSE and on 64-bit ARM; elsewhere they are computed with. A function sets the thread's
+   control register (MXCSR, FPCR) for this, and for rounding to nearest and no traps, and sets it back before it
+   returns. */
 #ifndef BPCORE_H
 #define BPCORE_H
 
@@ -107,7 +112,7 @@ typedef struct bpcore_api {
                           const double *targets, const int64_t *labels, const double *sample_weight, double *sums,
                           double *loss);
     /* gradient = sums / weight + l2 W (biases: no penalty), cost = loss / weight + l2/2 sum(W^2); weight is the number
-       of rows, or the sum of their weights. `gradient` may be `sums`. */
+       of rows, or the sum of their weights, which must not be subnormal. `gradient` may be `sums`. */
     int (*finish_f32)(const bpcore_plan *plan, const float *params, const float *sums, double loss, double weight,
                       double l2, float *gradient, double *cost);
     int (*finish_f64)(const bpcore_plan *plan, const double *params, const double *sums, double loss, double weight,

@@ -278,7 +278,7 @@ cdef int capi_finish(const bpcore_plan *plan, const floating *params, const floa
     if (misaligned(<size_t>params | <size_t>sums | <size_t>gradient, params)
             or misaligned(<size_t>cost, <const double *>NULL)):
         return ERR_MISALIGNED
-    if not 0 < weight < INFINITY:
+    if not DBL_MIN <= weight < INFINITY:
         return ERR_SAMPLE_WEIGHT
     if not 0 <= l2 < INFINITY:
         return ERR_HYPERPARAMETER

@@ -11,6 +11,7 @@ cdef extern from "simd.h" nogil:
     enum:
         FLUSHES "BPCORE_FLUSHES"
     void restore_float_mode "bpcore_restore_float_mode"(float_mode_t caller)
+    double pinned "bpcore_pinned"(double x)
 
 cdef enum:
     POLL_WORK = 16777216            # multiplications: half a millisecond to a few milliseconds

@@ -80,7 +80,7 @@ cdef void pack_part(const operand_t *b, Py_ssize_t k, Py_ssize_t count, Py_ssize
 
 
 cdef void pack_columns(const matrix_t *A, floating *packed) noexcept nogil:
-    """The rows of A, which lie side by side in memory, in the blocks of `split_rows`: block by block, each ``[k][mr]``."""
+    """The rows of A, which lie side by side in memory, block by block of `split_rows`, each ``[k][mr]``."""
     cdef const floating *data = <const floating *>A.data
     cdef Py_ssize_t i = 0, k, r, n_longer
     cdef int mr, m_block = split_rows(A.rows, &n_longer)

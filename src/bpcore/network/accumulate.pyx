@@ -268,7 +268,10 @@ cdef void finish_gradient(const plan_t *plan, const floating *params, const sum_
     cdef Py_ssize_t i, begin = share.column, end = share.column + share.columns
     cdef double inverse = 1 / weight
     cdef floating rounded = <floating>inverse
-    if sum_t is floating and rounded == inverse:  # a power of two: the same bits without float64
+    if inverse < DBL_MIN:  # it is subnormal
+        for i in range(begin, end):
+            out[i] = <floating>(sums[i] / weight)
+    elif sum_t is floating and rounded == inverse and rounded >= FLT_MIN:  # a power of two: without float64
         if not (rounded == 1 and <const void *>out == <const void *>sums):
             for i in range(begin, end):
                 out[i] = rounded * sums[i]
@@ -336,7 +339,8 @@ cdef double mean_cost(const plan_t *plan, const floating *params, double losses,
 
 cdef inline double cost_of(double losses, double weight, double l2, double squares) noexcept nogil:
     """In one place, so that all callers round alike."""
-    return losses / weight + l2 / 2 * squares if l2 != 0 else losses / weight
+    losses = pinned(losses)
+    return pinned(losses / weight + l2 / 2 * squares if l2 != 0 else losses / weight)
 
 
 cdef double finish_share(const context_t *context, const floating *params, const sums_t *to, double losses,

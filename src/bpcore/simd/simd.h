@@ -141,11 +141,15 @@ BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 #define bpcore_prefetch(p) ((void)(p))
 #endif
 
-/* How the processor computes: bits of its control register. Numbers that are subnormal, below 1.2e-38 in float, cost most
-   processors a hundred cycles each. So the loops run in a mode of their own: subnormal operands and results count as 0,
-   rounding is to nearest, nothing traps; the caller's mode, and the flags in it, are as they were when a call returns.
-   Where there is no such mode (x87, other architectures) subnormal numbers stay what they are. */
-#if defined(__SSE2__) || defined(_M_X64)
+/* How the processor computes: bits of its control register. Numbers that are subnormal, below 1.2e-38 in float, cost
+   most processors a hundred cycles each. So the loops run in a mode of their own: subnormal operands and results count
+   as 0, rounding is to nearest, nothing traps. Before a call returns, the caller's mode is set again, and so are the
+   flags in MXCSR (those of ARM are in another register). Where there is no such mode (x87, other architectures)
+   subnormal numbers stay what they are.
+
+   MXCSR: flush to zero (bit 15), all exceptions masked (7 to 12), denormals are zero (6). FPCR: flush to zero, of
+   operands and results (24). */
+#if defined(__SSE2_MATH__) || defined(_M_X64) /* __SSE2__ alone leaves single numbers to x87 */
 #include <xmmintrin.h>
 #define BPCORE_FLUSHES 1
 typedef unsigned bpcore_float_mode;
@@ -173,6 +177,15 @@ typedef unsigned bpcore_float_mode;
 static inline bpcore_float_mode bpcore_flush_subnormals(void) { return 0; }
 static inline void bpcore_restore_float_mode(bpcore_float_mode caller) { (void)caller; }
 #endif
+
+/* x, as it is here. Compilers move arithmetic across a change of the mode, which they do not take for an operand: what
+   is computed from this comes after the change before it, and what this is computed from before the change after it. */
+static inline double bpcore_pinned(double x) {
+#if defined(BPCORE_GNU)
+    __asm__ volatile("" : "+m"(x));
+#endif
+    return x;
+}
 
 /* Atomically replace a pointer by another; returns the old one. */
 #if defined(BPCORE_GNU)
