@@ -450,7 +450,7 @@ def accumulate(
             sums[...] = flushed(sums)
             losses_of_group += float(np.sum(losses_of_tile, dtype=np.float64))
         total[0] += losses_of_group
-        total[1:] += sums
+        total[1:] = flushed(total[1:] + sums)
     return float(total[0])
 
 
