@@ -10,16 +10,14 @@ cdef struct sums_t:
     double *total                   # of all groups, or NULL if there is one group
     bint keep                       # add to what is in ``sums``, instead of replacing it
 
-cdef struct losses_t:
-    double group                    # of the group of chunks that is being added up
-    double total                    # of those before it
-
 cdef enum:
-    # Where a tile's sums are of at most so many bytes, each thread computes tiles of its own, and adds up a share of the
-    # parameters after that; they stay in a second-level cache.
+    # Where a tile's sums are of at most so many bytes, each thread computes tiles of its own: its sums stay in a
+    # second-level cache until it is its turn to add them.
     MAX_OWN_SUMS = 131072
     # Multiplications of a forward pass from which on it pays to share a tile.
     MIN_SHARED_WORK = 200000
+    # Chunks for each thread from which on it computes whole ones: it adds less often, and the last ones are a small part.
+    CHUNKS_PER_THREAD = 4
 
 
 cdef inline bint shared_apart(const plan_t *plan, const floating *tag) noexcept nogil:
@@ -152,61 +150,78 @@ cdef void add_sums(double *total, const floating *sums, const share_t *share, bi
             total[i] += sums[i]
 
 
-cdef void add_tile(const context_t *context, const sums_t *to, const tile_t *where, const floating *sums,
-                   bint empty) noexcept nogil:
-    """This thread's share of adding a tile's sums to those of its group; ``empty``: no row of it has a weight."""
-    cdef share_t share = parameter_share(context, context.plan.n_parameters)
+cdef void end_group(const context_t *context, const sums_t *to, const tile_t *where, losses_t *losses,
+                    const floating *tag) noexcept nogil:
+    """After the last tile of a group: add its losses, and this thread's share of its sums, to those of the others."""
+    cdef share_t share
+    losses.total += losses.group
+    losses.group = 0
+    if to.total != NULL:
+        share = parameter_share(context, context.plan.n_parameters)
+        add_sums(to.total, <const floating *>to.sums, &share, where.first_group)
+
+
+cdef void add_own_sums(const plan_t *plan, const sums_t *to, const tile_t *first, const tile_t *last,
+                       const floating *sums, bint empty) noexcept nogil:
+    """Add the sums of some tiles, from the first to the last, to those of their group; ``empty``: they are of no row."""
     cdef floating *group = <floating *>to.sums
     cdef Py_ssize_t i
-    if where.begins_group and not to.keep:
-        memcpy(group + share.column, sums + share.column, share.columns * sizeof(floating))
+    if first.begins_group:
+        memcpy(group, sums, plan.n_parameters * sizeof(floating))
     elif not empty:
-        for i in range(share.column, share.column + share.columns):
+        for i in range(plan.n_parameters):
             group[i] += sums[i]
 
 
-cdef void end_tile(const context_t *context, const sums_t *to, const tile_t *where, losses_t *losses, double loss,
-                   const floating *tag) noexcept nogil:
-    """Add a tile's losses, and, at the end of a group, this thread's share of its sums to the total."""
-    cdef share_t share
-    losses.group += loss
-    if where.ends_group:
-        losses.total += losses.group
-        losses.group = 0
-        if to.total != NULL:
-            share = parameter_share(context, context.plan.n_parameters)
-            add_sums(to.total, <const floating *>to.sums, &share, where.first_group)
-
-
 cdef void accumulate_apart(const context_t *context, const floating *params, const batch_t *batch, cursor_t *cursor,
-                           const sums_t *to, losses_t *losses) noexcept nogil:
-    """Each thread computes a tile of its own; then all add up a share of the parameters, in the order of the tiles.
+                           Py_ssize_t count, const sums_t *to, losses_t *losses) noexcept nogil:
+    """The next ``count`` tiles. Each thread takes some, computes them, and adds its sums when it is its turn.
 
-    Until there are fewer tiles than threads.
+    It takes tiles of one chunk: a whole one, where there are many.
     """
     cdef const plan_t *plan = context.plan
     cdef shared_t *shared = context.shared
     cdef context_t own = alone(context)
     cdef floating *sums = <floating *>shared.sums[context.rank] if to.sums != NULL else NULL
-    cdef tile_t tiles[MAX_TEAM]
-    cdef batch_t tile
-    cdef int i
+    cdef bint whole = cursor.chunks.end - cursor.chunks.begin >= CHUNKS_PER_THREAD * context.size, empty
+    cdef Py_ssize_t i = 0, piece = take_piece(&shared.team), number = 0
+    cdef double loss
+    cdef tile_t first, tile
+    cdef batch_t rows
     own.pack_whole = batch.rows > context.size * plan.tile
     pack_forward(&own, params, plan.canonical != IDENTITY)
     if sums != NULL:
         pack_backward(&own, params, False)
-    while next_tiles(plan, cursor, tiles, context.size):
-        tile = weighted_tile(&own, batch, &tiles[context.rank], params)
-        shared.counted[context.rank] = tile.rows > 0
-        shared.parts[context.rank] = accumulate_tile(&own, params, &tile, sums, True)
-        if not meet(context):
-            return
-        for i in range(context.size):
+    while i < count and not should_stop(context.interrupt, 0):
+        next_tile(plan, cursor, &tile)
+        first, loss, empty = tile, 0, True
+        i += 1
+        while number == piece or (whole and not tile.ends_chunk):
+            if number == piece:
+                rows = weighted_tile(&own, batch, &tile, params)
+                loss += accumulate_tile(&own, params, &rows, sums, tile.first == first.first)
+                empty &= rows.rows == 0
+            if not whole or tile.ends_chunk:
+                break
+            next_tile(plan, cursor, &tile)
+            i += 1
+        if number == piece:
+            if not await_turn(&shared.team, <int>piece):
+                break
+            if piece == 0:
+                shared.losses = losses[0]
+            shared.losses.group += loss
             if sums != NULL:
-                add_tile(context, to, &tiles[i], <const floating *>shared.sums[i], not shared.counted[i])
-            end_tile(context, to, &tiles[i], losses, shared.parts[i], params)
-        if not meet(context):
-            return
+                add_own_sums(plan, to, &first, &tile, <const floating *>sums, empty)
+            if tile.ends_group:
+                end_group(&own, to, &tile, &shared.losses, params)
+            pass_turn(&shared.team)
+            piece = take_piece(&shared.team)
+        number += 1
+    meet(context)
+    losses[0] = shared.losses
+    if meet(context) and context.rank == 0:
+        reset_turns(&shared.team)
 
 
 cdef double accumulate_by_one(const context_t *context, const floating *params, const batch_t *batch,
@@ -223,6 +238,18 @@ cdef double accumulate_by_one(const context_t *context, const floating *params, 
     return loss[0]
 
 
+cdef Py_ssize_t count_apart(const context_t *context, const cursor_t *cursor, const floating *tag) noexcept nogil:
+    """How many tiles threads compute by themselves: all but the last, if it pays to share one."""
+    cdef const plan_t *plan = context.plan
+    cdef Py_ssize_t count
+    if context.size == 1 or context.small_batch or not shared_apart(plan, tag):
+        return 0
+    count = count_tiles(plan, cursor)
+    if plan.n_parameters * plan.tile >= MIN_SHARED_WORK and count < CHUNKS_PER_THREAD * context.size:
+        count -= count % context.size
+    return count
+
+
 cdef double accumulate_rows(context_t *context, const floating *params, const batch_t *batch,
                             const chunk_range_t *chunks, const sums_t *to, double before) noexcept nogil:
     """``before`` and the weighted losses of the rows of chunks, summed; the sums of their gradients in ``to``.
@@ -231,28 +258,30 @@ cdef double accumulate_rows(context_t *context, const floating *params, const ba
     """
     cdef const plan_t *plan = context.plan
     cdef cursor_t cursor = new_cursor(chunks)
+    cdef Py_ssize_t apart
     cdef losses_t losses
-    cdef batch_t tile
-    cdef tile_t where
-    cdef double loss
+    cdef batch_t rows
+    cdef tile_t tile
     losses.group, losses.total = 0, before
     context.small_batch = batch.rows < PACK_MIN_ROWS
-    if context.size > 1 and shared_apart(plan, params) and not context.small_batch:
-        accumulate_apart(context, params, batch, &cursor, to, &losses)
+    apart = count_apart(context, &cursor, params)
+    if apart > 0:
+        accumulate_apart(context, params, batch, &cursor, apart, to, &losses)
         context.pack_whole = False  # for the few tiles that are left
     elif not context.small_batch:
         pack_forward(context, params, plan.canonical != IDENTITY)
         if to.sums != NULL:
             pack_backward(context, params, False)
-    while not should_stop(context.interrupt, 0) and next_tile(plan, &cursor, &where):
-        if context.size > 1 and (context.small_batch or plan.n_parameters * where.rows < MIN_SHARED_WORK):
-            loss = accumulate_by_one(context, params, batch, &where, to)
+    while not should_stop(context.interrupt, 0) and next_tile(plan, &cursor, &tile):
+        if context.size > 1 and (context.small_batch or plan.n_parameters * tile.rows < MIN_SHARED_WORK):
+            losses.group += accumulate_by_one(context, params, batch, &tile, to)
         else:
-            tile = weighted_tile(context, batch, &where, params)
-            loss = accumulate_tile(context, params, &tile, <floating *>to.sums, where.begins_group and not to.keep)
-        end_tile(context, to, &where, &losses, loss, params)
-        if context.size > 1:  # what the threads read of each other here, the next tile overwrites
-            meet(context)
+            rows = weighted_tile(context, batch, &tile, params)
+            losses.group += accumulate_tile(context, params, &rows, <floating *>to.sums,
+                                            tile.begins_group and not to.keep)
+        if tile.ends_group:
+            end_group(context, to, &tile, &losses, params)
+        meet(context)  # what the threads read of each other here, the next tile overwrites
     return losses.total
 
 

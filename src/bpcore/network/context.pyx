@@ -16,13 +16,18 @@ cdef enum:
     # Vectors of columns per thread from which on a product is shared by columns: each thread then packs its own.
     MIN_COLUMN_VECTORS = 4
 
+cdef struct losses_t:
+    double group                    # of the group of chunks that is being added up
+    double total                    # of those before it
+
 cdef struct shared_t:
     # What the threads of a call share.
     team_t team
     void *workspaces[MAX_TEAM]      # one for each; the first thread's holds the tile that all compute together
     void *sums[MAX_TEAM]            # and sums for each, where threads compute tiles of their own
-    bint counted[MAX_TEAM]          # whether a row of the thread's tile has a weight
-    double parts[MAX_TEAM + COST_PIECES]  # losses of rows or tiles, or pieces of the penalty
+    losses_t losses                 # there, of the thread whose turn it is
+    bint finite[MAX_TEAM]           # whether a thread's share of the parameters is
+    double parts[MAX_TEAM + COST_PIECES]  # losses of rows, or pieces of the penalty
 
 cdef struct context_t:
     # A call as one thread sees it.
@@ -147,6 +152,7 @@ cdef struct tile_t:
     Py_ssize_t first                # counted from the first row of the range
     Py_ssize_t rows
     bint begins_group               # the first of its group of chunks: its sums are not added to others
+    bint ends_chunk
     bint ends_group
     bint first_group
 
@@ -202,19 +208,19 @@ cdef bint next_tile(const plan_t *plan, cursor_t *cursor, tile_t *tile) noexcept
     cursor.row += size
     if cursor.row >= rows:
         cursor.chunk, cursor.row = i + 1, 0
-    tile.ends_group = cursor.row == 0 and ((i + 1) % plan.group_size == 0 or i + 1 == c.n_chunks)
+    tile.ends_chunk = cursor.row == 0
+    tile.ends_group = tile.ends_chunk and ((i + 1) % plan.group_size == 0 or i + 1 == c.n_chunks)
     return True
 
 
-cdef inline bint next_tiles(const plan_t *plan, cursor_t *cursor, tile_t *tiles, int count) noexcept nogil:
-    """The next ``count`` tiles, or none if there are fewer."""
+cdef Py_ssize_t count_tiles(const plan_t *plan, const cursor_t *cursor) noexcept nogil:
+    """How many there are from here on."""
     cdef cursor_t ahead = cursor[0]
-    cdef int i
-    for i in range(count):
-        if not next_tile(plan, &ahead, &tiles[i]):
-            return False
-    cursor[0] = ahead
-    return True
+    cdef Py_ssize_t count = 0
+    cdef tile_t tile
+    while next_tile(plan, &ahead, &tile):
+        count += 1
+    return count
 
 
 cdef inline batch_t batch_of(const plan_t *plan, const floating *X, Py_ssize_t rows) noexcept nogil:

@@ -119,8 +119,8 @@ cdef void forward_tile(const context_t *context, const floating *params, const b
         inputs, stride = work + layer.a.start, layer.stride
 
 
-cdef void forward_tiles(const context_t *context, const floating *params, const batch_t *batch, const tile_t *where,
-                        floating *out) noexcept nogil:
+cdef void forward_together(const context_t *context, const floating *params, const batch_t *batch, const tile_t *where,
+                           floating *out) noexcept nogil:
     """A tile's activations of the output layer, by all threads of the context."""
     cdef const plan_t *plan = context.plan
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
@@ -142,29 +142,34 @@ cdef void forward_rows(context_t *context, const floating *params, const batch_t
                        floating *out) noexcept nogil:
     """Tile by tile, the activations of the output layer.
 
-    Where there are tiles enough, or layers are narrow, each thread computes every so manieth tile by itself; the last
-    ones are computed by all together.
+    Where there are tiles enough for all threads, each takes the next one and computes it by itself. All compute the
+    last ones together, so that none waits.
     """
     cdef const plan_t *plan = context.plan
     cdef chunk_range_t rows
     cdef cursor_t cursor
-    cdef tile_t tiles[MAX_TEAM]
+    cdef tile_t tile
     cdef context_t own = alone(context)
-    cdef int size = context.size
+    cdef Py_ssize_t apart = 0, taken = 0, piece
     rows.total_rows, rows.n_chunks, rows.begin, rows.end = batch.rows, 1, 0, 1
     cursor = new_cursor(&rows)
     context.small_batch = own.small_batch = batch.rows < PACK_MIN_ROWS
-    if size > 1 and next_tiles(plan, &cursor, tiles, size):
-        own.pack_whole = batch.rows > size * plan.tile
+    if context.size > 1:
+        apart = count_tiles(plan, &cursor)
+        apart -= apart % context.size
+    if apart > 0:
+        own.pack_whole = batch.rows > context.size * plan.tile
         pack_forward(&own, params, False)
-        while True:
-            forward_tiles(&own, params, batch, &tiles[context.rank], out)
-            if should_stop(context.interrupt, 0) or not next_tiles(plan, &cursor, tiles, size):
-                break
+        piece = take_piece(&context.shared.team)
+        while taken < apart and next_tile(plan, &cursor, &tile):
+            if taken == piece and not should_stop(context.interrupt, 0):
+                forward_together(&own, params, batch, &tile, out)
+                piece = take_piece(&context.shared.team)
+            taken += 1
         context.pack_whole = False  # for the few tiles that are left
-        if not meet(context):  # the first thread's own tile is where they are computed
+        if not meet(context):  # they are computed where the first thread's own tile is
             return
     elif not context.small_batch:
         pack_forward(context, params, False)
-    while not should_stop(context.interrupt, 0) and next_tile(plan, &cursor, &tiles[0]):
-        forward_tiles(context, params, batch, &tiles[0], out)
+    while not should_stop(context.interrupt, 0) and next_tile(plan, &cursor, &tile):
+        forward_together(context, params, batch, &tile, out)

@@ -93,10 +93,10 @@ cdef bint all_threads_finite(const context_t *context, const floating *params, c
     cdef int i
     if context.size == 1:
         return finite
-    context.shared.counted[context.rank] = finite
+    context.shared.finite[context.rank] = finite
     meet(context)
     for i in range(context.size):
-        finite &= context.shared.counted[i]
+        finite &= context.shared.finite[i]
     return finite
 
 

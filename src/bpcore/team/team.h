@@ -32,6 +32,7 @@ typedef HANDLE bpcore_thread;
 #define bpcore_wake(c) WakeAllConditionVariable(c)
 #else
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 typedef pthread_mutex_t bpcore_mutex;
 typedef pthread_cond_t bpcore_condition;
@@ -43,6 +44,9 @@ typedef pthread_t bpcore_thread;
 #define bpcore_unlock(m) pthread_mutex_unlock(m)
 #define bpcore_sleep(c, m) pthread_cond_wait(c, m)
 #define bpcore_wake(c) pthread_cond_broadcast(c)
+#if defined(__GLIBC__) && defined(CPU_CLR)
+#define BPCORE_PLACES_THREADS
+#endif
 #endif
 
 /* Numbers that threads share. All accesses are sequentially consistent, which the sleepers below count on. */
@@ -78,9 +82,16 @@ typedef struct bpcore_team {
     bpcore_shared meeting; /* the number of this meeting */
     bpcore_shared stopped;
     bpcore_shared sleeping;
-    char behind[52];
+    bpcore_shared finished; /* threads that have done their work */
+    bpcore_shared turn;     /* whose turn it is to add up a tile */
+    bpcore_shared next;     /* the next tile that nobody has taken */
+    char behind[40];
     bpcore_work work;
     void *call;
+#if defined(BPCORE_PLACES_THREADS)
+    int places;     /* whether threads are started on other processors than the calling one's */
+    cpu_set_t cpus; /* those of the process */
+#endif
     bpcore_mutex mutex;
     bpcore_condition changed;
 #endif
@@ -91,6 +102,10 @@ typedef struct bpcore_team {
 static inline int bpcore_team_wait(bpcore_team *team) { (void)team; return 1; }
 static inline void bpcore_team_stop(bpcore_team *team) { (void)team; }
 static inline int bpcore_team_stopped(bpcore_team *team) { (void)team; return 0; }
+static inline int bpcore_team_take(bpcore_team *team) { (void)team; return 0; }
+static inline int bpcore_team_await_turn(bpcore_team *team, int piece) { (void)team; (void)piece; return 1; }
+static inline void bpcore_team_pass_turn(bpcore_team *team) { (void)team; }
+static inline void bpcore_team_reset_turns(bpcore_team *team) { (void)team; }
 static inline void bpcore_team_run(bpcore_team *team, int size, bpcore_work work, void *call) {
     (void)size;
     team->size = 1;
@@ -99,8 +114,8 @@ static inline void bpcore_team_run(bpcore_team *team, int size, bpcore_work work
 
 #else
 
-/* How often a thread that waits looks before it sleeps: some 20 to 50 microseconds, as long as waking it takes. */
-#define BPCORE_SPINS 800
+/* How often a thread that waits looks before it sleeps: some 50 microseconds, as long as waking it takes. */
+#define BPCORE_SPINS 2000
 
 /* Wake all that sleep. Who goes to sleep counts itself first, and looks again: so either it is counted here, or it sees
    what this thread has changed. */
@@ -112,15 +127,15 @@ static inline void bpcore_team_wake(bpcore_team *team) {
     }
 }
 
-/* Wait until the number of the meeting is another one, or the team is stopped. */
-static inline void bpcore_team_await(bpcore_team *team, bpcore_shared meeting) {
+/* Wait until a counter of the team has reached a value, or the team is stopped. */
+static inline void bpcore_team_await(bpcore_team *team, bpcore_shared *counter, bpcore_shared value) {
     for (int i = 0; i < BPCORE_SPINS; i++) {
-        if (bpcore_get(&team->meeting) != meeting || bpcore_get(&team->stopped)) return;
+        if (bpcore_get(counter) - value >= 0 || bpcore_get(&team->stopped)) return;
         bpcore_pause();
     }
     bpcore_lock(&team->mutex);
     (void)bpcore_add(&team->sleeping, 1);
-    while (bpcore_get(&team->meeting) == meeting && !bpcore_get(&team->stopped)) bpcore_sleep(&team->changed, &team->mutex);
+    while (bpcore_get(counter) - value < 0 && !bpcore_get(&team->stopped)) bpcore_sleep(&team->changed, &team->mutex);
     (void)bpcore_add(&team->sleeping, -1);
     bpcore_unlock(&team->mutex);
 }
@@ -133,9 +148,26 @@ static inline int bpcore_team_wait(bpcore_team *team) {
         bpcore_set(&team->meeting, meeting + 1);
         bpcore_team_wake(team);
     } else {
-        bpcore_team_await(team, meeting);
+        bpcore_team_await(team, &team->meeting, meeting + 1);
     }
     return !bpcore_get(&team->stopped);
+}
+
+/* Work in pieces that are done at the same time, and whose results are added up one after the other. Each thread takes
+   the next piece, awaits its turn and passes the turn on. */
+static inline int bpcore_team_take(bpcore_team *team) { return (int)bpcore_add(&team->next, 1) - 1; }
+static inline int bpcore_team_await_turn(bpcore_team *team, int piece) {
+    bpcore_team_await(team, &team->turn, piece);
+    return !bpcore_get(&team->stopped);
+}
+static inline void bpcore_team_pass_turn(bpcore_team *team) {
+    (void)bpcore_add(&team->turn, 1);
+    bpcore_team_wake(team);
+}
+/* By one thread, between two meetings. */
+static inline void bpcore_team_reset_turns(bpcore_team *team) {
+    bpcore_set(&team->next, 0);
+    bpcore_set(&team->turn, 0);
 }
 
 /* Have all threads return soon: from now on none waits for the others. */
@@ -155,8 +187,13 @@ typedef struct bpcore_member {
 
 /* A thread begins when all have been started, and the size of the team is known: that is the first meeting. */
 static inline void bpcore_member_work(bpcore_member *member) {
-    bpcore_team_await(member->team, 0);
-    member->team->work(member->team->call, member->rank);
+    bpcore_team *team = member->team;
+#if defined(BPCORE_PLACES_THREADS)
+    if (team->places) sched_setaffinity(0, sizeof team->cpus, &team->cpus); /* from here on it may be moved anywhere */
+#endif
+    bpcore_team_await(team, &team->meeting, 1);
+    team->work(team->call, member->rank);
+    (void)bpcore_add(&team->finished, 1);
 }
 
 #if defined(_WIN32)
@@ -185,7 +222,34 @@ static void *bpcore_member_main(void *member) {
     bpcore_member_work((bpcore_member *)member);
     return NULL;
 }
-static inline void bpcore_member_join(bpcore_member *member) { pthread_join(member->thread, NULL); }
+
+/* A thread that is about to end does so before one that sleeps could be woken. */
+static inline void bpcore_member_join(bpcore_member *member) {
+#if defined(__GLIBC__)
+    for (int i = 0; i < BPCORE_SPINS; i++) {
+        if (pthread_tryjoin_np(member->thread, NULL) == 0) return;
+        bpcore_pause();
+    }
+#endif
+    pthread_join(member->thread, NULL);
+}
+
+/* Start a thread on another processor than this one's. Left to itself, Linux often starts it here, where it waits until
+   this thread sleeps. `cpus`: those of the process. */
+#if defined(BPCORE_PLACES_THREADS)
+static inline int bpcore_member_start(bpcore_member *member, const cpu_set_t *cpus) {
+    pthread_attr_t attributes;
+    cpu_set_t others = *cpus;
+    int here = sched_getcpu(), started = 0;
+    if (here >= 0 && here < CPU_SETSIZE) CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) > 0 && pthread_attr_init(&attributes) == 0) {
+        started = pthread_attr_setaffinity_np(&attributes, sizeof others, &others) == 0 &&
+                  pthread_create(&member->thread, &attributes, bpcore_member_main, member) == 0;
+        pthread_attr_destroy(&attributes);
+    }
+    return started || pthread_create(&member->thread, NULL, bpcore_member_main, member) == 0;
+}
+#endif
 
 /* Start all threads but the first; returns how many there are with it. They take no signals: a handler may count on a
    thread that Python knows. */
@@ -194,6 +258,12 @@ static inline int bpcore_start_all(bpcore_member *members, int size) {
     sigset_t all, before;
     sigfillset(&all);
     if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0) return 1;
+#if defined(BPCORE_PLACES_THREADS)
+    bpcore_team *team = members[1].team;
+    team->places = sched_getaffinity(0, sizeof team->cpus, &team->cpus) == 0;
+    while (team->places && rank < size && bpcore_member_start(&members[rank], &team->cpus)) rank++;
+    if (team->places) size = rank;
+#endif
     while (rank < size && pthread_create(&members[rank].thread, NULL, bpcore_member_main, &members[rank]) == 0) rank++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rank;
@@ -207,6 +277,7 @@ static void bpcore_team_run(bpcore_team *team, int size, bpcore_work work, void 
     int rank;
     team->size = 1;
     team->arrived = team->meeting = team->stopped = team->sleeping = 0;
+    team->finished = team->turn = team->next = 0;
     if (size <= 1) {
         work(call, 0);
         return;
@@ -223,6 +294,7 @@ static void bpcore_team_run(bpcore_team *team, int size, bpcore_work work, void 
     bpcore_set(&team->meeting, 1);
     bpcore_team_wake(team);
     work(call, 0);
+    for (int i = 0; i < BPCORE_SPINS && bpcore_get(&team->finished) < team->size - 1; i++) bpcore_pause();
     for (rank = 1; rank < team->size; rank++) bpcore_member_join(&members[rank]);
     bpcore_destroy(&team->mutex, &team->changed);
 }

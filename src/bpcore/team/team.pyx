@@ -14,6 +14,10 @@ cdef extern from "team.h" nogil:
     bint team_wait "bpcore_team_wait"(team_t *team)
     void team_stop "bpcore_team_stop"(team_t *team)
     bint team_stopped "bpcore_team_stopped"(team_t *team)
+    int take_piece "bpcore_team_take"(team_t *team)
+    bint await_turn "bpcore_team_await_turn"(team_t *team, int piece)
+    void pass_turn "bpcore_team_pass_turn"(team_t *team)
+    void reset_turns "bpcore_team_reset_turns"(team_t *team)
 
 cdef struct share_t:
     # What a thread computes of a matrix.
