@@ -269,7 +269,7 @@ cdef int capi_accumulate(const bpcore_plan *plan, void *workspace, const floatin
 cdef int capi_finish(const bpcore_plan *plan, const floating *params, const floating *sums, double loss,
                      double weight, double l2, floating *gradient, double *cost) noexcept nogil:
     cdef const plan_t *p = plan_of(plan, params)
-    cdef share_t all_parameters
+    cdef segment_t part
     cdef float_mode_t mode
     if p == NULL:
         return ERR_PLAN
@@ -283,8 +283,8 @@ cdef int capi_finish(const bpcore_plan *plan, const floating *params, const floa
     if not 0 <= l2 < INFINITY:
         return ERR_HYPERPARAMETER
     mode = flush_subnormals()
-    all_parameters = all_of(1, p.n_parameters)
-    finish_gradient(p, params, sums, weight, l2, &all_parameters, gradient)
+    part = all_parameters(p)
+    finish_gradient(p, params, sums, weight, l2, &part, gradient)
     cost[0] = mean_cost(p, params, loss, weight, l2)
     restore_float_mode(mode)
     return OK
@@ -350,6 +350,7 @@ cdef int capi_adam(Py_ssize_t n, floating *params, const floating *gradient, flo
     given.adam, given.learning_rate, given.step = True, learning_rate, <long>min(step, <int64_t>LONG_MAX)
     given.beta1, given.beta2, given.epsilon = beta1, beta2, epsilon
     mode = flush_subnormals()
+    correct_bias(&given)
     adam_update(params, gradient, first_moment, second_moment, n, &given)
     restore_float_mode(mode)
     return OK

@@ -21,6 +21,7 @@ cdef struct call_t:
     double weight                   # of all rows
     double l2
     training_t *training
+    void *sums_memory               # of large sums, or NULL
     interrupt_t interrupt           # of the first thread
 
 
@@ -51,26 +52,30 @@ cdef void compute_rank(void *call, int rank) noexcept nogil:
         compute(<call_t *>call, rank, <const double *>NULL)
 
 
-cdef int reserve_all(Plan plan, call_t *call, int threads) except -1:
-    """A workspace for each thread; and sums for each, where these are so small that each computes tiles of its own."""
-    cdef int i, size = 1
+cdef inline Py_ssize_t own_sums_bytes(Plan plan) noexcept nogil:
+    """Of a thread's sums, if they are so small that they have a place behind its workspace; else 0."""
     cdef Py_ssize_t itemsize = sizeof(float) if plan.is_float32 else sizeof(double)
-    cdef Py_ssize_t bytes_of_sums = round_up(plan.plan.n_parameters * itemsize, 64)
-    cdef bint apart = (shared_apart(&plan.plan, <const float *>NULL) if plan.is_float32
-                       else shared_apart(&plan.plan, <const double *>NULL))
-    cdef char *sums
+    return plan.plan.n_parameters * itemsize if plan.plan.n_parameters * itemsize <= MAX_OWN_SUMS else 0
+
+
+cdef int reserve_all(Plan plan, call_t *call, int threads) except -1:
+    """A workspace for each thread; and sums for each, if it computes tiles of its own."""
+    cdef int i, size = 1
+    cdef Py_ssize_t itemsize = sizeof(float) if plan.is_float32 else sizeof(double), n = plan.plan.n_parameters
+    call.sums_memory = NULL
     call.shared.workspaces[0] = plan.reserve()
-    call.shared.sums[0] = NULL
     try:
         while size < threads:
             call.shared.workspaces[size] = plan.reserve()
             size += 1
-        if threads > 1 and apart and call.task != FORWARD and call.sums.sums != NULL:
-            sums = <char *>malloc(threads * bytes_of_sums)
-            if sums == NULL:
+        if threads > 1 and call.task != FORWARD and own_sums_bytes(plan) == 0 and call.sums.sums != NULL:
+            call.sums_memory = malloc(threads * n * itemsize)
+            if call.sums_memory == NULL:
                 raise MemoryError()
-            for i in range(threads):
-                call.shared.sums[i] = sums + i * bytes_of_sums
+        for i in range(threads):
+            call.shared.sums[i] = <char *>call.sums_memory + i * n * itemsize
+            if call.sums_memory == NULL:
+                call.shared.sums[i] = aligned(<char *>call.shared.workspaces[i]) + plan.plan.workspace * itemsize
     except BaseException:
         release_all(plan, call, size)
         raise
@@ -79,7 +84,7 @@ cdef int reserve_all(Plan plan, call_t *call, int threads) except -1:
 
 cdef void release_all(Plan plan, call_t *call, int threads) noexcept nogil:
     cdef int i
-    free(call.shared.sums[0])
+    free(call.sums_memory)
     for i in range(threads):
         plan.release(<char *>call.shared.workspaces[i])
 

@@ -98,7 +98,7 @@ cdef class Plan:
         free(self.plan.layers)
 
     cdef char *reserve(self) except NULL:
-        """A workspace: memory for one tile and the packed parameters. Give it back with `release`.
+        """A workspace: memory for one tile and the packed parameters, and behind it for sums. Give it back with `release`.
 
         Those given back are kept for the next calls, which then ask the system for nothing. Threads take and give them
         by an atomic exchange; a thread that finds none allocates its own.
@@ -109,7 +109,7 @@ cdef class Plan:
             if workspace == NULL:
                 workspace = <char *>exchange(&self.pool[i], NULL)
         if workspace == NULL:
-            workspace = <char *>malloc(self.plan.workspace * self.dtype.itemsize + 64)
+            workspace = <char *>malloc(self.plan.workspace * self.dtype.itemsize + own_sums_bytes(self) + 64)
             if workspace == NULL:
                 raise MemoryError()
             if self.is_float32:

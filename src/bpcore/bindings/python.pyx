@@ -243,13 +243,13 @@ def loss(Plan plan not None, params, tuple batch not None, double before=0.0, ch
 cdef object finish_typed(Plan plan, const floating[::1] params, const sum_t[::1] sums, double weight, double l2,
                          floating[::1] out):
     cdef const plan_t *p = &plan.plan
-    cdef share_t all_parameters = all_of(1, p.n_parameters)
+    cdef segment_t part = all_parameters(p)
     cdef float_mode_t mode
     if params.shape[0] != p.n_parameters or sums.shape[0] != p.n_parameters or out.shape[0] != p.n_parameters:
         raise ValueError(f"params, sums and out must have {p.n_parameters} entries")
     with nogil:
         mode = flush_subnormals()
-        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &all_parameters, &out[0])
+        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])
         restore_float_mode(mode)
 
 
@@ -362,6 +362,7 @@ cdef object optimizer_step_typed(floating[::1] params, const floating[::1] grad,
     if n > 0:
         with nogil:
             mode = flush_subnormals()
+            correct_bias(given)
             optimizer_step(&params[0], &grad[0], places, n, given)
             restore_float_mode(mode)
 

@@ -11,18 +11,37 @@ cdef struct sums_t:
     bint keep                       # add to what is in ``sums``, instead of replacing it
 
 cdef enum:
-    # Where a tile's sums are of at most so many bytes, each thread computes tiles of its own: its sums stay in a
-    # second-level cache until it is its turn to add them.
-    MAX_OWN_SUMS = 131072
+    # Sums of at most so many bytes are added when it is a thread's turn, tile by tile; larger ones are added less often.
+    MAX_OWN_SUMS = 4194304
     # Multiplications of a forward pass from which on it pays to share a tile.
     MIN_SHARED_WORK = 200000
-    # Chunks for each thread from which on it computes whole ones: it adds less often, and the last ones are a small part.
-    CHUNKS_PER_THREAD = 4
+    # Groups or chunks for each thread from which on it computes whole ones: the last ones are a small part of all.
+    PIECES_PER_THREAD = 4
+
+cdef enum Unit:
+    TILE
+    CHUNK
+    GROUP
+
+cdef struct pieces_t:
+    # Tiles that threads compute each by itself.
+    Py_ssize_t count                # pieces, not tiles
+    Unit unit
+
+cdef struct piece_t:
+    # Tiles that a thread computes by itself, and the result but for the sums.
+    Unit unit
+    tile_t first
+    tile_t last
+    double loss
+    bint empty                      # no row has a weight
 
 
-cdef inline bint shared_apart(const plan_t *plan, const floating *tag) noexcept nogil:
-    """Whether threads compute tiles of their own."""
-    return plan.n_parameters * <Py_ssize_t>sizeof(floating) <= MAX_OWN_SUMS
+cdef inline bint threads_have_sums(const plan_t *plan, Py_ssize_t n_chunks, int threads,
+                                   const floating *tag) noexcept nogil:
+    """Whether each thread has a place for sums of its own."""
+    return (plan.n_parameters * <Py_ssize_t>sizeof(floating) <= MAX_OWN_SUMS
+            or n_chunks >= PIECES_PER_THREAD * threads * plan.group_size)
 
 
 cdef Py_ssize_t count_weighted(const batch_t *batch, const floating *tag) noexcept nogil:
@@ -139,85 +158,99 @@ cdef double accumulate_tile(const context_t *context, const floating *params, co
     return total
 
 
-cdef void add_sums(double *total, const floating *sums, const share_t *share, bint overwrite) noexcept nogil:
-    """A share of ``total += sums``, or ``=`` if ``overwrite``."""
+cdef void add_sums(double *total, const floating *sums, const segment_t *part, bint overwrite) noexcept nogil:
+    """Some parameters of ``total += sums``, or ``=`` if ``overwrite``."""
     cdef Py_ssize_t i
     if overwrite:
-        for i in range(share.column, share.column + share.columns):
+        for i in range(part.begin, part.end):
             total[i] = sums[i]
     else:
-        for i in range(share.column, share.column + share.columns):
+        for i in range(part.begin, part.end):
             total[i] += sums[i]
 
 
 cdef void end_group(const context_t *context, const sums_t *to, const tile_t *where, losses_t *losses,
-                    const floating *tag) noexcept nogil:
+                    const floating *sums) noexcept nogil:
     """After the last tile of a group: add its losses, and this thread's share of its sums, to those of the others."""
-    cdef share_t share
+    cdef segment_t part = no_segment()
     losses.total += losses.group
     losses.group = 0
     if to.total != NULL:
-        share = parameter_share(context, context.plan.n_parameters)
-        add_sums(to.total, <const floating *>to.sums, &share, where.first_group)
+        while next_segment(context, &part, sums):
+            add_sums(to.total, sums, &part, where.first_group)
 
 
-cdef void add_own_sums(const plan_t *plan, const sums_t *to, const tile_t *first, const tile_t *last,
-                       const floating *sums, bint empty) noexcept nogil:
-    """Add the sums of some tiles, from the first to the last, to those of their group; ``empty``: they are of no row."""
+cdef void add_piece(const context_t *own, const sums_t *to, const piece_t *piece, const floating *sums) noexcept nogil:
+    """In a thread's turn: add the losses and sums of its piece to those before it."""
+    cdef losses_t *losses = &own.shared.losses
     cdef floating *group = <floating *>to.sums
-    cdef Py_ssize_t i
-    if first.begins_group:
-        memcpy(group, sums, plan.n_parameters * sizeof(floating))
-    elif not empty:
-        for i in range(plan.n_parameters):
-            group[i] += sums[i]
+    cdef Py_ssize_t i, n = own.plan.n_parameters
+    cdef bint direct = piece.first.begins_group and piece.last.ends_group and to.total != NULL
+    losses.group += piece.loss
+    if sums != NULL and not direct:
+        if piece.first.begins_group:
+            memcpy(group, sums, n * sizeof(floating))
+        elif not piece.empty:
+            for i in range(n):
+                group[i] += sums[i]
+    if piece.last.ends_group:
+        end_group(own, to, &piece.last, losses, sums if direct else <const floating *>group)
+
+
+cdef void compute_piece(const context_t *own, const floating *params, const batch_t *batch, piece_t *piece,
+                        cursor_t *cursor, floating *sums) noexcept nogil:
+    """The losses and sums of a piece, of which the first tile is given; the cursor moves on to its end."""
+    cdef batch_t rows
+    cdef tile_t tile = piece.first
+    piece.loss, piece.empty = 0, True
+    while True:
+        rows = weighted_tile(own, batch, &tile, params)
+        piece.loss += accumulate_tile(own, params, &rows, sums, tile.first == piece.first.first)
+        piece.empty &= rows.rows == 0
+        piece.last = tile
+        if ends_piece(&tile, piece.unit) or should_stop(own.interrupt, 0):
+            return
+        next_tile(own.plan, cursor, &tile)
+
+
+cdef inline bint ends_piece(const tile_t *tile, Unit unit) noexcept nogil:
+    return unit == TILE or (tile.ends_chunk if unit == CHUNK else tile.ends_group)
+
+
+cdef void skip_piece(const plan_t *plan, piece_t *piece, cursor_t *cursor) noexcept nogil:
+    """Move the cursor on to the end of a piece that another thread computes."""
+    cdef tile_t tile = piece.first
+    while not ends_piece(&tile, piece.unit):
+        next_tile(plan, cursor, &tile)
 
 
 cdef void accumulate_apart(const context_t *context, const floating *params, const batch_t *batch, cursor_t *cursor,
-                           Py_ssize_t count, const sums_t *to, losses_t *losses) noexcept nogil:
-    """The next ``count`` tiles. Each thread takes some, computes them, and adds its sums when it is its turn.
-
-    It takes tiles of one chunk: a whole one, where there are many.
-    """
-    cdef const plan_t *plan = context.plan
+                           const pieces_t *pieces, const sums_t *to, losses_t *losses) noexcept nogil:
+    """So many pieces. Each thread takes the next one, computes it, and adds its sums when it is its turn."""
     cdef shared_t *shared = context.shared
     cdef context_t own = alone(context)
     cdef floating *sums = <floating *>shared.sums[context.rank] if to.sums != NULL else NULL
-    cdef bint whole = cursor.chunks.end - cursor.chunks.begin >= CHUNKS_PER_THREAD * context.size, empty
-    cdef Py_ssize_t i = 0, piece = take_piece(&shared.team), number = 0
-    cdef double loss
-    cdef tile_t first, tile
-    cdef batch_t rows
-    own.pack_whole = batch.rows > context.size * plan.tile
-    pack_forward(&own, params, plan.canonical != IDENTITY)
+    cdef Py_ssize_t i, taken = take_piece(&shared.team)
+    cdef piece_t piece
+    piece.unit = pieces.unit
+    own.pack_whole = batch.rows > context.size * own.plan.tile
+    pack_forward(&own, params, own.plan.canonical != IDENTITY)
     if sums != NULL:
         pack_backward(&own, params, False)
-    while i < count and not should_stop(context.interrupt, 0):
-        next_tile(plan, cursor, &tile)
-        first, loss, empty = tile, 0, True
-        i += 1
-        while number == piece or (whole and not tile.ends_chunk):
-            if number == piece:
-                rows = weighted_tile(&own, batch, &tile, params)
-                loss += accumulate_tile(&own, params, &rows, sums, tile.first == first.first)
-                empty &= rows.rows == 0
-            if not whole or tile.ends_chunk:
-                break
-            next_tile(plan, cursor, &tile)
-            i += 1
-        if number == piece:
-            if not await_turn(&shared.team, <int>piece):
-                break
-            if piece == 0:
-                shared.losses = losses[0]
-            shared.losses.group += loss
-            if sums != NULL:
-                add_own_sums(plan, to, &first, &tile, <const floating *>sums, empty)
-            if tile.ends_group:
-                end_group(&own, to, &tile, &shared.losses, params)
-            pass_turn(&shared.team)
-            piece = take_piece(&shared.team)
-        number += 1
+    for i in range(pieces.count):
+        if not next_tile(own.plan, cursor, &piece.first):
+            break
+        if i != taken:
+            skip_piece(own.plan, &piece, cursor)
+            continue
+        compute_piece(&own, params, batch, &piece, cursor, sums)
+        if should_stop(context.interrupt, 0) or not await_turn(&shared.team, <int>taken):
+            break
+        if taken == 0:
+            shared.losses = losses[0]
+        add_piece(&own, to, &piece, sums)
+        pass_turn(&shared.team)
+        taken = take_piece(&shared.team)
     meet(context)
     losses[0] = shared.losses
     if meet(context) and context.rank == 0:
@@ -238,16 +271,28 @@ cdef double accumulate_by_one(const context_t *context, const floating *params, 
     return loss[0]
 
 
-cdef Py_ssize_t count_apart(const context_t *context, const cursor_t *cursor, const floating *tag) noexcept nogil:
-    """How many tiles threads compute by themselves: all but the last, if it pays to share one."""
+cdef pieces_t plan_pieces(const context_t *context, const cursor_t *cursor, const floating *tag) noexcept nogil:
+    """How many pieces the threads compute each by itself, and of what size: the largest that are enough for all.
+
+    A thread needs a place for sums then. What is left of tiles after those that each thread gets, all compute together,
+    unless that is so little that it does not pay.
+    """
     cdef const plan_t *plan = context.plan
-    cdef Py_ssize_t count
-    if context.size == 1 or context.small_batch or not shared_apart(plan, tag):
-        return 0
-    count = count_tiles(plan, cursor)
-    if plan.n_parameters * plan.tile >= MIN_SHARED_WORK and count < CHUNKS_PER_THREAD * context.size:
-        count -= count % context.size
-    return count
+    cdef const chunk_range_t *c = &cursor.chunks
+    cdef Py_ssize_t n_chunks = c.end - c.begin, groups = (n_chunks + plan.group_size - 1) // plan.group_size
+    cdef pieces_t pieces
+    pieces.count, pieces.unit = 0, TILE
+    if context.size == 1 or context.small_batch or not threads_have_sums(plan, n_chunks, context.size, tag):
+        return pieces
+    if groups >= PIECES_PER_THREAD * context.size:
+        pieces.count, pieces.unit = groups, GROUP
+    elif n_chunks >= PIECES_PER_THREAD * context.size:
+        pieces.count, pieces.unit = n_chunks, CHUNK
+    else:
+        pieces.count = count_tiles(plan, cursor)
+        if plan.n_parameters * plan.tile >= MIN_SHARED_WORK:
+            pieces.count -= pieces.count % context.size
+    return pieces
 
 
 cdef double accumulate_rows(context_t *context, const floating *params, const batch_t *batch,
@@ -258,15 +303,15 @@ cdef double accumulate_rows(context_t *context, const floating *params, const ba
     """
     cdef const plan_t *plan = context.plan
     cdef cursor_t cursor = new_cursor(chunks)
-    cdef Py_ssize_t apart
+    cdef pieces_t pieces
     cdef losses_t losses
     cdef batch_t rows
     cdef tile_t tile
     losses.group, losses.total = 0, before
     context.small_batch = batch.rows < PACK_MIN_ROWS
-    apart = count_apart(context, &cursor, params)
-    if apart > 0:
-        accumulate_apart(context, params, batch, &cursor, apart, to, &losses)
+    pieces = plan_pieces(context, &cursor, params)
+    if pieces.count > 0:
+        accumulate_apart(context, params, batch, &cursor, &pieces, to, &losses)
         context.pack_whole = False  # for the few tiles that are left
     elif not context.small_batch:
         pack_forward(context, params, plan.canonical != IDENTITY)
@@ -280,7 +325,7 @@ cdef double accumulate_rows(context_t *context, const floating *params, const ba
             losses.group += accumulate_tile(context, params, &rows, <floating *>to.sums,
                                             tile.begins_group and not to.keep)
         if tile.ends_group:
-            end_group(context, to, &tile, &losses, params)
+            end_group(context, to, &tile, &losses, <const floating *>to.sums)
         meet(context)  # what the threads read of each other here, the next tile overwrites
     return losses.total
 
@@ -289,37 +334,43 @@ cdef double accumulate_rows(context_t *context, const floating *params, const ba
 
 
 cdef void finish_gradient(const plan_t *plan, const floating *params, const sum_t *sums, double weight, double l2,
-                          const share_t *share, floating *out) noexcept nogil:
-    """A share of ``D = Delta / m + lambda W``; ``out`` may be ``sums``.
+                          const segment_t *part, floating *out) noexcept nogil:
+    """Some parameters of ``D = Delta / m + lambda W``; ``out`` may be ``sums``.
 
     In float64: sums of either type give the same bits.
     """
-    cdef Py_ssize_t i, begin = share.column, end = share.column + share.columns
+    cdef Py_ssize_t i
     cdef double inverse = 1 / weight
     cdef floating rounded = <floating>inverse
     if inverse < DBL_MIN:  # it is subnormal
-        for i in range(begin, end):
+        for i in range(part.begin, part.end):
             out[i] = <floating>(sums[i] / weight)
     elif sum_t is floating and rounded == inverse and rounded >= FLT_MIN:  # a power of two: without float64
         if not (rounded == 1 and <const void *>out == <const void *>sums):
-            for i in range(begin, end):
+            for i in range(part.begin, part.end):
                 out[i] = rounded * sums[i]
     else:
-        for i in range(begin, end):
+        for i in range(part.begin, part.end):
             out[i] = <floating>(inverse * sums[i])
     if l2 != 0:
-        add_penalty(plan, params, l2, share, out)
+        add_penalty(plan, params, l2, part, out)
 
 
-cdef void add_penalty(const plan_t *plan, const floating *params, double l2, const share_t *share,
+cdef void add_penalty(const plan_t *plan, const floating *params, double l2, const segment_t *part,
                       floating *out) noexcept nogil:
-    """A share of ``D += lambda W``."""
+    """Some parameters of ``D += lambda W``."""
     cdef const layer_t *layer
-    cdef Py_ssize_t l, i, end = share.column + share.columns
+    cdef Py_ssize_t l, i
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
-        for i in range(max(layer.weights, share.column), min(layer.bias, end)):
+        for i in range(max(layer.weights, part.begin), min(layer.bias, part.end)):
             out[i] += <floating>l2 * params[i]
+
+
+cdef inline segment_t all_parameters(const plan_t *plan) noexcept nogil:
+    cdef segment_t part = no_segment()
+    part.end = plan.n_parameters
+    return part
 
 
 cdef double sum_squares(const floating *x, Py_ssize_t n) noexcept nogil:
@@ -376,15 +427,17 @@ cdef double finish_share(const context_t *context, const floating *params, const
                          double weight, double l2) noexcept nogil:
     """The cost; and, from sums that are complete, this thread's share of the gradient, in ``to.sums``."""
     cdef const plan_t *plan = context.plan
-    cdef share_t share = parameter_share(context, plan.n_parameters)
+    cdef floating *grad = <floating *>to.sums
+    cdef segment_t part = no_segment()
     cdef share_t pieces = row_share(cost_pieces(plan), 1, 1, context.size, context.rank)
     cdef Py_ssize_t i
     cdef double squares = 0
     cdef double *parts
-    if to.total == NULL:
-        finish_gradient(plan, params, <const floating *>to.sums, weight, l2, &share, <floating *>to.sums)
-    else:
-        finish_gradient(plan, params, <const double *>to.total, weight, l2, &share, <floating *>to.sums)
+    while next_segment(context, &part, params):
+        if to.total == NULL:
+            finish_gradient(plan, params, <const floating *>grad, weight, l2, &part, grad)
+        else:
+            finish_gradient(plan, params, <const double *>to.total, weight, l2, &part, grad)
     if l2 == 0 or context.size == 1:
         return mean_cost(plan, params, losses, weight, l2)
     parts = context.shared.parts + MAX_TEAM  # the others may still read the first ones

@@ -74,7 +74,7 @@ cdef inline void backward_weights(const context_t *context, const layer_t *layer
     cdef floating *own = own_workspace(context, sums)
     cdef share_t share = weights_share(context, layer, sums)
     cdef room_t room
-    cdef share_t bias = column_share(1, layer.n_out, lanes(sums), context.size, context.rank)
+    cdef share_t bias = bias_share(context, layer, sums)
     room.panels, room.columns = own + context.plan.panels.start, own + context.plan.columns.start
     linear_backward_bias(delta, bias_of(layer, <const floating *>sums), bias.column, bias.columns, overwrite)
     if context.small_batch:

@@ -133,9 +133,51 @@ cdef inline share_t weights_share(const context_t *context, const layer_t *layer
     return row_share(n_out, n_in, lane, context.size, context.rank)
 
 
-cdef inline share_t parameter_share(const context_t *context, Py_ssize_t n) noexcept nogil:
-    """Of a flat vector of n numbers, as columns: whole cache lines, two of float64."""
-    return column_share(1, n, REGION_UNIT, context.size, context.rank)
+cdef inline share_t bias_share(const context_t *context, const layer_t *layer, const floating *tag) noexcept nogil:
+    """Of a layer's biases, as columns."""
+    return column_share(1, layer.n_out, lanes(tag), context.size, context.rank)
+
+
+cdef struct segment_t:
+    # Neighbours in the flat vector of parameters, and where the next ones are.
+    Py_ssize_t begin
+    Py_ssize_t end
+    Py_ssize_t layer
+    Py_ssize_t row
+
+
+cdef inline segment_t no_segment() noexcept nogil:
+    cdef segment_t segment
+    segment.begin = segment.end = segment.layer = segment.row = 0
+    return segment
+
+
+cdef bint next_segment(const context_t *context, segment_t *segment, const floating *tag) noexcept nogil:
+    """The next of the parameters whose sums this thread makes: it goes on with them, since they are in its cache."""
+    cdef const plan_t *plan = context.plan
+    cdef const layer_t *layer
+    cdef share_t share
+    if context.size == 1:
+        segment.begin, segment.end = segment.end, plan.n_parameters
+        return segment.begin < segment.end
+    while segment.layer < plan.n_layers:
+        layer = &plan.layers[segment.layer]
+        share = weights_share(context, layer, tag)
+        if segment.row < share.rows and share.columns > 0:
+            segment.begin = layer.weights + (share.row + segment.row) * layer.n_in + share.column
+            segment.end = segment.begin + share.columns
+            segment.row += 1
+            if share.columns == layer.n_in:  # they are all neighbours
+                segment.end = layer.weights + (share.row + share.rows) * layer.n_in
+                segment.row = share.rows
+            return True
+        share = bias_share(context, layer, tag)
+        segment.begin = layer.bias + share.column
+        segment.end = segment.begin + share.columns
+        segment.layer, segment.row = segment.layer + 1, 0
+        if share.columns > 0:
+            return True
+    return False
 
 
 # ------------------------------------------------------------------------------------------------ the rows of a call

@@ -12,6 +12,8 @@ cdef struct hyperparameters_t:
     double beta2
     double epsilon
     long step                       # number of the next step, from 1
+    double corrected_rate           # Adam's, by the bias corrections of that step
+    double correction
 
 
 cdef inline floating sqrt_(floating x) noexcept nogil:
@@ -48,9 +50,7 @@ cdef void adam_update(floating *params, const floating *grad, floating *first_mo
                       Py_ssize_t n, const hyperparameters_t *given) noexcept nogil:
     """A step of Adam: D. P. Kingma and J. Ba (2015), arXiv:1412.6980, algorithm 1."""
     cdef Py_ssize_t i, first = 0, last = before_line(params, n)
-    # The bias corrections are the same for all entries, and computed in float64 for float32 parameters too.
-    cdef floating rate = <floating>(given.learning_rate / (1 - pow(given.beta1, given.step)))
-    cdef floating scale = <floating>(1 / sqrt(1 - pow(given.beta2, given.step)))
+    cdef floating rate = <floating>given.corrected_rate, scale = <floating>given.correction
     cdef floating b1 = <floating>given.beta1, b2 = <floating>given.beta2
     cdef floating c1 = <floating>(1 - given.beta1), c2 = <floating>(1 - given.beta2)
     cdef floating epsilon = <floating>given.epsilon
@@ -64,8 +64,16 @@ cdef void adam_update(floating *params, const floating *grad, floating *first_mo
         first, last = last, n
 
 
+cdef inline void correct_bias(hyperparameters_t *given) noexcept nogil:
+    """Before a step of Adam: corrections that are the same for all entries, and float64 for float32 parameters, too."""
+    if given.adam:
+        given.corrected_rate = given.learning_rate / (1 - pow(given.beta1, given.step))
+        given.correction = 1 / sqrt(1 - pow(given.beta2, given.step))
+
+
 cdef inline void optimizer_step(floating *params, const floating *grad, floating **moments, Py_ssize_t n,
                                 const hyperparameters_t *given) noexcept nogil:
+    """A step of n parameters, after `correct_bias`."""
     if given.adam:
         adam_update(params, grad, moments[0], moments[1], n, given)
     else:

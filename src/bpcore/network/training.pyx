@@ -40,14 +40,17 @@ cdef bint all_finite(const floating *x, Py_ssize_t n) noexcept nogil:
     return total == 0
 
 
-cdef inline void optimizer_share(floating *params, const floating *grad, floating **moments, const share_t *share,
-                                 const hyperparameters_t *given) noexcept nogil:
-    """A step for a share of the parameters."""
-    cdef floating *part[2]
+cdef void optimizer_share(const context_t *context, training_t *t, const floating *tag) noexcept nogil:
+    """A step for this thread's share of the parameters."""
+    cdef segment_t part = no_segment()
+    cdef floating *moments[2]
     cdef int i
-    for i in range(2):
-        part[i] = moments[i] + share.column if moments[i] != NULL else NULL
-    optimizer_step(params + share.column, grad + share.column, part, share.columns, given)
+    correct_bias(&t.hyperparameters)
+    while next_segment(context, &part, tag):
+        for i in range(2):
+            moments[i] = <floating *>t.moments[i] + part.begin if t.moments[i] != NULL else NULL
+        optimizer_step(<floating *>t.params + part.begin, <const floating *>t.grad + part.begin, moments,
+                       part.end - part.begin, &t.hyperparameters)
 
 
 cdef void gather(const floating *rows, Py_ssize_t n, const int64_t *order, const share_t *share,
@@ -87,17 +90,26 @@ cdef batch_t gather_batch(const context_t *context, const training_t *t, Py_ssiz
     return batch
 
 
-cdef bint all_threads_finite(const context_t *context, const floating *params, const share_t *share) noexcept nogil:
+cdef bint all_threads_finite(const context_t *context, const floating *params) noexcept nogil:
     """Whether all parameters are finite."""
-    cdef bint finite = all_finite(params + share.column, share.columns)
+    cdef segment_t part = no_segment()
+    cdef bint finite = True
     cdef int i
-    if context.size == 1:
-        return finite
-    context.shared.finite[context.rank] = finite
-    meet(context)
-    for i in range(context.size):
-        finite &= context.shared.finite[i]
+    while next_segment(context, &part, params):
+        finite &= all_finite(params + part.begin, part.end - part.begin)
+    if context.size > 1:
+        context.shared.finite[context.rank] = finite
+        meet(context)
+        for i in range(context.size):
+            finite &= context.shared.finite[i]
     return finite
+
+
+cdef void keep_share(const context_t *context, const floating *params, floating *kept) noexcept nogil:
+    """Copy this thread's share of the parameters."""
+    cdef segment_t part = no_segment()
+    while next_segment(context, &part, params):
+        memcpy(kept + part.begin, params + part.begin, (part.end - part.begin) * sizeof(floating))
 
 
 cdef bint time_is_left(const context_t *context, const training_t *t, double start) noexcept nogil:
@@ -121,7 +133,6 @@ cdef void run_batches(context_t *context, training_t *shared, const floating *ta
     cdef training_t t = shared[0]
     cdef floating *params = <floating *>t.params
     cdef floating *grad = <floating *>t.grad
-    cdef share_t share = parameter_share(context, plan.n_parameters)
     cdef double start = now(), weight
     cdef Py_ssize_t count
     cdef bint more = True
@@ -140,11 +151,10 @@ cdef void run_batches(context_t *context, training_t *shared, const floating *ta
         t.cost = finish_share(context, <const floating *>params, &to, t.cost, weight, t.l2)
         if not -INFINITY < t.cost < INFINITY:
             break
-        if all_threads_finite(context, <const floating *>params, &share):
-            memcpy(<floating *>t.last_finite_params + share.column, params + share.column,
-                   share.columns * sizeof(floating))
+        if all_threads_finite(context, <const floating *>params):
+            keep_share(context, <const floating *>params, <floating *>t.last_finite_params)
         t.hyperparameters.step += 1
-        optimizer_share(params, <const floating *>grad, <floating **>t.moments, &share, &t.hyperparameters)
+        optimizer_share(context, &t, <const floating *>params)
         t.first += count
         t.steps_left -= 1
         t.sum_of_costs += count * t.cost
