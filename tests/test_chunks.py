@@ -12,7 +12,7 @@ import pytest
 from helpers import EMULATED, dispatch, make_data, make_parameters
 
 import bpcore
-from bpcore import _chunks
+from bpcore import _chunks, fallback
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
@@ -88,16 +88,23 @@ def test_a_cut_that_does_not_fit_is_refused(backend):
             net._core.accumulate(net._plan, np.zeros(3), (X, Y, None), sums, None, cut)
 
 
-def test_threads_are_as_many_as_the_work_is_worth(monkeypatch):
+def test_threads_are_as_many_as_the_work_is_worth(backend, monkeypatch):
     """At most those asked for, or by default all; a forward pass is worth a third."""
     monkeypatch.setenv("BPCORE_NUM_THREADS", "5")
-    work = _chunks.THREAD_WORK
-    for rows, threads, expected in ((9, None, 1), (9, 7, 1), (10, 7, 2), (10, 1, 1), (29, 7, 3), (99, 7, 7)):
-        assert _chunks.n_threads(work // 10, rows, threads) == expected, (rows, threads)
-    assert _chunks.n_threads(work // 10, 10_000, None) == 5
-    assert _chunks.n_threads(work // 10, 29, 7, passes=1) == 1
-    assert _chunks.n_threads(work // 10, 30, 7, passes=1) == 2
-    assert _chunks.n_threads(1000, 0, 7) == 1
+    plan = bpcore.Network([40, 600, 300], dtype="float32")._plan
+    rows = -(-_chunks.THREAD_WORK // plan.row_work)  # that are worth a thread
+    for count, threads, expected in (
+        *((1, None, 1), (2 * rows - 2, 7, 1), (2 * rows, 7, 2), (2 * rows, 1, 1)),
+        *((7 * rows, 7, 7), (99 * rows, 7, 7), (99 * rows, None, 5)),
+    ):
+        assert _chunks.n_threads(plan, count, threads) == expected, (count, threads)
+    assert _chunks.n_threads(plan, 2 * rows, 7, passes=1) == 1
+    assert _chunks.n_threads(plan, 6 * rows, 7, passes=1) == 2
+    assert _chunks.n_threads(plan, 0, 7) == 1
+    serial = _chunks.serial_rows(plan)
+    assert [_chunks.n_threads(plan, count, 7) for count in (serial, serial + 1)] == [1, 2]
+    assert bpcore.Network([40, 600, 300], dtype="float64")._plan.row_work == 2 * plan.row_work
+    assert plan.row_work == fallback.Plan((40, 600, 300), ("relu", "relu"), "huber", np.dtype("float32")).row_work
 
 
 #: What the threads of a call share: a tile, by columns and rows; tiles; few tiles, and many; and what needs one thread.

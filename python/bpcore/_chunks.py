@@ -27,9 +27,9 @@ from ._validation import Batch, Floats, check_int, drop_pages
 if TYPE_CHECKING:
     from .fallback import Plan
 
-#: Minimum work per thread, in multiplications of a forward pass and those of the way back: starting a thread costs some
-#: 20 microseconds, the work of about 60.
-THREAD_WORK = 2_000_000
+#: Minimum work per thread, in multiplications of float32 for a forward pass and its way back, some 0.1 ms: a thread is
+#: there after 10 to 50 microseconds, and what another one has computed is not in its cache.
+THREAD_WORK = 2_500_000
 #: Converted rows of a block, so that its copies stay small beside the processor's caches.
 BLOCK_BYTES = 1 << 22
 
@@ -66,15 +66,20 @@ def blocks(plan: Plan, n_rows: int, row_bytes: int, in_place: bool) -> list[Chun
     return chunk_ranges(plan, n_rows, max(BLOCK_BYTES // group, 1) * plan.group_size)
 
 
-def n_threads(n_parameters: int, n_rows: int, threads: int | None, passes: int = 3) -> int:
+def n_threads(plan: Plan, n_rows: int, threads: int | None, passes: int = 3) -> int:
     """How many threads to use: as many as the work is worth, but at most those asked for, or by default all.
 
     ``passes``: products of a layer; a forward pass has one, and the way back two.
     """
-    most = n_rows * n_parameters * passes // (3 * THREAD_WORK) + 1
+    most = max(n_rows * plan.row_work * passes // (3 * THREAD_WORK), 1)
     if threads is not None:
         return min(check_int("threads", threads, 1), most)
     return 1 if most == 1 else min(_dispatch.default_threads(), most)
+
+
+def serial_rows(plan: Plan) -> int:
+    """Maximum rows for which :func:`n_threads` gives one thread."""
+    return (2 * THREAD_WORK - 1) // plan.row_work
 
 
 def sum_gradients(
@@ -94,7 +99,7 @@ def sum_gradients(
     for r in batch_blocks(plan, batch, params.dtype):
         rows = batch.block(r.start, r.stop, params.dtype)
         cut = n_rows, n_chunks, r.begin, r.end
-        used = n_threads(params.size, r.stop - r.start, threads)
+        used = n_threads(plan, r.stop - r.start, threads)
         losses = float(core.accumulate(plan, params, rows, sums, total, cut, used))
         drop_batch_pages(batch, r)
     return losses, sums if total is None else total[1:]
@@ -107,7 +112,7 @@ def sum_losses(core: ModuleType, plan: Plan, params: Floats, batch: Batch, threa
     for r in batch_blocks(plan, batch, params.dtype):
         rows = batch.block(r.start, r.stop, params.dtype)
         cut = n_rows, count_chunks(plan, n_rows), r.begin, r.end
-        losses = float(core.loss(plan, params, rows, losses, cut, n_threads(params.size, r.stop - r.start, threads, 1)))
+        losses = float(core.loss(plan, params, rows, losses, cut, n_threads(plan, r.stop - r.start, threads, 1)))
         drop_batch_pages(batch, r)
     return losses
 

@@ -65,6 +65,9 @@ MANY_PARAMETERS = 2_000_000
 #: A chunk of at most so many rows is one tile; the sums of so many of these are added up in the plan's dtype.
 MAX_ONE_TILE_CHUNK, GROUP_SIZE = 256, 8
 
+#: Multiplications in the time that the rest of a unit takes: its activation, and moving it.
+UNIT_WORK = 18
+
 LEAKY_SLOPE = 0.01
 SQRT2 = math.sqrt(2.0)
 
@@ -80,9 +83,18 @@ class Plan(NamedTuple):
     dtype: np.dtype[Any]
 
     @property
+    def n_parameters(self) -> int:
+        return sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:]))
+
+    @property
+    def row_work(self) -> int:
+        """What a row costs, in multiplications of float32: an activation is worth some ``UNIT_WORK`` of them."""
+        return (self.n_parameters + UNIT_WORK * sum(self.sizes)) * self.dtype.itemsize // 4
+
+    @property
     def chunk_rows(self) -> int:
         """Maximum rows of a chunk."""
-        n_parameters = sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:]))
+        n_parameters = self.n_parameters
         low, low_of_many, high = CHUNK_ROWS
         low = low if n_parameters < MANY_PARAMETERS else low_of_many
         return max(low, min(high, CHUNK_WORK // n_parameters))

@@ -164,7 +164,7 @@ class Network:
         put(self, "_offsets", tuple(offsets))
         put(self, "_core", _dispatch.core)
         put(self, "_plan", _dispatch.core.Plan(sizes, activations, loss, self.dtype))
-        put(self, "_small", ((_chunks.THREAD_WORK - 1) // self.n_parameters, 1))
+        put(self, "_small", (_chunks.serial_rows(self._plan), 1))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Network is immutable: {name} cannot be set; make a new one")
@@ -197,7 +197,7 @@ class Network:
             return None
         if any(isinstance(a, np.ndarray) and not _validation.is_read_in_place(a, a.dtype) for a in (X, *others)):
             return None  # to be copied, or a large memory map, whose pages are to be dropped
-        return len(X), _chunks.n_threads(self.n_parameters, len(X), threads, passes)
+        return len(X), _chunks.n_threads(self._plan, len(X), threads, passes)
 
     # ------------------------------------------------------------------------------------------------- parameters
 
@@ -385,7 +385,7 @@ class Network:
         row_bytes = self.sizes[0] * self.dtype.itemsize
         for r in _chunks.blocks(self._plan, len(X), row_bytes, _validation.is_read_in_place(X, self.dtype)):
             rows = _validation.rows(X, r.start, r.stop, self.dtype)
-            used = _chunks.n_threads(self.n_parameters, r.stop - r.start, threads, 1)
+            used = _chunks.n_threads(self._plan, r.stop - r.start, threads, 1)
             self._core.forward(self._plan, params, rows, filled[r.start : r.stop], used)
             _validation.drop_pages(X, r.start, r.stop)
         return filled if out is None else out

@@ -298,7 +298,7 @@ class _Trainer:
         m = len(batch.X)
         optimizer: Any = self.optimizer
         costs, first = 0.0, 0
-        threads = _chunks.n_threads(self.net.n_parameters, batch_size, self.threads)
+        threads = _chunks.n_threads(self.net._plan, batch_size, self.threads)
         order = None if order is None else order.astype(np.int64, copy=False)
         while first < m:
             scheduled = callable(optimizer.learning_rate)

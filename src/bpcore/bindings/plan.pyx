@@ -4,6 +4,7 @@
 INSTRUCTION_SETS = {"baseline": (16, 6), "avx2": (32, 6), "avx512": (64, 14), "neon": (16, 12), "scalar": (0, 6)}
 
 cdef enum:
+    UNIT_WORK = 18                  # multiplications in the time that the rest of a unit takes; as in fallback.py
     POOL_SIZE = 8                   # workspaces, one per thread, that are kept for the next calls
 
 
@@ -63,6 +64,8 @@ cdef class Plan:
         Maximum rows of a chunk.
     group_size : int
         Chunks whose sums are added up in ``dtype``.
+    row_work : int
+        What a row costs, in multiplications of float32.
     """
 
     cdef plan_t plan
@@ -72,6 +75,7 @@ cdef class Plan:
     cdef object dtype
     cdef readonly Py_ssize_t chunk_rows
     cdef readonly Py_ssize_t group_size
+    cdef readonly Py_ssize_t row_work
 
     def __cinit__(self, tuple sizes, tuple activations, str loss, dtype):
         cdef architecture_t given = new_architecture(sizes, activations, loss)
@@ -90,6 +94,7 @@ cdef class Plan:
         finally:
             free_architecture(&given)
         self.chunk_rows, self.group_size = self.plan.chunk_rows, self.plan.group_size
+        self.row_work = (self.plan.n_parameters + UNIT_WORK * <Py_ssize_t>sum(sizes)) * self.dtype.itemsize // 4
 
     def __dealloc__(self):
         cdef int i

@@ -12,7 +12,7 @@ cdef struct sums_t:
 
 cdef enum:
     # Sums of at most so many bytes are added when it is a thread's turn, tile by tile; larger ones are added less often.
-    MAX_OWN_SUMS = 4194304
+    MAX_OWN_SUMS = 3145728
     # Multiplications of a forward pass from which on it pays to share a tile.
     MIN_SHARED_WORK = 200000
     # Groups or chunks for each thread from which on it computes whole ones: the last ones are a small part of all.
