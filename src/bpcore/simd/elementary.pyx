@@ -129,27 +129,25 @@ cdef inline floating exp_nonpositive(floating x) noexcept nogil:
     """``e^x`` for x <= 0, but 0 where it is subnormal: less than half of the work of `exp_`."""
     cdef floating low
     if floating is float:
-        low = -88  # n is -127
+        low = -88  # n is -127, whose power is 0
     else:
         low = -709  # n is -1023
     return exp_in_range(select(x < low, low, x))
 
 
 cdef inline floating expm1_(floating x, floating *exponential) noexcept nogil:
-    """``e^x - 1``, and ``e^x``, for x <= 0, or small."""
-    cdef floating low, c, r, rest, shifted, half, scale
+    """``e^x - 1``, and ``e^x`` but 0 where it is subnormal, for x <= 0, or small."""
+    cdef floating low, c, r, rest, shifted, scale
     if floating is float:
-        low = -104
+        low = -88  # as above
     else:
-        low = -746
-    c = select(x < low, low, x)
-    r = range_reduce(c, &shifted, &rest)
+        low = -709
+    r = range_reduce(select(x < low, low, x), &shifted, &rest)
     r += rest
-    scale = power_of_two(shifted, &half)
+    scale = small_power_of_two(shifted)
     c = polynomial_exp(r)
     c = r + r * r * c
-    exponential[0] = (<floating>1 + c) * scale * half
-    scale = scale * half
+    exponential[0] = (<floating>1 + c) * scale
     c = scale * c + (scale - <floating>1)
     return select(x == 0, x, c)  # keeps -0
 
