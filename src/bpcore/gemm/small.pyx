@@ -245,7 +245,7 @@ cdef inline Py_ssize_t outer_narrow(const matrix_t *d, const matrix_t *A, floati
     cdef floating whole[(PACK_MIN_ROWS - 1) * LANES_F32]
     cdef Py_ssize_t i, n = A.columns, lane = lanes(C), behind = (lane + n - 1) // n
     cdef matrix_t part = d[0], vectors = strided(whole, A.rows, lane, lane, 1)
-    if d.columns < behind:
+    if d.columns < 2 * behind:  # too few to pay
         return 0
     memset(whole, 0, sizeof(whole))
     for i in range(A.rows):

@@ -119,10 +119,13 @@ cdef inline floating exp_(floating x) noexcept nogil:
 
 cdef inline floating exp_in_range(floating x) noexcept nogil:
     """``e^x`` where `small_power_of_two` is right: for the x that its callers let through, and for NaN."""
-    cdef floating r, rest, shifted
+    cdef floating r, c, rest, shifted
     r = range_reduce(x, &shifted, &rest)
     r += rest
-    return ((polynomial_exp(r) * r + <floating>1) * r + <floating>1) * small_power_of_two(shifted)
+    c = polynomial_exp(r)
+    if HAS_FMA:  # one step less, and more exact
+        return ((c * r + <floating>1) * r + <floating>1) * small_power_of_two(shifted)
+    return (<floating>1 + (r + r * r * c)) * small_power_of_two(shifted)
 
 
 cdef inline floating exp_nonpositive(floating x) noexcept nogil:
