@@ -25,7 +25,11 @@ cdef inline floating binary_cross_entropy(floating z, floating y, floating *d) n
 
     Written so that nothing overflows or cancels, for y = 1 as for y = 0; one exponential for all of it.
     """
-    cdef floating e = exp_nonpositive(-abs_(z)), c = select(z > 0, <floating>1 - y, y)
+    cdef floating e, c = select(z > 0, <floating>1 - y, y)
+    if HAS_FMA:
+        e = exp_nonpositive(-abs_(z))
+    else:  # GCC does not vectorize the other one in this place
+        e = exp_(-abs_(z))
     d[0] = (select(z < 0, e, <floating>1) * (<floating>1 - y) - y * select(z < 0, <floating>1, e)) / (<floating>1 + e)
     return log1p_(e) + select(c == 0, <floating>0, c * abs_(z))  # an infinite z that is right costs nothing
 
