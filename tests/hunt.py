@@ -57,7 +57,7 @@ def sums_of_the_reference(net, params, X, Y, weights):
 
 
 #: plan.pyx makes tiles of about so many bytes and, within these limits, rows. It bears on where cases are drawn alone.
-TILE_BYTES, TILE_ROWS, BLOCKS = 1 << 18, (126, 266), (6, 12, 14)
+TILE_BYTES, TILE_ROWS, BLOCKS = 1 << 18, (84, 126), (6, 12, 14)
 
 #: The table of C functions is that of the backend which was chosen when bpcore was imported.
 STARTED_WITH = bpcore.backend

@@ -437,18 +437,17 @@ ACTIVATIONS = [
     (
         "narrow rows of softmax without their maximum",
         (
-            "(columns + j * lane)[k] = exp_((columns + j * lane)[k] - largest[k])",
-            "(columns + j * lane)[k] = exp_((columns + j * lane)[k])",
+            "(columns + j * lane)[k] = exp_nonpositive((columns + j * lane)[k] - largest[k])",
+            "(columns + j * lane)[k] = exp_nonpositive((columns + j * lane)[k])",
         ),
     ),
 ]
 
 ELEMENTARY = [
-    ("tanh without its last correction", ("    q += ((t - <floating>2 * q) - q * t) * h\n", "")),
-    (
-        "the complement of a large tanh is not 0",
-        ("complement[0] = select(size > high, <floating>0, h)", "complement[0] = h"),
-    ),
+    ("tanh without its last correction", ("    q += ((t - 2 * q) - q * t) * h\n", "")),
+    ("tanh of a small number by the formula of large ones", ("select(size > <float>0.55, <float>1 - h, q)", "<float>1 - h")),
+    ("the complement of a large tanh is not 0", ("complement[0] = select(size > high, 0.0, h)", "complement[0] = h")),
+    ("an exponential of few steps for all numbers", ("exp_in_range(select(x < low, low, x))", "exp_in_range(x)")),
     ("expm1 loses the sign of 0", ("return select(x == 0, x, c)  # keeps -0", "return c")),
     ("gelu far out is not cut off", ("z = select(z > <floating>40, <floating>40, z)", "pass")),
 ]

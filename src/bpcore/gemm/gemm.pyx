@@ -43,6 +43,9 @@ cdef void gemm(const matrix_t *A, const operand_t *b, Py_ssize_t columns, floati
             x.rs_b = n
             if b.packed:
                 x.B = panel + (1 + k) * n
+            elif is_panel(b, x.k, first + n, C):
+                pack_part(b, k, 0, first, n, panel)  # the row of its init alone
+                x.B, x.rs_b = <const floating *>b.B.data + k * b.B.rs + first, b.B.rs
             else:
                 pack_part(b, k, x.k, first, n, panel)
                 x.B = panel + n

@@ -57,6 +57,9 @@ cdef inline void kernel(int mr, int n_vectors, bint add, const block_t *x, const
         k -= 1
         if k <= 0:
             break
+    # Read again, lest the addresses of all rows are kept through the loop.
+    x = <const block_t *>opaque(x)
+    C, rs_c = <char *>x.C, x.rs_c * number
     for r in range(mr):
         for v in range(n_vectors):
             if add:

@@ -1,5 +1,8 @@
 # Packing of B into panels. Ahead of its k rows a panel has one more, which the sums start from: the bias, or zeros.
 
+cdef enum:
+    IN_PLACE_BYTES = 24576
+
 cdef struct operand_t:
     # The matrix B of a product, and where its panels are.
     matrix_t B
@@ -15,18 +18,20 @@ cdef struct room_t:
 
 cdef inline void transpose_squares(const floating *B, Py_ssize_t k, Py_ssize_t columns, Py_ssize_t cs_b,
                                    floating *panel, Py_ssize_t width) noexcept nogil:
-    """``panel[i, j] = B[j, i]`` for whole squares.
+    """``panel[i, j] = B[j, i]``, for at least a square; where they do not fit in evenly, the last ones overlap.
 
     16 numbers of a column before the next columns: the lines of a wide B fall into few sets of the cache, and would be
     evicted before their end.
     """
-    cdef Py_ssize_t piece, i, j, side = transpose_side(B)
+    cdef Py_ssize_t piece, i, j, row, column, side = transpose_side(B)
     for piece in range(0, k, 16):
         j = 0
         while j < columns:
+            column = min(j, columns - side)
             i = piece
             while i < k and i < piece + 16:
-                transpose(B + i + j * cs_b, cs_b, panel + i * width + j, width)
+                row = min(i, k - side)
+                transpose(B + row + column * cs_b, cs_b, panel + row * width + column, width)
                 i += side
             j += side
 
@@ -35,21 +40,22 @@ cdef inline void pack_panel(const matrix_t *B, Py_ssize_t first, Py_ssize_t n, f
                             Py_ssize_t width) noexcept nogil:
     """Columns ``first`` to ``first + n`` of B, whose row or column stride is 1, in rows of ``width`` numbers."""
     cdef const floating *data = <const floating *>B.data + first * B.cs
-    cdef Py_ssize_t i, j, side = transpose_side(data), whole = B.rows // side * side
+    cdef Py_ssize_t i, j, side = transpose_side(data)
+    cdef floating *last = panel + width - lanes(panel)
+    if n < width:  # by whole vectors, before the numbers
+        for i in range(B.rows):
+            for j in range(lanes(panel)):
+                last[i * width + j] = 0
     if B.cs == 1:
         for i in range(B.rows):
             for j in range(n):
                 panel[i * width + j] = data[i * B.rs + j]
-            for j in range(n, width):
-                panel[i * width + j] = 0
+    elif B.rows >= side and n >= side:
+        transpose_squares(data, B.rows, n, B.cs, panel, width)
     else:
-        transpose_squares(data, whole, n // side * side, B.cs, panel, width)
-        for j in range(n):
-            for i in range(0 if j >= n // side * side else whole, B.rows):
+        for i in range(B.rows):
+            for j in range(n):
                 panel[i * width + j] = data[i * B.rs + j * B.cs]
-        for j in range(n, width):
-            for i in range(B.rows):
-                panel[i * width + j] = 0
 
 
 cdef void pack(const matrix_t *B, const floating *init, floating *panels, interrupt_t *interrupt) noexcept nogil:
@@ -77,6 +83,14 @@ cdef void pack_part(const operand_t *b, Py_ssize_t k, Py_ssize_t count, Py_ssize
         panel[j] = (<const floating *>b.init)[first + j] if b.init != NULL and j < n else 0
     part = strided(<const floating *>b.B.data + k * b.B.rs, count, b.B.columns, b.B.rs, b.B.cs)
     pack_panel(&part, first, n, panel + width, width)
+
+
+cdef inline bint is_panel(const operand_t *b, Py_ssize_t k, Py_ssize_t end, const floating *tag) noexcept nogil:
+    """Whether k rows of B, of which a panel goes up to the column ``end``, serve as they are.
+
+    They are whole vectors then, and so few that all of them stay in the first-level cache, wherever they fall in it.
+    """
+    return b.B.cs == 1 and end <= b.B.columns and k * b.B.rs * <Py_ssize_t>sizeof(floating) <= IN_PLACE_BYTES
 
 
 cdef void pack_columns(const matrix_t *A, floating *packed) noexcept nogil:

@@ -9,13 +9,13 @@ cdef double ONE_BY_SQRT_2PI = 0.39894228040143267794
 
 cdef inline floating sigmoid(floating z, floating *complement) noexcept nogil:
     """``1 / (1 + e^-z)``, and ``1 - sigmoid(z)``, which is sigmoid(-z), without cancellation."""
-    cdef floating e = exp_(-abs_(z))  # never overflows
+    cdef floating e = exp_nonpositive(-abs_(z))
     cdef floating r = <floating>1 / (<floating>1 + e), s = e * r
     complement[0] = select(z < 0, r, s)
     return select(z < 0, s, r)
 
 cdef inline floating softplus(floating z) noexcept nogil:
-    return select(z <= 0, <floating>0, z) + log1p_(exp_(-abs_(z)))
+    return select(z <= 0, <floating>0, z) + log1p_(exp_nonpositive(-abs_(z)))
 
 cdef inline floating pointwise(Activation activation, floating z, floating *kept) noexcept nogil:
     """``g(z)``; and what some activations keep for their derivative. ``activation`` is a constant here.
@@ -140,7 +140,7 @@ cdef inline void softmax_rows(const floating[:, ::1] Z, floating[:, ::1] A, Py_s
             largest[k] = select((columns + j * lane)[k] > largest[k], (columns + j * lane)[k], largest[k])
     for j in range(n):
         for k in range(lanes(z)):
-            (columns + j * lane)[k] = exp_((columns + j * lane)[k] - largest[k])
+            (columns + j * lane)[k] = exp_nonpositive((columns + j * lane)[k] - largest[k])
             totals[k] += (columns + j * lane)[k]
     for j in range(n):
         for k in range(lanes(z)):
@@ -176,7 +176,7 @@ cdef inline floating softmax_row(const floating *z, floating *a, Py_ssize_t n, f
     j = 0
     while j < n:
         for k in range(lanes(z)):
-            total = exp_(z[j + k] - top)
+            total = exp_nonpositive(z[j + k] - top)  # behind n it may be anything
             total = select(j + k < n, total, <floating>0)
             part[k] += total
             (a + j)[k] = total

@@ -25,7 +25,11 @@ cdef inline floating binary_cross_entropy(floating z, floating y, floating *d) n
 
     Written so that nothing overflows or cancels, for y = 1 as for y = 0; one exponential for all of it.
     """
-    cdef floating e = exp_(-abs_(z)), c = select(z > 0, <floating>1 - y, y)
+    cdef floating e, c = select(z > 0, <floating>1 - y, y)
+    if HAS_FMA:
+        e = exp_nonpositive(-abs_(z))
+    else:  # GCC does not vectorize the other one in this place
+        e = exp_(-abs_(z))
     d[0] = (select(z < 0, e, <floating>1) * (<floating>1 - y) - y * select(z < 0, <floating>1, e)) / (<floating>1 + e)
     return log1p_(e) + select(c == 0, <floating>0, c * abs_(z))  # an infinite z that is right costs nothing
 
@@ -136,10 +140,42 @@ cdef inline floating pointwise_loss(Loss loss, floating a, floating y, floating 
     return poisson(a, y, d)
 
 
+cdef inline double one_output_loss_rows(Loss loss, const floating[:, ::1] A, const batch_t *batch,
+                                        floating[:, ::1] delta, Py_ssize_t *done) noexcept nogil:
+    """`pointwise_loss_rows` for one output, as many rows at a time as a vector has numbers: the first ``done`` rows."""
+    cdef const floating *y = <const floating *>batch.targets
+    cdef const floating *weight = <const floating *>batch.sample_weight
+    cdef floating z[LANES_F32]
+    cdef floating d[LANES_F32]
+    cdef floating ones[LANES_F32]
+    cdef double sums[LANES_F32]
+    cdef double total = 0
+    cdef Py_ssize_t i = 0, k, lane = lanes(y)
+    for k in range(lanes(y)):
+        sums[k], ones[k] = 0, 1
+    while i + lane <= A.shape[0]:
+        for k in range(lanes(y)):
+            z[k] = A[i + k, 0]
+        if batch.sample_weight == NULL:
+            weight = ones
+        for k in range(lanes(y)):
+            z[k] = weight[k] * pointwise_loss(loss, z[k], y[k], &d[k])
+            d[k] = weight[k] * d[k]
+            sums[k] += z[k]
+        for k in range(lanes(y)):
+            memset(&delta[i + k, 0], 0, lanes(y) * sizeof(floating))
+            delta[i + k, 0] = d[k]
+        i, y, weight = i + lane, y + lane, weight + lane
+    for k in range(lanes(y)):
+        total += sums[k]
+    done[0] = i
+    return total
+
+
 cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_ssize_t n, const batch_t *batch,
                                        floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of the first rows of a batch, summed, and their ``delta``; ``loss`` is a constant here."""
-    cdef Py_ssize_t i, j, k, rows = A.shape[0]
+    cdef Py_ssize_t i, j, k, rows = A.shape[0], done = 0
     cdef const floating *targets = <const floating *>batch.targets
     cdef const floating *weights = <const floating *>batch.sample_weight
     cdef const floating *y
@@ -149,11 +185,13 @@ cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_s
     cdef double sums[LANES_F32]
     cdef double total = 0
     cdef floating weight = 1
+    if n == 1 and rows >= lanes(targets):
+        total = one_output_loss_rows(loss, A, batch, delta, &done)
     memset(rest, 0, sizeof(rest))
     j = 0
     while j < n:
         memset(sums, 0, sizeof(sums))
-        for i in range(rows):
+        for i in range(done, rows):
             y = targets + i * n + j
             if i * n + j + lanes(targets) > batch.rows * n:  # the last targets of all: nothing is read behind them
                 memcpy(rest, y, (n - j if n - j < lanes(targets) else lanes(targets)) * sizeof(floating))

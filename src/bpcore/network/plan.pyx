@@ -61,7 +61,8 @@ cdef struct plan_t:
 # rule is in fallback.py.
 #
 # Other tiles have as many rows as keep their activations in half of a second-level cache of 512 KB; but a tile's sums
-# are read and written once per tile, which takes some rows to pay.
+# are read and written once per tile, which takes some rows to pay. And not more than pay: what narrow layers keep for
+# so few rows is in the first-level cache, or nearly so.
 cdef enum:
     CHUNK_WORK = 8000000            # multiplications of a forward pass
     MIN_CHUNK_ROWS = 128
@@ -71,8 +72,8 @@ cdef enum:
     MAX_CHUNK_ROWS = 2048
     GROUP_SIZE = 8
     TILE_BYTES = 262144
-    MIN_TILE_ROWS = 126
-    MAX_TILE_ROWS = 266
+    MIN_TILE_ROWS = 84
+    MAX_TILE_ROWS = 126
     MAX_DOT_OUTPUTS = 2
     # Weights of up to so many bytes are packed once for all tiles of a call; wider ones panel by panel, just before
     # their use, which costs a few percent of a tile's products, but no way to a far cache and back.

@@ -77,11 +77,14 @@ cdef inline floating power_of_two(floating shifted, floating *half) noexcept nog
 
 
 cdef inline floating small_power_of_two(floating shifted) noexcept nogil:
-    """``2^n``, where it is a normal number: the low bits of ``shifted`` moved into the place of an exponent."""
+    """``2^n``, where it is a normal number: the low bits of ``shifted`` moved into the place of an exponent.
+
+    One below these numbers it is 0, and one above them infinity. The other bits of ``shifted`` are moved out.
+    """
     if floating is float:
-        return power_f32(bits_f32(shifted) - 0x4B400000)
+        return power_f32(bits_f32(shifted))
     else:
-        return power_f64(bits_f64(shifted) - SHIFTED_F64)
+        return power_f64(bits_f64(shifted))
 
 
 cdef inline floating range_reduce(floating x, floating *shifted, floating *rest) noexcept nogil:
@@ -114,21 +117,40 @@ cdef inline floating exp_(floating x) noexcept nogil:
     return (<floating>1 + (r + r * r * c)) * scale * half
 
 
-cdef inline floating expm1_(floating x, floating *exponential) noexcept nogil:
-    """``e^x - 1``, and ``e^x``, for x <= 0, or small."""
-    cdef floating low, c, r, rest, shifted, half, scale
-    if floating is float:
-        low = -104
-    else:
-        low = -746
-    c = select(x < low, low, x)
-    r = range_reduce(c, &shifted, &rest)
+cdef inline floating exp_in_range(floating x) noexcept nogil:
+    """``e^x`` where `small_power_of_two` is right: for the x that its callers let through, and for NaN."""
+    cdef floating r, c, rest, shifted
+    r = range_reduce(x, &shifted, &rest)
     r += rest
-    scale = power_of_two(shifted, &half)
+    c = polynomial_exp(r)
+    if HAS_FMA:  # one step less, and more exact
+        return ((c * r + <floating>1) * r + <floating>1) * small_power_of_two(shifted)
+    return (<floating>1 + (r + r * r * c)) * small_power_of_two(shifted)
+
+
+cdef inline floating exp_nonpositive(floating x) noexcept nogil:
+    """``e^x`` for x <= 0, but 0 where it is subnormal: less than half of the work of `exp_`."""
+    cdef floating low
+    if floating is float:
+        low = -88  # n is -127, whose power is 0
+    else:
+        low = -709  # n is -1023
+    return exp_in_range(select(x < low, low, x))
+
+
+cdef inline floating expm1_(floating x, floating *exponential) noexcept nogil:
+    """``e^x - 1``, and ``e^x`` but 0 where it is subnormal, for x <= 0, or small."""
+    cdef floating low, c, r, rest, shifted, scale
+    if floating is float:
+        low = -88  # as above
+    else:
+        low = -709
+    r = range_reduce(select(x < low, low, x), &shifted, &rest)
+    r += rest
+    scale = small_power_of_two(shifted)
     c = polynomial_exp(r)
     c = r + r * r * c
-    exponential[0] = (<floating>1 + c) * scale * half
-    scale = scale * half
+    exponential[0] = (<floating>1 + c) * scale
     c = scale * c + (scale - <floating>1)
     return select(x == 0, x, c)  # keeps -0
 
@@ -169,31 +191,50 @@ cdef inline floating log1p_(floating x) noexcept nogil:
 
 
 cdef inline floating tanh_(floating x, floating *complement) noexcept nogil:
+    """tanh x, and ``1 - tanh |x|`` without cancellation."""
+    if floating is float:
+        return tanh_f32(x, complement)
+    else:
+        return tanh_f64(x, complement)
+
+
+cdef inline float tanh_f32(float x, float *complement) noexcept nogil:
+    """``1 - 2 / (e^(2 |x|) + 1)``, or, where that cancels, a polynomial; with the sign of x."""
+    cdef float h, q, s = x * x, high = 44.25, size = abs_(x)  # beyond it the complement is subnormal, and 0 here
+    h = <float>2 / (exp_in_range(<float>2 * select(size > high, high, size)) + <float>1)
+    q = <float>-0.00660837125691857231
+    q = q * s + <float>0.0213084012870019731
+    q = q * s + <float>-0.0539092678523781166
+    q = q * s + <float>0.13333112910672093
+    q = q * s + <float>-0.333333320017110415
+    q = (size * s) * q + size
+    complement[0] = h
+    return copysign_(select(size > <float>0.55, <float>1 - h, q), x)
+
+
+cdef inline double tanh_f64(double x, double *complement) noexcept nogil:
     """``t / (t + 2)`` for ``t = e^(2 |x|) - 1``, with the sign of x; and ``1 - tanh |x|``, without cancellation.
 
     One division serves both: for ``h = 1 / (t + 2)`` the latter is 2 h.
     """
-    cdef floating h, t, q, r, head, rest, shifted, scale, high, size = abs_(x)
-    if floating is float:
-        high = 44  # beyond it the complement is subnormal, and 0 here
-    else:
-        high = 354
-    t = <floating>2 * select(size > high, high, size)
+    cdef double h, t, q, r, head, rest, shifted, scale, high, size = abs_(x)
+    high = 354  # as above
+    t = 2 * select(size > high, high, size)
     head = range_reduce(t, &shifted, &rest)
     scale = small_power_of_two(shifted)
     r = head + rest
     # The first sum is exact, or nearly so; the second adds what is small beside it.
-    t = (scale * head + (scale - <floating>1)) + scale * (r * r * polynomial_exp(r) + rest)
-    h = <floating>1 / (t + <floating>2)
+    t = (scale * head + (scale - 1)) + scale * (r * r * polynomial_exp(r) + rest)
+    h = 1 / (t + 2)
     q = t * h
     # What the roundings of t + 2, h and the product left, (t - q (t + 2)) / (t + 2).
-    q += ((t - <floating>2 * q) - q * t) * h
+    q += ((t - 2 * q) - q * t) * h
     h += h
     if HAS_FMA:  # the last line is exact enough for all t; without it, for small t alone
-        q = select(q > 1, <floating>1, q)
+        q = select(q > 1, 1.0, q)
     else:
-        q = select(t < 2, q, <floating>1 - h)
-    complement[0] = select(size > high, <floating>0, h)
+        q = select(t < 2, q, 1 - h)
+    complement[0] = select(size > high, 0.0, h)
     return copysign_(q, x)
 
 
@@ -212,7 +253,7 @@ cdef inline floating normal_sf(floating z, floating *gauss) noexcept nogil:
         head = number_f64(bits_f64(z) & <int64_t>-134217728)  # 26 bits
     rest = <floating>-0.5 * (z - head) * (z + head)
     rest = <floating>1 + rest * (<floating>1 + rest * (<floating>0.5 + rest * <floating>0.16666666666666667))
-    gauss[0] = exp_(<floating>-0.5 * head * head) * rest
+    gauss[0] = exp_nonpositive(<floating>-0.5 * head * head) * rest
     t = (z - <floating>5.3) / (z + <floating>5.3)
     if floating is float:
         p = <float>8.83463024094136286e-6

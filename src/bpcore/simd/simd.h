@@ -141,6 +141,16 @@ BPCORE_TRANSPOSE(bpcore_transpose_f32, float)
 #define bpcore_prefetch(p) ((void)(p))
 #endif
 
+/* The same address, of which the compiler knows nothing: what is read through it is read here, not earlier. */
+#if defined(BPCORE_GNU)
+static inline const void *bpcore_opaque(const void *p) {
+    __asm__("" : "+rm"(p));
+    return p;
+}
+#else
+#define bpcore_opaque(p) (p)
+#endif
+
 /* How the processor computes: bits of its control register. Numbers that are subnormal, below 1.2e-38 in float, cost
    most processors a hundred cycles each. So the loops run in a mode of their own: subnormal operands and results count
    as 0, rounding is to nearest, nothing traps. Before a call returns, the caller's mode is set again, and so are the

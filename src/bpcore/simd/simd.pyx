@@ -21,6 +21,7 @@ cdef extern from "simd.h" nogil:
     void transpose_f32 "bpcore_transpose_f32"(const float *src, Py_ssize_t rs_src, float *dst, Py_ssize_t rs_dst)
     void transpose_f64 "bpcore_transpose_f64"(const double *src, Py_ssize_t rs_src, double *dst, Py_ssize_t rs_dst)
     void prefetch "bpcore_prefetch"(const void *p)
+    const void *opaque "bpcore_opaque"(const void *p)
     void *exchange "bpcore_exchange"(void **place, void *value)
     int32_t bits_f32 "bpcore_bits_f32"(float x)
     int64_t bits_f64 "bpcore_bits_f64"(double x)
