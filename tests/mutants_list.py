@@ -445,7 +445,10 @@ ACTIVATIONS = [
 
 ELEMENTARY = [
     ("tanh without its last correction", ("    q += ((t - 2 * q) - q * t) * h\n", "")),
-    ("tanh of a small number by the formula of large ones", ("select(size > <float>0.55, <float>1 - h, q)", "<float>1 - h")),
+    (
+        "tanh of a small number by the formula of large ones",
+        ("select(size > <float>0.55, <float>1 - h, q)", "<float>1 - h"),
+    ),
     ("the complement of a large tanh is not 0", ("complement[0] = select(size > high, 0.0, h)", "complement[0] = h")),
     ("an exponential of few steps for all numbers", ("exp_in_range(select(x < low, low, x))", "exp_in_range(x)")),
     ("expm1 loses the sign of 0", ("return select(x == 0, x, c)  # keeps -0", "return c")),

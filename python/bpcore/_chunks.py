@@ -8,8 +8,8 @@ Where the cuts fall depends on the network and the number of rows alone, and so 
 - the groups are added in order, in float64.
 
 The backend does all of it, in one call for rows that it reads in place, and whatever the number of its threads. Rows
-that must be converted come in blocks of whole groups, whose sums it adds to those before them: the same additions in the
-same order, so the result has the same bits.
+that must be converted come in blocks of whole groups, whose sums it adds to those before them: the same additions in
+the same order, so the result has the same bits.
 
 This module knows plans and arrays, not networks.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
@@ -355,8 +355,8 @@ class Network:
             Filled in place, never copied, and returned itself. It must be C-contiguous, writable and of the network's
             dtype, and share no memory with the inputs.
         threads : int, optional
-            Maximum number of threads. By default as many as the CPUs that this process may use, and one if the work
-            is small. The result has the same bits for any number.
+            Maximum number of threads, which the call starts and joins. By default the CPUs that this process may use.
+            Fewer are used where the work is small. The result has the same bits for any number.
 
         Returns
         -------

@@ -9,7 +9,7 @@
 # the call is interrupted.
 
 from libc.float cimport DBL_MIN, FLT_MIN
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 

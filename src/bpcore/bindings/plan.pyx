@@ -103,7 +103,9 @@ cdef class Plan:
         free(self.plan.layers)
 
     cdef char *reserve(self) except NULL:
-        """A workspace: memory for one tile and the packed parameters, and behind it for sums. Give it back with `release`.
+        """A workspace: memory for one tile and the packed parameters, and behind it for sums.
+
+        Give it back with `release`.
 
         Those given back are kept for the next calls, which then ask the system for nothing. Threads take and give them
         by an atomic exchange; a thread that finds none allocates its own.

@@ -213,8 +213,8 @@ cdef void outer_rows(const matrix_t *d, const matrix_t *A, char *C, Py_ssize_t r
                      const vec *tag) noexcept nogil:
     """``C += d^T A``, or ``=``, for fewer than PACK_MIN_ROWS rows."""
     cdef const char *column = <const char *>d.data
-    cdef Py_ssize_t j
-    for j in range(d.columns):
+    cdef Py_ssize_t _
+    for _ in range(d.columns):
         if A.rows == 1:
             outer_row(1, column, d.rs, A, C, overwrite, tag)
         elif A.rows == 2:

@@ -11,7 +11,7 @@ cdef struct sums_t:
     bint keep                       # add to what is in ``sums``, instead of replacing it
 
 cdef enum:
-    # Sums of at most so many bytes are added when it is a thread's turn, tile by tile; larger ones are added less often.
+    # Sums of at most so many bytes are added when it is a thread's turn, tile by tile; larger ones less often.
     MAX_OWN_SUMS = 3145728
     # Multiplications of a forward pass from which on it pays to share a tile.
     MIN_SHARED_WORK = 200000
