@@ -18,23 +18,10 @@ cdef enum:
     # Groups or chunks for each thread from which on it computes whole ones: the last ones are a small part of all.
     PIECES_PER_THREAD = 4
 
-cdef enum Unit:
-    TILE
-    CHUNK
-    GROUP
-
 cdef struct pieces_t:
     # Tiles that threads compute each by itself.
     Py_ssize_t count                # pieces, not tiles
     Unit unit
-
-cdef struct piece_t:
-    # Tiles that a thread computes by itself, and the result but for the sums.
-    Unit unit
-    tile_t first
-    tile_t last
-    double loss
-    bint empty                      # no row has a weight
 
 
 cdef inline bint threads_have_sums(const plan_t *plan, Py_ssize_t n_chunks, int threads,
@@ -180,21 +167,22 @@ cdef void end_group(const context_t *context, const sums_t *to, const tile_t *wh
             add_sums(to.total, sums, &part, where.first_group)
 
 
-cdef void add_piece(const context_t *own, const sums_t *to, const piece_t *piece, const floating *sums) noexcept nogil:
-    """In a thread's turn: add the losses and sums of its piece to those before it."""
-    cdef losses_t *losses = &own.shared.losses
+cdef void add_piece(const context_t *context, const sums_t *to, const piece_t *piece, const floating *sums,
+                    losses_t *losses) noexcept nogil:
+    """Add the losses of a piece, and this thread's share of its sums, to those of the pieces before it."""
     cdef floating *group = <floating *>to.sums
-    cdef Py_ssize_t i, n = own.plan.n_parameters
     cdef bint direct = piece.first.begins_group and piece.last.ends_group and to.total != NULL
+    cdef segment_t part = no_segment()
+    cdef Py_ssize_t i
     losses.group += piece.loss
-    if sums != NULL and not direct:
+    while sums != NULL and not direct and next_segment(context, &part, sums):
         if piece.first.begins_group:
-            memcpy(group, sums, n * sizeof(floating))
+            memcpy(group + part.begin, sums + part.begin, (part.end - part.begin) * sizeof(floating))
         elif not piece.empty:
-            for i in range(n):
+            for i in range(part.begin, part.end):
                 group[i] += sums[i]
     if piece.last.ends_group:
-        end_group(own, to, &piece.last, losses, sums if direct else <const floating *>group)
+        end_group(context, to, &piece.last, losses, sums if direct else <const floating *>group)
 
 
 cdef void compute_piece(const context_t *own, const floating *params, const batch_t *batch, piece_t *piece,
@@ -226,11 +214,14 @@ cdef void skip_piece(const plan_t *plan, piece_t *piece, cursor_t *cursor) noexc
 
 cdef void accumulate_apart(const context_t *context, const floating *params, const batch_t *batch, cursor_t *cursor,
                            const pieces_t *pieces, const sums_t *to, losses_t *losses) noexcept nogil:
-    """So many pieces. Each thread takes the next one, computes it, and adds its sums when it is its turn."""
+    """So many pieces. Each thread takes the next one, computes it, and adds its sums when it is its turn.
+
+    The last ones are one for each thread; then all of them are complete, and all threads add them, each a share.
+    """
     cdef shared_t *shared = context.shared
     cdef context_t own = alone(context)
     cdef floating *sums = <floating *>shared.sums[context.rank] if to.sums != NULL else NULL
-    cdef Py_ssize_t i, taken = take_piece(&shared.team)
+    cdef Py_ssize_t i, last = max(pieces.count - context.size, <Py_ssize_t>0), taken = take_piece(&shared.team)
     cdef piece_t piece
     piece.unit = pieces.unit
     own.pack_whole = batch.rows > context.size * own.plan.tile
@@ -240,19 +231,28 @@ cdef void accumulate_apart(const context_t *context, const floating *params, con
     for i in range(pieces.count):
         if not next_tile(own.plan, cursor, &piece.first):
             break
-        if i != taken:
+        if i != (taken if i < last else last + context.rank):
             skip_piece(own.plan, &piece, cursor)
             continue
         compute_piece(&own, params, batch, &piece, cursor, sums)
-        if should_stop(context.interrupt, 0) or not await_turn(&shared.team, <int>taken):
+        if should_stop(context.interrupt, 0):
+            break
+        if i >= last:
+            shared.pieces[context.rank] = piece
+            continue
+        if not await_turn(&shared.team, <int>taken):
             break
         if taken == 0:
             shared.losses = losses[0]
-        add_piece(&own, to, &piece, sums)
+        add_piece(&own, to, &piece, sums, &shared.losses)
         pass_turn(&shared.team)
         taken = take_piece(&shared.team)
-    meet(context)
-    losses[0] = shared.losses
+    if not meet(context):
+        return
+    if last > 0:
+        losses[0] = shared.losses
+    for i in range(min(pieces.count, <Py_ssize_t>context.size)):
+        add_piece(context, to, &shared.pieces[i], <floating *>shared.sums[i] if to.sums != NULL else NULL, losses)
     if meet(context) and context.rank == 0:
         reset_turns(&shared.team)
 

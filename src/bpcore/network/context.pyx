@@ -16,6 +16,28 @@ cdef enum:
     # Vectors of columns per thread from which on a product is shared by columns: each thread then packs its own.
     MIN_COLUMN_VECTORS = 4
 
+cdef struct tile_t:
+    # Rows of a call that are computed at a time.
+    Py_ssize_t first                # counted from the first row of the range
+    Py_ssize_t rows
+    bint begins_group               # the first of its group of chunks: its sums are not added to others
+    bint ends_chunk
+    bint ends_group
+    bint first_group
+
+cdef enum Unit:
+    TILE
+    CHUNK
+    GROUP
+
+cdef struct piece_t:
+    # Tiles that a thread computes by itself, and the result but for the sums.
+    Unit unit
+    tile_t first
+    tile_t last
+    double loss
+    bint empty                      # no row has a weight
+
 cdef struct losses_t:
     double group                    # of the group of chunks that is being added up
     double total                    # of those before it
@@ -26,6 +48,7 @@ cdef struct shared_t:
     void *workspaces[MAX_TEAM]      # one for each; the first thread's holds the tile that all compute together
     void *sums[MAX_TEAM]            # and sums for each, where threads compute tiles of their own
     losses_t losses                 # there, of the thread whose turn it is
+    piece_t pieces[MAX_TEAM]        # and what each computes
     bint finite[MAX_TEAM]           # whether a thread's share of the parameters is
     double parts[MAX_TEAM + COST_PIECES]  # losses of rows, or pieces of the penalty
 
@@ -188,15 +211,6 @@ cdef struct chunk_range_t:
     Py_ssize_t n_chunks
     Py_ssize_t begin
     Py_ssize_t end
-
-cdef struct tile_t:
-    # Rows of a call that are computed at a time.
-    Py_ssize_t first                # counted from the first row of the range
-    Py_ssize_t rows
-    bint begins_group               # the first of its group of chunks: its sums are not added to others
-    bint ends_chunk
-    bint ends_group
-    bint first_group
 
 cdef struct cursor_t:
     # Where the next tile of a range begins.
