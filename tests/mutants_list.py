@@ -98,7 +98,113 @@ LAYOUT = [
     ("every network fits in memory", ("return numbers * isa.itemsize <= PY_SSIZE_T_MAX // 2", "return True")),
 ]
 
-PLAN = [
+#: The threads of a team.
+TEAM = [
+    (
+        "who meets does not wait",
+        ("        bpcore_team_await(team, &team->meeting, meeting + 1);\n", "        (void)meeting;\n"),
+    ),
+    ("those at the next meeting are not counted anew", ("        bpcore_set(&team->arrived, 0);\n", "")),
+    (
+        "who sleeps before a meeting is not woken",
+        ("meeting + 1);\n        bpcore_team_wake(team);\n", "meeting + 1);\n"),
+    ),
+    ("who sleeps is not counted", ("    (void)bpcore_add(&team->sleeping, 1);\n", "")),
+    (
+        "a turn passed wakes nobody",
+        ("(void)bpcore_add(&team->turn, 1);\n    bpcore_team_wake(team);\n", "(void)bpcore_add(&team->turn, 1);\n"),
+    ),
+    (
+        "every piece is taken twice",
+        ("return (int)bpcore_add(&team->next, 1) - 1;", "return (int)(bpcore_add(&team->next, 1) - 1) / 2;"),
+    ),
+    ("pieces begin where they ended", ("    bpcore_set(&team->next, 0);\n", "")),
+    ("turns begin where they ended", ("    bpcore_set(&team->turn, 0);\n", "")),
+    ("a team is not stopped", ("    bpcore_set(&team->stopped, 1);\n", "")),
+    (
+        "those who sleep do not see that the team is stopped",
+        ("value < 0 && !bpcore_get(&team->stopped)) bpcore_sleep", "value < 0) bpcore_sleep"),
+    ),
+    (
+        "who sleeps is not woken where the team is stopped",
+        ("bpcore_set(&team->stopped, 1);\n    bpcore_team_wake(team);\n", "bpcore_set(&team->stopped, 1);\n"),
+    ),
+    (
+        "threads stay on the processors where they are started",
+        ("    if (team->places) sched_setaffinity(0, sizeof team->cpus, &team->cpus);", "    ;"),
+    ),
+    ("threads begin before the size of the team is known", ("    bpcore_team_await(team, &team->meeting, 1);\n", "")),
+    ("the calling thread takes no signals afterwards", ("    pthread_sigmask(SIG_SETMASK, &before, NULL);\n", "")),
+    ("the threads of a team take signals", ("    sigfillset(&all);\n", "    sigemptyset(&all);\n")),
+    (
+        "threads are not joined",
+        ("    for (rank = 1; rank < team->size; rank++) bpcore_member_join(&members[rank]);\n", ""),
+    ),
+    (
+        "the last thread is not joined",
+        ("rank < team->size; rank++) bpcore_member_join", "rank < team->size - 1; rank++) bpcore_member_join"),
+    ),
+    (
+        "threads that cannot be started count",
+        ("team->size = bpcore_start_all(members, size);", "bpcore_start_all(members, size), team->size = size;"),
+    ),
+]
+
+#: What a thread computes of a matrix.
+SHARES = [
+    (
+        "what is left of a share's units is nobody's",
+        (
+            "return min((n + unit - 1) // unit * rank // size * unit, n)",
+            "return min(n // unit * rank // size * unit, n)",
+        ),
+    ),
+    (
+        "the last share of rows ends early",
+        (
+            "share.rows = share_start(rows, unit, size, rank + 1) - share.row",
+            "share.rows = share_start(rows - (size > 1), unit, size, rank + 1) - share.row",
+        ),
+    ),
+    (
+        "shares of rows overlap",
+        (
+            "share.rows = share_start(rows, unit, size, rank + 1) - share.row",
+            "share.rows = min(share_start(rows, unit, size, rank + 1) + (unit if size > 1 else 0), rows) - share.row",
+        ),
+    ),
+    (
+        "shares of rows leave out a unit between them",
+        (
+            "share.row, share.column, share.columns = share_start(rows, unit, size, rank), 0, columns",
+            "share.row, share.column, share.columns = min(share_start(rows, unit, size, rank) + (unit if rank > 0 else 0), share_start(rows, unit, size, rank + 1)), 0, columns",
+        ),
+    ),
+    (
+        "the last share of columns ends early",
+        (
+            "share.columns = share_start(columns, unit, size, rank + 1) - share.column",
+            "share.columns = share_start(columns - (size > 1), unit, size, rank + 1) - share.column",
+        ),
+    ),
+    (
+        "shares of columns overlap",
+        (
+            "share.columns = share_start(columns, unit, size, rank + 1) - share.column",
+            "share.columns = min(share_start(columns, unit, size, rank + 1) + (unit if size > 1 else 0), columns) - share.column",
+        ),
+    ),
+    (
+        "every thread begins with the first column",
+        (
+            "share.column, share.row, share.rows = share_start(columns, unit, size, rank), 0, rows",
+            "share.column, share.row, share.rows = 0, 0, rows",
+        ),
+    ),
+]
+
+#: How threads share a tile, and how rows are cut.
+CONTEXT = [
     (
         "a block of rows too many in a tile",
         ("return (m + tiles * MR - 1) // (tiles * MR) * MR", "return m // (tiles * MR) * MR + MR"),
@@ -117,7 +223,141 @@ PLAN = [
         "weights of a part of a batch are those of its first rows",
         ("<const floating *>batch.sample_weight + first", "batch.sample_weight"),
     ),
+    (
+        "tiles count from the first row of all chunks",
+        (
+            "tile.first = start + cursor.row - chunk_start(c.total_rows, c.n_chunks, c.begin)",
+            "tile.first = start + cursor.row",
+        ),
+    ),
+    (
+        "every chunk begins a group",
+        ("cursor.row == 0 and (i % plan.group_size == 0 or i == c.begin)", "cursor.row == 0"),
+    ),
+    ("every tile begins a group", ("tile.begins_group = cursor.row == 0 and", "tile.begins_group = True or")),
+    ("every group is the first", ("tile.first_group = i < plan.group_size", "tile.first_group = True")),
+    ("no group is the first", ("tile.first_group = i < plan.group_size", "tile.first_group = False")),
+    (
+        "the last chunks end no group",
+        ("((i + 1) % plan.group_size == 0 or i + 1 == c.n_chunks)", "(i + 1) % plan.group_size == 0"),
+    ),
+    ("every tile ends a chunk", ("tile.ends_chunk = cursor.row == 0", "tile.ends_chunk = True")),
+    (
+        "a softmax is shared by columns",
+        (
+            "if whole_rows or vectors < MIN_COLUMN_VECTORS * context.size:",
+            "if vectors < MIN_COLUMN_VECTORS * context.size:",
+        ),
+    ),
+    (
+        "a share of weights by columns covers too little",
+        ("return column_share(n_out, n_in, lane,", "return column_share(n_out, n_in - 1, lane,"),
+    ),
+    (
+        "a share of weights by rows covers too little",
+        ("return row_share(n_out, n_in, lane,", "return row_share(n_out - 1, n_in, lane,"),
+    ),
+    (
+        "every thread has the first share of the biases",
+        (
+            "column_share(1, layer.n_out, lanes(tag), context.size, context.rank)",
+            "column_share(1, layer.n_out, lanes(tag), context.size, 0)",
+        ),
+    ),
+    (
+        "every thread has all biases",
+        (
+            "column_share(1, layer.n_out, lanes(tag), context.size, context.rank)",
+            "column_share(1, layer.n_out, lanes(tag), 1, 0)",
+        ),
+    ),
+    (
+        "a thread goes on with the first row of its share alone",
+        ("            segment.row += 1\n", "            segment.row = share.rows\n"),
+    ),
+    (
+        "a thread goes on with the first rows, not its own",
+        ("(share.row + segment.row) * layer.n_in + share.column", "segment.row * layer.n_in + share.column"),
+    ),
+    (
+        "a thread goes on with the first columns, not its own",
+        ("(share.row + segment.row) * layer.n_in + share.column", "(share.row + segment.row) * layer.n_in"),
+    ),
+    (
+        "a thread goes on with whole rows",
+        ("            if share.columns == layer.n_in:  #", "            if True:  #"),
+    ),
+    (
+        "a thread goes on with the first biases, not its own",
+        ("segment.begin = layer.bias + share.column", "segment.begin = layer.bias"),
+    ),
+    (
+        "a thread goes on without the biases",
+        ("        if share.columns > 0:\n            return True\n    return False", "    return False"),
+    ),
+    (
+        "each thread computes a tile in a workspace of its own",
+        ("        context.workspace = aligned(<char *>shared.workspaces[0])\n", ""),
+    ),
+    (
+        "tiles apart are all in the first workspace",
+        ("own.workspace, own.rank, own.size = own.own, 0, 1", "own.rank, own.size = 0, 1"),
+    ),
+    (
+        "no thread waits for the others",
+        (
+            "    if team_wait(&context.shared.team):\n        return True\n",
+            "    if not context.interrupt.stopped:\n        return True\n",
+        ),
+    ),
+    (
+        "after a signal the threads go on",
+        ("    context.interrupt.stopped = True\n    return False", "    return False"),
+        "the others hear of it at their next look at the team, a few milliseconds later, and none waits for another",
+    ),
 ]
+
+#: A call and the memory of its threads.
+CALL = [
+    (
+        "the sums of threads overlap behind a workspace",
+        ("aligned(<char *>call.shared.workspaces[i]) + plan", "aligned(<char *>call.shared.workspaces[0]) + plan"),
+    ),
+    (
+        "the sums of threads lie in their workspaces",
+        ("workspaces[i]) + plan.plan.workspace * itemsize", "workspaces[i])"),
+    ),
+    (
+        "large sums of threads overlap",
+        ("<char *>call.sums_memory + i * n * itemsize", "<char *>call.sums_memory + i * itemsize"),
+    ),
+    ("few rows are computed by a team", ("if call.batch.rows >= PACK_MIN_ROWS else 1", "if True else 1")),
+    ("more threads than a team has", ("max(1, min(threads, <int>MAX_TEAM))", "max(1, threads)")),
+    (
+        "the first thread does not look for signals",
+        ("interrupt = &call.interrupt if rank == 0 else &others", "interrupt = &others"),
+    ),
+    (
+        "the losses are those of the last thread",
+        (
+            "        if rank == 0:\n            call.losses",
+            "        if rank == call.shared.team.size - 1:\n            call.losses",
+        ),
+    ),
+    (
+        "the cost is the sum of losses",
+        ("            losses = finish_share(&context,", "            finish_share(&context,"),
+    ),
+]
+
+#: Of the workspaces.
+PLACE_OF_SUMS = [
+    (
+        "no place for sums behind a workspace",
+        ("self.dtype.itemsize + own_sums_bytes(self) + 64", "self.dtype.itemsize + 64"),
+    ),
+]
+
 
 POOL = [
     (
@@ -138,55 +378,158 @@ FORWARD = [
             "inputs, stride = work + layer.a.start, context.plan.layers[0].stride",
         ),
     ),
-    ("the bias is not packed", ("b.init, b.packed = params + layer.bias,", "b.init, b.packed = NULL,")),
+    ("the bias is not packed", ("b.init, b.packed = params + layer.bias + share.column,", "b.init, b.packed = NULL,")),
     (
         "X is not advanced from tile to tile",
-        ("tile_of(context, batch, first, min(size,", "tile_of(context, batch, 0, min(size,"),
+        (
+            "tile_of(context, batch, where.first, where.rows, params)\n",
+            "tile_of(context, batch, 0, where.rows, params)\n",
+        ),
+    ),
+    (
+        "no meeting after a layer",
+        (
+            "        if not meet(context):\n            return\n        inputs, stride = work",
+            "        inputs, stride = work",
+        ),
+    ),
+    (
+        "no meeting after X is copied",
+        (
+            "tile.X, tile.x_stride = inputs, plan.input_stride\n        meet(context)\n",
+            "tile.X, tile.x_stride = inputs, plan.input_stride\n",
+        ),
+    ),
+    (
+        "the first rows of X are copied by all",
+        ("inputs + share.row * plan.input_stride, plan.input_stride,", "inputs, plan.input_stride,"),
+    ),
+    (
+        "no meeting after a tile's outputs",
+        ("last.n_out, share.rows, last.n_out)\n    meet(context)\n", "last.n_out, share.rows, last.n_out)\n"),
+    ),
+    (
+        "outputs of a share are those of the first rows",
+        ("out + (where.first + share.row) * last.n_out", "out + where.first * last.n_out"),
+    ),
+    (
+        "no meeting after tiles apart",
+        (
+            "        if not meet(context):  # they are computed where the first thread's own tile is\n            return\n",
+            "",
+        ),
+    ),
+    (
+        "each thread takes one tile",
+        ("                piece = take_piece(&context.shared.team)\n            taken", "            taken"),
+    ),
+    ("tiles apart are not packed for", ("        pack_forward(&own, params, False)\n", "")),
+    (
+        "after tiles apart the parameters count as packed",
+        ("        context.pack_whole = False  # for the few tiles that are left\n", ""),
+    ),
+    (
+        "the weights of a share are those of the first columns",
+        ("params + layer.weights + share.column * layer.n_in", "params + layer.weights"),
+    ),
+    (
+        "the biases of a share are those of the first columns",
+        ("params + layer.bias + share.column,", "params + layer.bias,"),
+    ),
+    (
+        "logits are packed as a softmax is shared",
+        (
+            "activations_share(context, layer, 1, keep_logits and l == n - 1, params)",
+            "activations_share(context, layer, 1, False, params)",
+        ),
+    ),
+    (
+        "the first rows of a tile are activated by all",
+        (
+            "        first = share.row * layer.stride\n        activate(layer,",
+            "        first = 0\n        activate(layer,",
+        ),
+    ),
+    (
+        "the first columns of a tile are activated by all",
+        (
+            "        first = i * layer.stride + share.column\n        activate(&part,",
+            "        first = i * layer.stride\n        activate(&part,",
+        ),
+    ),
+    (
+        "every thread computes the last outputs",
+        ("    if first_dot < share.column + share.columns:\n", "    if True:\n"),
+    ),
+    (
+        "every share begins with the last outputs",
+        (
+            "first_dot = max(layer.n_out - layer.dot_outputs, share.column)",
+            "first_dot = layer.n_out - layer.dot_outputs",
+        ),
+        "columns are shared in whole vectors, so the last outputs, a part of one, are those of one thread",
     ),
 ]
 
 BACKWARD = [
-    (
-        "the first layer's W is never packed",
-        ("range(0 if input_gradient else 1, context.plan.n_layers)", "range(1, context.plan.n_layers)"),
-    ),
+    ("the first layer's W is never packed", ("range(0 if input_gradient else 1, n if", "range(1, n if")),
     (
         "the stride of the layer above",
         (
             (
-                "matrix(<const floating *>scratch, tile.rows, stride))",
-                "matrix(<const floating *>scratch, tile.rows, layer.stride))",
+                "backward_input(context, params, layer, &share, delta, scratch, stride)",
+                "backward_input(context, params, layer, &share, delta, scratch, layer.stride)",
             ),
             (
-                "matrix(<const floating *>scratch, tile.rows, plan.input_stride))",
-                "matrix(<const floating *>scratch, tile.rows, layer.stride))",
+                "backward_input(context, params, layer, &share, delta, scratch, plan.input_stride)",
+                "backward_input(context, params, layer, &share, delta, scratch, layer.stride)",
             ),
             (
-                "copy_rows(<const floating *>scratch, plan.input_stride,",
-                "copy_rows(<const floating *>scratch, layer.stride,",
+                "scratch + share.row * plan.input_stride + share.column, plan.input_stride,",
+                "scratch + share.row * layer.stride + share.column, layer.stride,",
             ),
         ),
     ),
     (
         "the derivatives of the layer above",
         (
-            "a, work + below.derivative.start, tile.rows, scratch)",
-            "a, work + layer.derivative.start, tile.rows, scratch)",
+            "activation_share_backward(below, &share, a, work + below.derivative.start, scratch)",
+            "activation_share_backward(below, &share, a, work + layer.derivative.start, scratch)",
+        ),
+    ),
+    ("the bias's sums are never fresh", ("bias.column, bias.columns, overwrite)", "bias.column, bias.columns, False)")),
+    ("the bias's sums are always fresh", ("bias.column, bias.columns, overwrite)", "bias.column, bias.columns, True)")),
+    (
+        "the weights' sums are always fresh",
+        ("&room, overwrite, context.interrupt)\n", "&room, True, context.interrupt)\n"),
+    ),
+    (
+        "no meeting after a layer, on the way back",
+        ("        if not meet(context):\n            return\n        delta, scratch", "        delta, scratch"),
+    ),
+    (
+        "W of a share is that of the first columns",
+        ("strided(params + layer.weights + share.column, layer.n_out", "strided(params + layer.weights, layer.n_out"),
+    ),
+    (
+        "the derivatives of the first rows are taken by all",
+        (
+            "        first = share.row * layer.stride\n        activation_backward(layer,",
+            "        first = 0\n        activation_backward(layer,",
         ),
     ),
     (
-        "the bias's sums are never fresh",
-        ("bias_of(layer, <const floating *>sums), overwrite)", "bias_of(layer, <const floating *>sums), False)"),
-    ),
-    (
-        "the bias's sums are always fresh",
-        ("bias_of(layer, <const floating *>sums), overwrite)", "bias_of(layer, <const floating *>sums), True)"),
-    ),
-    (
-        "the weights' sums are always fresh",
+        "the derivatives of the first columns are taken by all",
         (
-            "context.plan.columns.start, overwrite, context.interrupt)",
-            "context.plan.columns.start, True, context.interrupt)",
+            "        first = i * layer.stride + share.column\n        activation_backward(&part,",
+            "        first = i * layer.stride\n        activation_backward(&part,",
+        ),
+    ),
+    (
+        "the deltas of the first rows are taken by all",
+        (
+            "linear_backward_input(matrix(delta + share.row * layer.stride, share.rows",
+            "linear_backward_input(matrix(delta, share.rows",
         ),
     ),
 ]
@@ -236,12 +579,12 @@ ACCUMULATE = [
         "labels are not advanced from tile to tile",
         (
             (
-                "tile = batch_slice(plan, batch, first, rows, params)\n",
-                "tile = batch_slice(plan, batch, first, rows, params)\n        tile.labels = batch.labels\n",
+                "count = count_weighted(&tile, tag)\n",
+                "count = count_weighted(&tile, tag)\n    tile.labels = batch.labels\n",
             ),
             (
-                "tile = tile_of(context, batch, first, rows, params)\n",
-                "tile = tile_of(context, batch, first, rows, params)\n            tile.labels = batch.labels\n",
+                "        return tile_of(context, batch, where.first, where.rows, tag)\n",
+                "        tile = tile_of(context, batch, where.first, where.rows, tag)\n        tile.labels = batch.labels\n        return tile\n",
             ),
         ),
     ),
@@ -249,38 +592,17 @@ ACCUMULATE = [
         "weights are not advanced from tile to tile",
         (
             (
-                "tile = batch_slice(plan, batch, first, rows, params)\n",
-                "tile = batch_slice(plan, batch, first, rows, params)\n        tile.sample_weight = batch.sample_weight\n",
+                "count = count_weighted(&tile, tag)\n",
+                "count = count_weighted(&tile, tag)\n    tile.sample_weight = batch.sample_weight\n",
             ),
             (
-                "tile = tile_of(context, batch, first, rows, params)\n",
-                "tile = tile_of(context, batch, first, rows, params)\n            tile.sample_weight = batch.sample_weight\n",
+                "        return tile_of(context, batch, where.first, where.rows, tag)\n",
+                "        tile = tile_of(context, batch, where.first, where.rows, tag)\n        tile.sample_weight = batch.sample_weight\n        return tile\n",
             ),
         ),
     ),
-    (
-        "labels are not advanced from chunk to chunk",
-        (
-            "chunk = batch_slice(plan, batch, start, stop - start, params)\n",
-            "chunk = batch_slice(plan, batch, start, stop - start, params)\n        chunk.labels = batch.labels\n",
-        ),
-    ),
-    (
-        "weights are not advanced from chunk to chunk",
-        (
-            "chunk = batch_slice(plan, batch, start, stop - start, params)\n",
-            "chunk = batch_slice(plan, batch, start, stop - start, params)\n        chunk.sample_weight = batch.sample_weight\n",
-        ),
-    ),
-    (
-        "targets are not advanced from chunk to chunk",
-        (
-            "chunk = batch_slice(plan, batch, start, stop - start, params)\n",
-            "chunk = batch_slice(plan, batch, start, stop - start, params)\n        chunk.targets = batch.targets\n",
-        ),
-    ),
-    ("every tile is fresh", ("        overwrite = False\n    return total", "    return total")),
-    ("every chunk is fresh", ("&chunk, sums, i == chunks.begin, packed", "&chunk, sums, True, packed")),
+    ("every tile is fresh", ("tile.begins_group and not to.keep)", "not to.keep)")),
+    ("every tile of a piece is fresh", ("sums, tile.first == piece.first.first)", "sums, True)")),
     (
         "a first tile of no weight leaves the sums as they are",
         ("            memset(sums, 0, plan.n_parameters * sizeof(floating))\n", "            pass\n"),
@@ -293,40 +615,190 @@ ACCUMULATE = [
         "weights of kept rows are those of the first rows",
         ("(work + plan.sample_weight.start)[k] = weights[i]", "(work + plan.sample_weight.start)[k] = weights[k]"),
     ),
-    (
-        "the penalty takes the first bias",
-        ("for i in range(layer.weights, layer.bias):", "for i in range(layer.weights, layer.bias + 1):"),
-    ),
+    ("the penalty takes the first bias", ("min(layer.bias, part.end)", "min(layer.bias + 1, part.end)")),
     (
         "the cost's penalty takes the first bias",
-        ("while i < plan.layers[l].bias:", "while i < plan.layers[l].bias + 1:"),
+        (
+            "total += sum_squares(params + first, min(plan.layers[l].bias, end) - first)",
+            "total += sum_squares(params + first, min(plan.layers[l].bias + 1, end) - first)",
+        ),
     ),
-    (
-        "the penalty without its half",
-        ("l2 / 2 * sum_squared_weights(plan, params)", "l2 * sum_squared_weights(plan, params)"),
-    ),
+    ("the penalty without its half", ("l2 / 2 * squares", "l2 * squares")),
     (
         "sums of weight 1 are not copied",
         ("if not (rounded == 1 and <const void *>out == <const void *>sums):", "if not rounded == 1:"),
     ),
     ("groups overwrite the sums", ("total[i] += sums[i]", "total[i] = sums[i]")),
     (
-        "targets are not advanced from group to group",
-        (
-            "group = batch_slice(plan, batch, start, stop - start, params)\n",
-            "group = batch_slice(plan, batch, start, stop - start, params)\n        group.targets = batch.targets\n",
-        ),
-    ),
-    (
-        "labels are not advanced from group to group",
-        (
-            "group = batch_slice(plan, batch, start, stop - start, params)\n",
-            "group = batch_slice(plan, batch, start, stop - start, params)\n        group.labels = batch.labels\n",
-        ),
-    ),
-    (
         "every group is fresh",
-        ("sums, plan.n_parameters, chunks.begin == 0)", "sums, plan.n_parameters, True)"),
+        ("add_sums(to.total, sums, &part, where.first_group)", "add_sums(to.total, sums, &part, True)"),
+    ),
+    (
+        "no meeting after the rows of a weight are copied",
+        (
+            "            copy_weighted(context, &tile, tag)\n        meet(context)\n",
+            "            copy_weighted(context, &tile, tag)\n",
+        ),
+    ),
+    (
+        "a tile's losses are those of the first thread's rows",
+        (
+            "        for i in range(n):\n            total += context.shared.parts[i]\n",
+            "        for i in range(share.row, share.row + share.rows):\n            total += context.shared.parts[i]\n",
+        ),
+    ),
+    (
+        "the losses of bands are added up thread by thread",
+        (
+            (
+                "            context.shared.parts[i] = loss\n        total += loss\n",
+                "            context.shared.parts[MAX_TEAM + context.rank] = total + loss\n        total += loss\n",
+            ),
+            (
+                "        for i in range(n):\n            total += context.shared.parts[i]\n",
+                "        for i in range(min(<Py_ssize_t>context.size, n)):\n            total += context.shared.parts[MAX_TEAM + context.size - 1 - i]\n",
+            ),
+        ),
+    ),
+    (
+        "no meeting after the losses of a tile",
+        (
+            "    if context.size > 1 and meet(context):\n        total = 0",
+            "    if context.size > 1:\n        total = 0",
+        ),
+    ),
+    (
+        "the deltas of all bands lie in the first",
+        ("delta = work + plan.delta.start + first * last.stride", "delta = work + plan.delta.start"),
+    ),
+    (
+        "losses of a group count in the next one, too",
+        ("    losses.total += losses.group\n    losses.group = 0\n", "    losses.total += losses.group\n"),
+    ),
+    (
+        "the losses before a call do not count",
+        ("losses.group, losses.total = 0, before", "losses.group, losses.total = 0, 0"),
+    ),
+    ("a piece's losses are those of the group", ("losses.group += piece.loss", "losses.group = piece.loss")),
+    (
+        "a piece at the beginning of a group is the whole of it",
+        (
+            "piece.first.begins_group and piece.last.ends_group and to.total != NULL",
+            "piece.first.begins_group and to.total != NULL",
+        ),
+    ),
+    (
+        "a piece at the end of a group is the whole of it",
+        (
+            "piece.first.begins_group and piece.last.ends_group and to.total != NULL",
+            "piece.last.ends_group and to.total != NULL",
+        ),
+    ),
+    (
+        "a group that is all rows is not copied",
+        (
+            "piece.first.begins_group and piece.last.ends_group and to.total != NULL",
+            "piece.first.begins_group and piece.last.ends_group",
+        ),
+    ),
+    (
+        "the group's sums are added, not the piece's",
+        ("losses, sums if direct else <const floating *>group)", "losses, <const floating *>group)"),
+    ),
+    (
+        "the first piece of a group is added to what was there",
+        (
+            "        if piece.first.begins_group:\n            memcpy(group",
+            "        if False:\n            memcpy(group",
+        ),
+    ),
+    (
+        "every piece overwrites the group",
+        (
+            "        if piece.first.begins_group:\n            memcpy(group",
+            "        if True:\n            memcpy(group",
+        ),
+    ),
+    (
+        "a piece's losses are those of its last tile",
+        ("piece.loss += accumulate_tile(own,", "piece.loss = accumulate_tile(own,"),
+    ),
+    ("a piece is as empty as its last tile", ("piece.empty &= rows.rows == 0", "piece.empty = rows.rows == 0")),
+    ("pieces of others are skipped a tile at a time", ("            skip_piece(own.plan, &piece, cursor)\n", "")),
+    ("turns are not awaited", ("or not await_turn(&shared.team, <int>taken):", "or False:")),
+    (
+        "the losses before the first piece do not count",
+        (
+            "        if taken == 0:\n            shared.losses = losses[0]\n",
+            "        if taken == 0:\n            shared.losses.group = shared.losses.total = 0\n",
+        ),
+    ),
+    (
+        "the losses before a piece do not count",
+        ("        if taken == 0:\n            shared.losses", "        if True:\n            shared.losses"),
+    ),
+    ("each thread takes one piece", ("        taken = take_piece(&shared.team)\n    meet", "    meet")),
+    (
+        "no meeting after the last piece",
+        ("    meet(context)\n    losses[0] = shared.losses\n", "    losses[0] = shared.losses\n"),
+    ),
+    ("turns are not reset", ("        reset_turns(&shared.team)\n", "        pass\n")),
+    ("pieces are not packed for", ("    pack_forward(&own, params, own.plan.canonical != IDENTITY)\n", "")),
+    ("pieces are not packed for, on the way back", ("        pack_backward(&own, params, False)\n", "        pass\n")),
+    (
+        "after pieces the parameters count as packed",
+        ("        context.pack_whole = False  # for the few tiles that are left\n", ""),
+    ),
+    ("a tile by one thread counts as packed", ("    own.pack_whole = False  # it has packed a share at most\n", "")),
+    ("every tile by one thread is fresh", ("where.begins_group and not to.keep)", "not to.keep)")),
+    (
+        "a tile by one thread is computed by all",
+        (
+            "    if context.rank == 0:\n        tile = weighted_tile(&own,",
+            "    if True:\n        tile = weighted_tile(&own,",
+        ),
+    ),
+    (
+        "few rows of many parameters are computed by all",
+        (
+            "if context.size > 1 and (context.small_batch or plan.n_parameters",
+            "if context.size > 1 and (plan.n_parameters",
+        ),
+    ),
+    (
+        "no meeting after a tile",
+        (
+            "losses, <const floating *>to.sums)\n        meet(context)  # what",
+            "losses, <const floating *>to.sums)\n        pass  # what",
+        ),
+        "for a wrong loss a thread would have to read it later than the first one computes another tile, and only that of "
+        "the first one is used",
+    ),
+    (
+        "the penalty of all parameters before it, in a share",
+        ("range(max(layer.weights, part.begin),", "range(layer.weights,"),
+    ),
+    (
+        "the penalty of all parameters behind it, in a share",
+        ("min(layer.bias, part.end)):\n            out[i]", "layer.bias):\n            out[i]"),
+    ),
+    (
+        "the squares of all threads are those of the first piece",
+        ("parts[i] = sum_squared_piece(plan, params, i)", "parts[i] = sum_squared_piece(plan, params, 0)"),
+    ),
+    (
+        "no meeting after the squares",
+        (
+            "        parts[i] = sum_squared_piece(plan, params, i)\n    meet(context)\n",
+            "        parts[i] = sum_squared_piece(plan, params, i)\n",
+        ),
+    ),
+    (
+        "pieces of squares overlap",
+        (
+            "end = chunk_start(plan.n_parameters, n, i + 1), first",
+            "end = chunk_start(plan.n_parameters, n, i + 1) + 1, first",
+        ),
     ),
 ]
 
@@ -341,7 +813,7 @@ LOSSES = [
     ),
     (
         "the loss reads four numbers behind Y",
-        ("if i * n + j + lanes(targets) > rows * n:", "if i * n + j + lanes(targets) > rows * n + 4:"),
+        ("if i * n + j + lanes(targets) > batch.rows * n:", "if i * n + j + lanes(targets) > batch.rows * n + 4:"),
     ),
     (
         "padding counts as outputs",
@@ -470,7 +942,7 @@ GEMM = [
     ),
     (
         "A is read behind its last row",
-        ("whole = n_in if padded(n_in, panels) <= a.rs else n_in // whole * whole", "whole = n_in"),
+        ("whole = n_in if padded(n_in, panels) <= readable else n_in // whole * whole", "whole = n_in"),
     ),
     (
         "the first group of a tile is not fresh",
@@ -483,6 +955,12 @@ GEMM = [
             "            return\n        j += count - 1 if j == 0 and groups > 0 else count",
         ),
     ),
+    (
+        "a share of A is as wide as A",
+        ("readable = A.shape[1] - share.column  #", "readable = A.shape[1]  #"),
+    ),
+    ("a share's columns of A are the first", ("first_a = &A[0, share.column]", "first_a = &A[0, 0]")),
+    ("a share's columns of delta are the first", ("first_delta = &delta[0, share.row]", "first_delta = &delta[0, 0]")),
 ]
 
 MICROKERNEL = [
@@ -578,36 +1056,36 @@ SMALL_CALLS = [
     (
         "out may overlap params in forward",
         (
-            "if outputs == NULL or not last_is_disjoint(&buffers):",
-            "if outputs == NULL or not disjoint(&views[1], &views[2]):",
+            "if call.out == NULL or not last_is_disjoint(&buffers):",
+            "if call.out == NULL or not disjoint(&views[1], &views[2]):",
         ),
     ),
     (
         "out may overlap X in forward",
         (
-            "if outputs == NULL or not last_is_disjoint(&buffers):",
-            "if outputs == NULL or not disjoint(&views[0], &views[2]):",
+            "if call.out == NULL or not last_is_disjoint(&buffers):",
+            "if call.out == NULL or not disjoint(&views[0], &views[2]):",
         ),
     ),
     (
         "out may overlap params in cost_and_gradient",
         (
-            "if grad == NULL or not last_is_disjoint(&buffers):",
-            "if grad == NULL or not (disjoint(&views[1], &views[3]) and disjoint(&views[2], &views[3])):",
+            "if call.sums.sums == NULL or not last_is_disjoint(&buffers):",
+            "if call.sums.sums == NULL or not (disjoint(&views[1], &views[3]) and disjoint(&views[2], &views[3])):",
         ),
     ),
     (
         "out may overlap X in cost_and_gradient",
         (
-            "if grad == NULL or not last_is_disjoint(&buffers):",
-            "if grad == NULL or not (disjoint(&views[0], &views[3]) and disjoint(&views[2], &views[3])):",
+            "if call.sums.sums == NULL or not last_is_disjoint(&buffers):",
+            "if call.sums.sums == NULL or not (disjoint(&views[0], &views[3]) and disjoint(&views[2], &views[3])):",
         ),
     ),
     (
         "out may overlap Y in cost_and_gradient",
         (
-            "if grad == NULL or not last_is_disjoint(&buffers):",
-            "if grad == NULL or not (disjoint(&views[0], &views[3]) and disjoint(&views[1], &views[3])):",
+            "if call.sums.sums == NULL or not last_is_disjoint(&buffers):",
+            "if call.sums.sums == NULL or not (disjoint(&views[0], &views[3]) and disjoint(&views[1], &views[3])):",
         ),
     ),
 ]
@@ -626,37 +1104,81 @@ TRAINING_LOOP = [
     (
         "labels of the first batch for all",
         (
-            "t.first, count, <const floating *>numbers)\n",
-            "t.first, count, <const floating *>numbers)\n        batch.labels = t.rows.labels\n",
+            "batch = gather_batch(context, &t, t.first, count, tag)\n",
+            "batch = gather_batch(context, &t, t.first, count, tag)\n        batch.labels = t.rows.labels\n",
         ),
     ),
     (
         "weights of the first batch for all",
         (
-            "t.first, count, <const floating *>numbers)\n",
-            "t.first, count, <const floating *>numbers)\n        batch.sample_weight = t.rows.sample_weight\n",
+            "batch = gather_batch(context, &t, t.first, count, tag)\n",
+            "batch = gather_batch(context, &t, t.first, count, tag)\n        batch.sample_weight = t.rows.sample_weight\n",
         ),
     ),
     (
         "weights of the first batch for all, gathered",
-        ("t.rows.sample_weight, 1, order, count, weights)", "t.rows.sample_weight, 1, t.order, count, weights)"),
+        ("t.rows.sample_weight, 1, order, &share, weights)", "t.rows.sample_weight, 1, t.order, &share, weights)"),
     ),
     ("gathered targets lie where the weights do", ("targets = weights + count", "targets = weights")),
     (
-        "the mean weight is forgotten in the gradient",
-        ("<const floating *>grad, weight, t.l2, grad)", "<const floating *>grad, count, t.l2, grad)"),
+        "the mean weight is forgotten",
+        ("all_chunks(plan, count), count * t.mean_weight", "all_chunks(plan, count), count"),
     ),
     ("the cost of an epoch is not by rows", ("+= count * t.cost", "+= t.batch_size * t.cost")),
+    (
+        "no meeting after the rows of a batch are gathered",
+        ("        batch.sample_weight = weights\n    meet(context)\n", "        batch.sample_weight = weights\n"),
+    ),
+    (
+        "the first rows of a batch are gathered by all",
+        (
+            "    for i in range(share.row, share.row + share.rows):\n        memcpy",
+            "    for i in range(share.rows):\n        memcpy",
+        ),
+    ),
+    ("moments of a share are the first", ("<floating *>t.moments[i] + part.begin if", "<floating *>t.moments[i] if")),
+    (
+        "the gradient of a share is the first part",
+        ("<const floating *>t.grad + part.begin", "<const floating *>t.grad"),
+    ),
+    (
+        "each thread keeps its share if that alone is finite",
+        ("            finite &= context.shared.finite[i]\n", "            pass\n"),
+    ),
+    (
+        "no meeting after a look whether parameters are finite",
+        (
+            "        context.shared.finite[context.rank] = finite\n        meet(context)\n",
+            "        context.shared.finite[context.rank] = finite\n",
+        ),
+    ),
+    (
+        "the parameters kept are those of the first share",
+        ("memcpy(kept + part.begin, params + part.begin,", "memcpy(kept + part.begin, params,"),
+    ),
+    (
+        "the parameters kept are all in the first share",
+        ("memcpy(kept + part.begin, params + part.begin,", "memcpy(kept, params + part.begin,"),
+    ),
+    (
+        "each thread looks at the clock",
+        ("    if context.size == 1:\n        return now()", "    if True:\n        return now()"),
+    ),
+    ("no meeting after a look at the clock", ("    return meet(context) and left[0] != 0", "    return left[0] != 0")),
+    ("time is always left", ("        left[0] = now() - start <= t.seconds\n", "        left[0] = 1\n")),
 ]
 
 OPTIMIZERS = [
     (
         "Adam's mean is not corrected",
-        ("<floating>(given.learning_rate / (1 - pow(given.beta1, given.step)))", "<floating>given.learning_rate"),
+        (
+            "given.corrected_rate = given.learning_rate / (1 - pow(given.beta1, given.step))",
+            "given.corrected_rate = given.learning_rate",
+        ),
     ),
     (
         "Adam's square is corrected by the first step",
-        ("<floating>(1 / sqrt(1 - pow(given.beta2, given.step)))", "<floating>(1 / sqrt(1 - given.beta2))"),
+        ("1 / sqrt(1 - pow(given.beta2, given.step))", "1 / sqrt(1 - given.beta2)"),
     ),
     (
         "Adam's epsilon within the root's scale",
@@ -682,10 +1204,7 @@ SGD_ROWS = [
 ]
 
 INTERRUPT = [
-    (
-        "a cancellation is ignored",
-        ("if interrupt.cancelled != NULL and flag(<const uint8_t *>interrupt.cancelled) != 0:", "if False:"),
-    ),
+    ("the other threads do not hear of a signal", ("            team_stop(interrupt.team)\n", "            pass\n")),
     ("signals are ignored", ("elif time >= interrupt.next_poll:", "elif False:")),
 ]
 
@@ -731,21 +1250,15 @@ MODE_OF_CALLS = [
     ),
 ]
 
+MODE_OF_PYTHON_CALLS = [
+    (
+        "the mode stays after a call",
+        ("            call.losses = losses\n    end_context(&context)\n", "            call.losses = losses\n"),
+    ),
+]
+
+
 MODE_OF_PYTHON = [
-    (
-        "the mode stays after forward",
-        (
-            "            forward_rows(&context, theta, &batch, <floating *>outputs)\n            end_context(&context)\n",
-            "            forward_rows(&context, theta, &batch, <floating *>outputs)\n",
-        ),
-    ),
-    (
-        "the mode stays after small forward",
-        (
-            "                forward_rows(&context, <const double *>theta, &batch, <double *>outputs)\n            end_context(&context)\n",
-            "                forward_rows(&context, <const double *>theta, &batch, <double *>outputs)\n",
-        ),
-    ),
     (
         "the mode stays after trace",
         (
@@ -754,31 +1267,17 @@ MODE_OF_PYTHON = [
         ),
     ),
     (
-        "the mode stays after accumulate",
-        (
-            "            losses = accumulate_chunks(&context, theta, &batch, &chunks, total, False)\n            end_context(&context)\n",
-            "            losses = accumulate_chunks(&context, theta, &batch, &chunks, total, False)\n",
-        ),
-    ),
-    (
-        "the mode stays after small gradient",
-        (
-            "                cost = mean_cost(p, params, cost, <double>batch.rows, l2)\n            end_context(&context)\n",
-            "                cost = mean_cost(p, params, cost, <double>batch.rows, l2)\n",
-        ),
-    ),
-    (
         "the mode stays after finish",
         (
-            "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])\n        restore_float_mode(mode)\n",
-            "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])\n",
+            "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n        restore_float_mode(mode)\n",
+            "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n",
         ),
     ),
     (
         "finish computes in the mode of its caller",
         (
-            "        mode = flush_subnormals()\n        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])\n",
-            "        mode = flush_subnormals()\n        restore_float_mode(mode)\n        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &out[0])\n",
+            "        mode = flush_subnormals()\n        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n",
+            "        mode = flush_subnormals()\n        restore_float_mode(mode)\n        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n",
         ),
     ),
     (
@@ -805,41 +1304,13 @@ MODE_OF_PYTHON = [
     (
         "an optimizer computes in the mode of its caller",
         (
-            "            mode = flush_subnormals()\n            optimizer_step(&params[0], &grad[0], places, n, given)\n",
-            "            mode = flush_subnormals()\n            restore_float_mode(mode)\n            optimizer_step(&params[0], &grad[0], places, n, given)\n",
-        ),
-    ),
-]
-
-MODE_OF_TRAINING = [
-    (
-        "the mode stays after training",
-        (
-            "            run_batches(&context, t, grad, grad + p.n_parameters, labels)\n            end_context(&context)\n",
-            "            run_batches(&context, t, grad, grad + p.n_parameters, labels)\n",
+            "            mode = flush_subnormals()\n            correct_bias(given)\n",
+            "            mode = flush_subnormals()\n            restore_float_mode(mode)\n            correct_bias(given)\n",
         ),
     ),
 ]
 
 LARGE_WEIGHT = [("the inverse of a very large weight is 0", ("    if inverse < DBL_MIN:", "    if False:"))]
-
-SUMS = [
-    (
-        "the mode stays after a sum of sums",
-        (
-            "            add_in_place(&sums[0], &others[0], n)\n            restore_float_mode(mode)\n",
-            "            add_in_place(&sums[0], &others[0], n)\n",
-        ),
-    ),
-    (
-        "a sum of sums computes in the mode of its caller",
-        (
-            "            mode = flush_subnormals()\n            add_in_place(&sums[0], &others[0], n)\n",
-            "            mode = flush_subnormals()\n            restore_float_mode(mode)\n            add_in_place(&sums[0], &others[0], n)\n",
-        ),
-    ),
-    ("sums are replaced", ("sums[i] += <floating>others[i]", "sums[i] = <floating>others[i]")),
-]
 
 MODE_OF_C = [
     (
@@ -859,8 +1330,8 @@ MODE_OF_C = [
     (
         "the mode stays after accumulate, for C",
         (
-            "        loss[0] += accumulate_chunk(&context, params, &chunk, sums, False, i > 0)\n    open_guards(p, workspace_of(&context, params))\n    end_context(&context)\n",
-            "        loss[0] += accumulate_chunk(&context, params, &chunk, sums, False, i > 0)\n    open_guards(p, workspace_of(&context, params))\n",
+            "    loss[0] += accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n    open_guards(p, workspace_of(&context, params))\n    end_context(&context)\n",
+            "    loss[0] += accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n    open_guards(p, workspace_of(&context, params))\n",
         ),
     ),
     (
@@ -880,8 +1351,8 @@ MODE_OF_C = [
     (
         "finish computes in the mode of its caller, for C",
         (
-            "    mode = flush_subnormals()\n    finish_gradient(p, params, sums, weight, l2, gradient)\n",
-            "    mode = flush_subnormals()\n    restore_float_mode(mode)\n    finish_gradient(p, params, sums, weight, l2, gradient)\n",
+            "    mode = flush_subnormals()\n    part = all_parameters(p)\n",
+            "    mode = flush_subnormals()\n    restore_float_mode(mode)\n    part = all_parameters(p)\n",
         ),
     ),
     (
@@ -908,8 +1379,8 @@ MODE_OF_C = [
     (
         "adam computes in the mode of its caller, for C",
         (
-            "    mode = flush_subnormals()\n    adam_update(params, gradient, first_moment, second_moment, n, &given)\n",
-            "    mode = flush_subnormals()\n    restore_float_mode(mode)\n    adam_update(params, gradient, first_moment, second_moment, n, &given)\n",
+            "    mode = flush_subnormals()\n    correct_bias(&given)\n",
+            "    mode = flush_subnormals()\n    restore_float_mode(mode)\n    correct_bias(&given)\n",
         ),
     ),
     (
@@ -925,10 +1396,10 @@ FLUSHED = [
     ),
     ("subnormal outputs of a layer are computed", ("a.append(flushed(activation))", "a.append(activation)")),
     ("subnormal weights of rows count", ("weights = flushed(sample_weight[tile])", "weights = sample_weight[tile]")),
-    ("subnormal sums of threads are kept", ("sums[...] = flushed(sums + others)", "sums += others")),
+    ("subnormal sums of groups are kept", ("total[1:] = flushed(total[1:] + sums)", "total[1:] += sums")),
     (
-        "subnormal sums of chunks are kept",
-        ("        sums[...] = flushed(sums)  # as `merge_sums` does", "        # as `merge_sums` does"),
+        "subnormal sums of tiles are kept",
+        ("            sums[...] = flushed(sums)\n            losses_of_group", "            losses_of_group"),
     ),
     (
         "subnormal entries of a gradient are kept",
@@ -951,24 +1422,9 @@ FLUSHED = [
 
 C_API = [
     (
-        "weights are not advanced from chunk to chunk, for C",
-        (
-            "        loss[0] += accumulate_chunk(",
-            "        chunk.sample_weight = batch.sample_weight\n        loss[0] += accumulate_chunk(",
-        ),
+        "what was in the sums is lost, for C",
+        ("all_chunks(p, m), sums, NULL, True", "all_chunks(p, m), sums, NULL, False"),
     ),
-    (
-        "labels are not advanced from chunk to chunk, for C",
-        (
-            "        loss[0] += accumulate_chunk(",
-            "        chunk.labels = batch.labels\n        loss[0] += accumulate_chunk(",
-        ),
-    ),
-    (
-        "X is not advanced from chunk to chunk, for C",
-        ("        loss[0] += accumulate_chunk(", "        chunk.X = batch.X\n        loss[0] += accumulate_chunk("),
-    ),
-    ("every chunk is fresh, for C", ("&chunk, sums, False, i > 0)", "&chunk, sums, True, i > 0)")),
     (
         "an infinite weight is accepted, for C",
         ("if not 0 <= weights[i] < INFINITY:", "if not 0 <= weights[i] <= INFINITY:"),
@@ -999,15 +1455,15 @@ FALLBACK = [
         ("    sums[...] = 0\n    params = flushed(params)\n    W =", "    params = flushed(params)\n    W ="),
     ),
     (
-        "the sums are added to what was there",
-        (
-            "    sums[...] = 0\n    params = flushed(params)\n    total = 0.0",
-            "    params = flushed(params)\n    total = 0.0",
-        ),
+        "the sums of a group are added to those before",
+        ("        sums[...] = losses_of_group = 0.0\n", "        losses_of_group = 0.0\n"),
     ),
     (
         "the weight is forgotten in delta",
-        ("losses, delta = w * losses, w[:, np.newaxis] * delta", "losses = w * losses"),
+        (
+            "losses_of_tile, delta = flushed(w * losses_of_tile), flushed(w[:, np.newaxis] * delta)",
+            "losses_of_tile = flushed(w * losses_of_tile)",
+        ),
     ),
     ("rows of no weight are kept", ("if len(kept) == tile.stop - tile.start", "if True")),
     ("the derivative of the layer above", ("a[l], derivatives[l - 1], delta @ W)", "a[l], derivatives[l], delta @ W)")),
@@ -1054,7 +1510,7 @@ FALLBACK = [
     ),
     ("a right infinite logit costs NaN", ("np.where(wrong == 0, 0, wrong * np.abs(z))", "wrong * np.abs(z)")),
     ("the last parameters are finite", ("if np.isfinite(params).all():", "if True:")),
-    ("a cancellation is ignored", ("if cancelled is not None and cancelled[0]:", "if False:")),
+    ("what was in the total counts", ("        total[...] = 0\n", "        pass\n")),
     ("the steps of Adam count from 0", ("count = update.optimizer.steps + 1", "count = update.optimizer.steps")),
     ("Adam's mean is not corrected", ("rate = learning_rate / (1 - beta1**step)", "rate = learning_rate")),
     (
@@ -1079,6 +1535,20 @@ FALLBACK = [
         "the input gradient of a tile is that of the last layer",
         ("input_gradient[tile] = flushed(delta @ W)", "input_gradient[...] = flushed(delta @ W)[:1]"),
     ),
+    (
+        "the total is that of the last group",
+        ("total[1:] = flushed(total[1:] + sums)", "total[1:] = flushed(sums)"),
+    ),
+    ("the losses are those of the last group", ("total[0] += losses_of_group", "total[0] = losses_of_group")),
+    (
+        "a group is its last chunk",
+        (
+            "chunks = range(first, min(first + plan.group_size, end - begin))",
+            "chunks = range(min(first + plan.group_size, end - begin) - 1, min(first + plan.group_size, end - begin))",
+        ),
+    ),
+    ("groups count from the range's rows", ("- begin * m // n_chunks for i", "for i")),
+    ("the losses before do not count", ("    total = before\n", "    total = 0.0\n")),
 ]
 
 VALIDATION = [
@@ -1112,6 +1582,23 @@ VALIDATION = [
     ("weights of any number are taken", ("if weights.ndim == 1 and len(weights) != n_rows:", "if False:")),
 ]
 
+IN_PLACE = [
+    (
+        "Y need not be read in place",
+        ("            and is_read_in_place(self.Y, dtype if self.Y.ndim == 2 else INT64)\n", ""),
+    ),
+    (
+        "sample weights need not be read in place",
+        ("            and (self.sample_weight is None or is_read_in_place(self.sample_weight, dtype))\n", ""),
+    ),
+    ("X need not be read in place", ("is_read_in_place(self.X, dtype)\n", "True\n")),
+    ("another dtype is read in place", ("array.dtype == dtype and flags.c_contiguous", "flags.c_contiguous")),
+    ("rows apart are read in place", ("dtype and flags.c_contiguous and flags", "dtype and flags")),
+    ("misaligned rows are read in place", ("flags.c_contiguous and flags.aligned and", "flags.c_contiguous and")),
+    ("large maps are read in place", (" and _large_map(array) is None", "")),
+]
+
+
 NETWORK = [
     (
         "a trace returns the gradient of its last chunk",
@@ -1121,7 +1608,6 @@ NETWORK = [
         "the input gradient of a trace is of its first chunk",
         ("None if dX is None else dX[start:stop]", "None if dX is None else dX[: stop - start]"),
     ),
-    ("the losses of the last chunk alone", ("            losses += loss\n", "            losses = loss\n")),
     (
         "out may overlap X",
         ("(len(X), self.sizes[-1]), self.dtype, params, X)", "(len(X), self.sizes[-1]), self.dtype, params)"),
@@ -1140,33 +1626,49 @@ CHUNKS = [
             "ChunkRange(begin, end, begin * (n_rows // n), end * (n_rows // n))",
         ),
     ),
-    ("results are added out of order", ("while turn != i and not errors:", "while False:")),
-    ("the other threads do not hear of an error", ("        _dispatch.core.cancel(cancelled)\n", "")),
-    ("a group is its last chunk", ("core.merge_sums(group, result[1])", "group = result[1]")),
-    ("the losses of a group are those of its last chunk", ("group_losses += result[0]", "group_losses = result[0]")),
-    ("the sums are those of the last group", ("core.merge_sums(total, group)", "total[...] = group")),
     (
-        "rows for sums are used again too soon",
+        "a block's losses are not added to those before it",
+        ("core.loss(plan, params, rows, losses, cut,", "core.loss(plan, params, rows, 0.0, cut,"),
+    ),
+    (
+        "each block is cut as if it were all rows, for the sums",
+        ("cut = n_rows, n_chunks, r.begin, r.end", "cut = r.stop - r.start, r.end - r.begin, 0, r.end - r.begin"),
+    ),
+    (
+        "each block is cut as if it were all rows, for the losses",
         (
-            "            group_losses, group = result\n",
-            "            group_losses, group = result\n            unused.append(group)\n",
+            "cut = n_rows, count_chunks(plan, n_rows), r.begin, r.end",
+            "cut = r.stop - r.start, r.end - r.begin, 0, r.end - r.begin",
         ),
     ),
-    ("an error of a thread is lost", ("    if errors:\n        raise errors[0]\n", "")),
+    ("two groups have no total", ("if n_chunks > plan.group_size else", "if n_chunks > 2 * plan.group_size else")),
+    ("no rows leave what was in the sums", ("    if n_rows == 0:\n        sums[...] = 0\n", "")),
+    ("the sums take in the losses", ("total[1:]", "total[:-1]")),
     (
-        "the last chunks are no group",
-        ("if r.end % plan.group_size == 0 or r.end == n_chunks:", "if r.end % plan.group_size == 0:"),
+        "blocks are no whole groups",
+        ("max(BLOCK_BYTES // group, 1) * plan.group_size", "max(BLOCK_BYTES // group, 1)"),
+    ),
+    ("rows that are converted are one block", ("    if in_place:\n", "    if True:\n")),
+    (
+        "the pages of learnt rows are kept",
+        ("cut, used))\n        drop_batch_pages(batch, r)\n", "cut, used))\n"),
     ),
     (
-        "each thread takes groups where there are few",
-        ("groups >= GROUPS_PER_THREAD * threads else 1", "groups > 0 else 1"),
-        "threads that take whole groups make the same additions in the same order: the work is shared less evenly",
+        "the pages of rows are kept after their losses",
+        ("threads, 1)))\n        drop_batch_pages(batch, r)\n", "threads, 1)))\n"),
     ),
-]
-
-SUBNORMAL_SUMS = [
-    ("NumPy adds chunks, and keeps subnormal sums", ("core.merge_sums(group, result[1])", "group += result[1]")),
-    ("NumPy adds groups, and keeps subnormal sums", ("core.merge_sums(total, group)", "total[...] += group")),
+    ("a forward pass is worth as many threads", ("plan.row_work * passes //", "plan.row_work * 3 //")),
+    (
+        "as many threads as are asked for",
+        ('return min(check_int("threads", threads, 1), most)', 'return check_int("threads", threads, 1)'),
+    ),
+    (
+        "by default all threads for little work",
+        ("return 1 if most == 1 else min(_dispatch.default_threads(), most)", "return _dispatch.default_threads()"),
+    ),
+    ("by default as many threads as the work is worth", ("min(_dispatch.default_threads(), most)", "most")),
+    ("fewer threads than the work is worth", ("// (3 * THREAD_WORK), 1)", "// (6 * THREAD_WORK), 1)")),
+    ("one thread for too many rows", ("(2 * THREAD_WORK - 1)", "(3 * THREAD_WORK - 1)")),
 ]
 
 TRAINING = [
@@ -1243,7 +1745,7 @@ MUTANTS = [
     ("_validation.py", "contract loops chunks training", VALIDATION),
     ("network.py", "loops contract parity", NETWORK),
     ("_chunks.py", "chunks loops", CHUNKS),
-    ("_chunks.py", "subnormal", SUBNORMAL_SUMS),
+    ("_validation.py", "chunks contract", IN_PLACE),
     ("training.py", "training", TRAINING),
     ("accumulator.py", "accumulator contract", ACCUMULATOR),
     ("fallback.py", "gradients loops optimizers accumulator training found chunks", FALLBACK),
@@ -1252,31 +1754,34 @@ MUTANTS = [
     ("simd/elementary.pyx", "elementary loops gradients", ELEMENTARY),
     ("simd/simd.h", "subnormal embedding::test_functions_leave_the_flags_alone", MODE),
     ("gemm/microkernel.pyx", "loops parity", MICROKERNEL),
-    ("gemm/gemm.pyx", "loops parity", GEMM),
+    ("gemm/gemm.pyx", "loops chunks parity", GEMM),
     ("gemm/small.pyx", "loops parity", SMALL),
     ("network/plan.pyx", "core layout::test_random_networks_against_what_the_loops_write loops layout", LAYOUT),
-    ("network/plan.pyx", "loops chunks parity", PLAN),
+    ("team/team.h", "chunks embedding_python::test_threads_end_with_the_call", TEAM),
+    ("team/team.pyx", "chunks loops parity", SHARES),
+    ("network/context.pyx", "chunks loops parity", CONTEXT),
     ("network/activations.pyx", "loops gradients found", ACTIVATIONS),
     ("network/losses.pyx", "loops core gradients found", LOSSES),
     ("network/losses.pyx", "contract loops", TARGETS),
-    ("network/forward.pyx", "loops parity", FORWARD),
-    ("network/backward.pyx", "loops parity", BACKWARD),
+    ("network/forward.pyx", "chunks loops parity", FORWARD),
+    ("network/backward.pyx", "chunks loops parity", BACKWARD),
     ("network/backward.pyx", "loops parity", TRACE),
     ("network/backward.pyx", TABLE_TESTS, BACKWARD_ROWS),
-    ("network/accumulate.pyx", "loops parity accumulator chunks", ACCUMULATE),
+    ("network/accumulate.pyx", "chunks loops parity accumulator", ACCUMULATE),
     ("network/optimizers.pyx", "optimizers", OPTIMIZERS),
     ("network/optimizers.pyx", TABLE_TESTS, SGD_ROWS),
-    ("bindings/interrupt.pyx", "chunks embedding_python", INTERRUPT),
+    ("bindings/interrupt.pyx", "embedding_python::test_threads_end_with_the_call embedding_python", INTERRUPT),
     ("bindings/interrupt.pyx", "subnormal", MODE_OF_HANDLERS),
-    ("network/plan.pyx", "subnormal", MODE_OF_CALLS),
+    ("network/context.pyx", "subnormal", MODE_OF_CALLS),
     ("network/accumulate.pyx", "subnormal", LARGE_WEIGHT),
     ("bindings/plan.pyx", "loops chunks parity", POOL),
+    ("bindings/plan.pyx", "chunks loops", PLACE_OF_SUMS),
+    ("bindings/call.pyx", "chunks embedding_python::test_a_signal_is_seen_in_a_long_call", CALL),
+    ("bindings/call.pyx", "subnormal", MODE_OF_PYTHON_CALLS),
     ("bindings/buffers.pyx", "contract core loops parity training", BUFFERS),
     ("bindings/python.pyx", "contract loops", SMALL_CALLS),
     ("bindings/python.pyx", "subnormal", MODE_OF_PYTHON),
-    ("bindings/sums.pyx", "subnormal chunks", SUMS),
-    ("bindings/training_loop.pyx", "training", TRAINING_LOOP),
-    ("bindings/training_loop.pyx", "subnormal", MODE_OF_TRAINING),
+    ("network/training.pyx", "training chunks", TRAINING_LOOP),
     ("bindings/c_api.pyx", TABLE_TESTS, C_API),
     ("bindings/c_api.pyx", MODE_TESTS, MODE_OF_C),
 ]
