@@ -725,7 +725,7 @@ ACCUMULATE = [
     ),
     ("a piece is as empty as its last tile", ("piece.empty &= rows.rows == 0", "piece.empty = rows.rows == 0")),
     ("pieces of others are skipped a tile at a time", ("            skip_piece(own.plan, &piece, cursor)\n", "")),
-    ("turns are not awaited", ("or not await_turn(&shared.team, <int>taken):", "or False:")),
+    ("turns are not awaited", ("if not await_turn(&shared.team, <int>taken):", "if False:")),
     (
         "the losses before the first piece do not count",
         (
@@ -737,10 +737,10 @@ ACCUMULATE = [
         "the losses before a piece do not count",
         ("        if taken == 0:\n            shared.losses", "        if True:\n            shared.losses"),
     ),
-    ("each thread takes one piece", ("        taken = take_piece(&shared.team)\n    meet", "    meet")),
+    ("each thread takes one piece", ("        taken = take_piece(&shared.team)\n    if not meet", "    if not meet")),
     (
         "no meeting after the last piece",
-        ("    meet(context)\n    losses[0] = shared.losses\n", "    losses[0] = shared.losses\n"),
+        ("    if not meet(context):\n        return\n    if last > 0:\n", "    if last > 0:\n"),
     ),
     ("turns are not reset", ("        reset_turns(&shared.team)\n", "        pass\n")),
     ("pieces are not packed for", ("    pack_forward(&own, params, own.plan.canonical != IDENTITY)\n", "")),
