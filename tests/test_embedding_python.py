@@ -318,7 +318,7 @@ import numpy as np
 import bpcore
 bpcore._chunks.THREAD_WORK = 1
 net = bpcore.Network([512, 512, 512])
-X, params = np.ones((6000, 512)), net.initialize(0)
+X, params = np.ones((2000, 512)), net.initialize(0)
 processors, masks, seen, done = os.sched_getaffinity(0), [], {}, []
 
 def status(task):
