@@ -209,6 +209,41 @@ def test_converted_rows_have_the_bits_of_those_in_place(backend, dtype, sizes, r
             np.testing.assert_array_equal(a, b)
 
 
+def test_blocks_are_cut_as_all_rows_are(monkeypatch):
+    """Each call of the backend hears which chunks of all rows it gets, and the losses of those before it."""
+    monkeypatch.setattr(_chunks, "BLOCK_BYTES", 1)
+    plan = bpcore.Network([3, 2])._plan
+    rows, cuts = 3 * plan.chunk_rows - 5, []
+
+    class Recorder:
+        def accumulate(self, plan, params, rows, sums, total, cut, threads):
+            cuts.append((len(rows[0]), *cut))
+            return float(len(cuts))
+
+        def loss(self, plan, params, rows, before, cut, threads):
+            assert before == len(cuts)
+            return self.accumulate(plan, params, rows, None, None, cut, threads)
+
+    batch = _validation.Batch(np.zeros((rows, 3), "float32"), np.zeros((rows, 2)), None)
+    ends = [0, rows // 3, 2 * rows // 3, rows]
+    for function in (_chunks.sum_gradients, _chunks.sum_losses):
+        cuts.clear()
+        function(Recorder(), plan, np.zeros(8), batch, 2)
+        assert cuts == [(ends[i + 1] - ends[i], rows, 3, i, i + 1) for i in range(3)]
+
+
+def test_the_penalty_of_many_parameters(backend, dtype):
+    """Every square counts once, though their sum is made of pieces: whole numbers, which must come out exactly."""
+    net = bpcore.Network([300, 500, 20], "relu", dtype=dtype)
+    params = np.ones(net.n_parameters, dtype)
+    for layer in net.layers(params):
+        layer.bias[...] = 0
+    X, Y = np.zeros((8, 300), dtype), np.zeros((8, 20), dtype)
+    for threads in (1, 2):
+        assert net.cost_and_gradient(params, X, Y, 2.0, threads=threads)[0] == 300 * 500 + 500 * 20
+    assert net.cost(params, X, Y, 2.0) == 300 * 500 + 500 * 20
+
+
 def test_no_rows_have_no_gradient(backend, dtype):
     net = bpcore.Network([3, 4, 2], dtype=dtype)
     params, batch = net.initialize(0), _validation.Batch(np.empty((0, 3), dtype), np.empty((0, 2), dtype), None)
