@@ -343,6 +343,7 @@ CALL = [
             "        if rank == 0:\n            call.losses",
             "        if rank == call.shared.team.size - 1:\n            call.losses",
         ),
+        "every thread has the losses of all, to know whether it goes on",
     ),
     (
         "the cost is the sum of losses",

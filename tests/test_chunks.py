@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -122,7 +123,7 @@ SHARED = {
     "five rows": ([40, 200, 40], 5),
     "groups": ([150, 500, 150], 2500),
     "packed in shares": ([60, 90, 210], 160),
-    "two tiles by one thread": ([20, 80], 150),
+    "two tiles by one thread": ([12, 180], 150),
 }
 
 
@@ -252,8 +253,12 @@ def test_no_rows_have_no_gradient(backend, dtype):
     assert not sums.any()
 
 
-def test_what_is_read_in_place():
-    X, Y, labels, weights = np.zeros((6, 4)), np.zeros((6, 2)), np.zeros(6, np.int64), np.zeros(6)
+def test_what_is_read_in_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(_validation, "MIN_DROP_BYTES", 100)
+    X = np.zeros((6, 4))
+    X.tofile(tmp_path / "X")
+    mapped = np.memmap(tmp_path / "X", np.float64, "r", shape=(6, 4))
+    Y, labels, weights = np.zeros((6, 2)), np.zeros(6, np.int64), np.zeros(6)
     unaligned = np.frombuffer(b"x" + X.tobytes(), X.dtype, offset=1).reshape(X.shape)
     dtype = np.dtype("float64")
     for batch in ((X, Y, None), (X, labels, weights)):
@@ -264,6 +269,8 @@ def test_what_is_read_in_place():
         *((X, weights, None), (X, Y, weights[::-1]), (X, Y, weights.astype("float32"))),
     ):
         assert not _validation.Batch(*batch).is_read_in_place(dtype)
+    if hasattr(mmap, "MADV_DONTNEED"):  # its pages are dropped, block by block
+        assert not _validation.Batch(mapped, Y, None).is_read_in_place(dtype)
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
