@@ -343,6 +343,7 @@ CALL = [
             "        if rank == 0:\n            call.losses",
             "        if rank == call.shared.team.size - 1:\n            call.losses",
         ),
+        "every thread has the losses of all, to know whether it goes on",
     ),
     (
         "the cost is the sum of losses",
@@ -723,7 +724,11 @@ ACCUMULATE = [
         "a piece's losses are those of its last tile",
         ("piece.loss += accumulate_tile(own,", "piece.loss = accumulate_tile(own,"),
     ),
-    ("a piece is as empty as its last tile", ("piece.empty &= rows.rows == 0", "piece.empty = rows.rows == 0")),
+    (
+        "a piece is as empty as its last tile",
+        ("piece.empty &= rows.rows == 0", "piece.empty = rows.rows == 0"),
+        "a piece of several tiles begins a group, and its sums are copied; only those of one tile are added",
+    ),
     ("pieces of others are skipped a tile at a time", ("            skip_piece(own.plan, &piece, cursor)\n", "")),
     ("turns are not awaited", ("if not await_turn(&shared.team, <int>taken):", "if False:")),
     (

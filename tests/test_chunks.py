@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 from helpers import EMULATED, dispatch, make_data, make_parameters
 
 import bpcore
-from bpcore import _chunks, fallback
+from bpcore import _chunks, _validation, fallback, training
+from bpcore.fallback import Batches, Update
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
@@ -120,6 +122,8 @@ SHARED = {
     "six rows": ([40, 200, 40], 6),
     "five rows": ([40, 200, 40], 5),
     "groups": ([150, 500, 150], 2500),
+    "packed in shares": ([60, 90, 210], 160),
+    "two tiles by one thread": ([12, 180], 150),
 }
 
 
@@ -151,12 +155,130 @@ def test_a_call_has_the_same_bits_in_a_team(backend, dtype, shape, rng, monkeypa
             np.testing.assert_array_equal(a, b)
 
 
+def test_a_team_has_a_maximum(backend, rng, monkeypatch):
+    monkeypatch.setattr(_chunks, "THREAD_WORK", 1)
+    net = bpcore.Network([40, 200, 40], "tanh")
+    params, X = make_parameters(net, rng), rng.normal(size=(20, 40))
+    np.testing.assert_array_equal(net.forward(params, X, threads=1000), net.forward(params, X, threads=1))
+
+
+def test_large_sums_of_threads_have_the_same_bits(backend, rng, monkeypatch):
+    """Sums too large for a place behind a workspace; few rows have a weight, so that it takes little time."""
+    monkeypatch.setattr(_chunks, "THREAD_WORK", 1)
+    net = bpcore.Network([620, 640], "tanh")
+    size = net._plan.chunk_rows
+    assert size == 128
+    rows = 64 * size
+    X, Y, weights = np.zeros((rows, 620)), np.zeros((rows, 640)), np.zeros(rows)
+    X[::size], Y[::size] = rng.normal(size=(64, 620)), rng.normal(size=(64, 640))
+    weights[::size] = 1
+    params = make_parameters(net, rng)
+    cost, grad = net.cost_and_gradient(params, X, Y, 0.1, weights, threads=1)
+    few_cost, few = net.cost_and_gradient(params, X[::size], Y[::size], 0.1, threads=2)
+    assert abs(cost - few_cost) < 1e-12 * cost
+    np.testing.assert_allclose(grad, few, rtol=0, atol=1e-12 * np.abs(few).max())
+    for threads in (2,) if backend != "python" else ():  # it has no threads of its own
+        found_cost, found = net.cost_and_gradient(params, X, Y, 0.1, weights, threads=threads)
+        assert found_cost == cost
+        np.testing.assert_array_equal(found, grad)
+
+
+@pytest.mark.parametrize("sizes", [(5, 40, 3), (150, 200, 10)], ids=["chunks of many tiles", "chunks of one tile"])
+def test_converted_rows_have_the_bits_of_those_in_place(backend, dtype, sizes, rng, monkeypatch):
+    """Block by block, each of them whole groups of the chunks that all rows are cut into."""
+    monkeypatch.setattr(_chunks, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(_chunks, "THREAD_WORK", 1)
+    net = bpcore.Network(sizes, "tanh", "cross_entropy", dtype=dtype)
+    params, plan = make_parameters(net, rng), net._plan
+    rows = 2 * plan.group_size * plan.chunk_rows + 17
+    X, Y, weights = make_data(net.sizes, net.loss, "float32", rows, rng)
+    assert len(_chunks.blocks(plan, rows, 1, False)) == 3
+    other = np.float32 if dtype == "float64" else np.float64
+    data = [array.astype(dtype) for array in (X, Y, weights)]
+    copied = [array.astype(other) for array in (X, Y, weights)]
+    expected = None
+    for (X, Y, weights), threads in ((data, 1), (data, 3), (copied, 3), ((data[0], copied[1], data[2]), 2)):
+        found = [
+            *net.cost_and_gradient(params, X, Y, 0.1, weights, threads=threads),
+            net.cost(params, X, Y, 0.1, weights, threads=threads),
+        ]
+        if backend != "python":  # NumPy's products of other rows may round otherwise
+            found.append(net.forward(params, X, threads=threads))
+        expected = expected or found
+        for a, b in zip(found, expected):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_blocks_are_cut_as_all_rows_are(monkeypatch):
+    """Each call of the backend hears which chunks of all rows it gets, and the losses of those before it."""
+    monkeypatch.setattr(_chunks, "BLOCK_BYTES", 1)
+    plan = bpcore.Network([3, 2])._plan
+    rows, cuts = 3 * plan.chunk_rows - 5, []
+
+    class Recorder:
+        def accumulate(self, plan, params, rows, sums, total, cut, threads):
+            cuts.append((len(rows[0]), *cut))
+            return float(len(cuts))
+
+        def loss(self, plan, params, rows, before, cut, threads):
+            assert before == len(cuts)
+            return self.accumulate(plan, params, rows, None, None, cut, threads)
+
+    batch = _validation.Batch(np.zeros((rows, 3), "float32"), np.zeros((rows, 2)), None)
+    ends = [0, rows // 3, 2 * rows // 3, rows]
+    for function in (_chunks.sum_gradients, _chunks.sum_losses):
+        cuts.clear()
+        function(Recorder(), plan, np.zeros(8), batch, 2)
+        assert cuts == [(ends[i + 1] - ends[i], rows, 3, i, i + 1) for i in range(3)]
+
+
+def test_the_penalty_of_many_parameters(backend, dtype):
+    """Every square counts once, though their sum is made of pieces: whole numbers, which must come out exactly."""
+    net = bpcore.Network([300, 500, 20], "relu", dtype=dtype)
+    params = np.ones(net.n_parameters, dtype)
+    for layer in net.layers(params):
+        layer.bias[...] = 0
+    X, Y = np.zeros((8, 300), dtype), np.zeros((8, 20), dtype)
+    for threads in (1, 2):
+        assert net.cost_and_gradient(params, X, Y, 2.0, threads=threads)[0] == 300 * 500 + 500 * 20
+    assert net.cost(params, X, Y, 2.0) == 300 * 500 + 500 * 20
+
+
+def test_no_rows_have_no_gradient(backend, dtype):
+    net = bpcore.Network([3, 4, 2], dtype=dtype)
+    params, batch = net.initialize(0), _validation.Batch(np.empty((0, 3), dtype), np.empty((0, 2), dtype), None)
+    losses, sums = _chunks.sum_gradients(net._core, net._plan, params, batch, 2, np.full_like(params, 7))
+    assert losses == 0
+    assert not sums.any()
+
+
+def test_what_is_read_in_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(_validation, "MIN_DROP_BYTES", 100)
+    X = np.zeros((6, 4))
+    X.tofile(tmp_path / "X")
+    mapped = np.memmap(tmp_path / "X", np.float64, "r", shape=(6, 4))
+    Y, labels, weights = np.zeros((6, 2)), np.zeros(6, np.int64), np.zeros(6)
+    unaligned = np.frombuffer(b"x" + X.tobytes(), X.dtype, offset=1).reshape(X.shape)
+    dtype = np.dtype("float64")
+    for batch in ((X, Y, None), (X, labels, weights)):
+        assert _validation.Batch(*batch).is_read_in_place(dtype)
+    for batch in (
+        *((X[:, ::2], Y, None), (X.astype("float32"), Y, None), (X.astype(">f8"), Y, None), (unaligned, Y, None)),
+        *((X, Y[::-1], None), (X, Y.astype("float32"), None), (X, labels.astype(np.int32), weights)),
+        *((X, weights, None), (X, Y, weights[::-1]), (X, Y, weights.astype("float32"))),
+    ):
+        assert not _validation.Batch(*batch).is_read_in_place(dtype)
+    if hasattr(mmap, "MADV_DONTNEED"):  # its pages are dropped, block by block
+        assert not _validation.Batch(mapped, Y, None).is_read_in_place(dtype)
+
+
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+@pytest.mark.parametrize("sizes", [(9, 150, 40, 3), (90, 500, 90)], ids=["few parameters", "many parameters"])
 @pytest.mark.parametrize("batch_size", [32, 300])
-def test_training_has_the_same_bits_in_a_team(backend, dtype, batch_size, optimizer, rng, monkeypatch):
+def test_training_has_the_same_bits_in_a_team(backend, dtype, batch_size, sizes, optimizer, rng, monkeypatch):
     """The last batch is of three rows, which one thread computes."""
     monkeypatch.setattr(_chunks, "THREAD_WORK", 1)
-    net = bpcore.Network([9, 150, 40, 3], "tanh", "cross_entropy", dtype=dtype)
+    net = bpcore.Network(sizes, "tanh", "cross_entropy", dtype=dtype)
     X, Y, weights = make_data(net.sizes, net.loss, dtype, 2 * batch_size + 3, rng)
     found = []
     for threads in (1, 2, 3):
@@ -173,6 +295,57 @@ def test_training_has_the_same_bits_in_a_team(backend, dtype, batch_size, optimi
         else:
             np.testing.assert_array_equal(params, found[0][0])
             assert costs == found[0][1]
+
+
+@pytest.mark.parametrize("which", [0, 99, -1])
+def test_divergence_in_a_team_leaves_what_one_thread_leaves(backend, which, monkeypatch):
+    """In the first step one weight becomes infinite, of some thread's share, and the others finite ones."""
+    monkeypatch.setattr(_chunks, "THREAD_WORK", 1)
+    net = bpcore.Network([1, 200, 1], "tanh")
+    start = np.zeros(net.n_parameters)
+    net.layers(start)[1].weights[...] = np.linspace(1e-3, 2e-3, 200)
+    net.layers(start)[1].weights[0, which] = 1e4
+    X = np.resize([1.0, -1.0], (40, 1))
+    for threads in (1, 2, 3):
+        params = start.copy()
+        with pytest.raises(FloatingPointError, match="the parameters are not finite after epoch 1"):
+            bpcore.train(
+                net, params, X, X, optimizer=bpcore.GradientDescent(1e305), epochs=3, batch_size=20, shuffle=False,
+                threads=threads,
+            )  # fmt: skip
+        np.testing.assert_array_equal(params, start)
+
+
+def short_steps(rows: int, rng: np.random.Generator):
+    """A network and rows for training whose steps take some microseconds."""
+    net = bpcore.Network([4, 16, 1], "tanh")
+    X = rng.normal(size=(rows, 4))
+    return net, net.initialize(0), X, X[:, :1].copy()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_step_is_taken_when_the_time_is_up(backend, threads, rng):
+    net, params, X, Y = short_steps(800, rng)
+    optimizer = bpcore.GradientDescent(0.01)
+    optimizer._start(params)
+    for first in (0, 8, 16):
+        batches = Batches(None, first, 8, 100, -1.0, threads)
+        update = Update(optimizer, optimizer._hyperparameters, optimizer._state, 0.01, params.copy())
+        done, _, _ = net._core.train_batches(net._plan, params, (X, Y, None), batches, 1.0, 0.0, update)
+        assert (done, optimizer.steps) == (first + 8, first // 8 + 1)
+
+
+def test_a_team_agrees_when_the_time_is_up(backend, rng, monkeypatch):
+    """Threads that do not would wait for each other for good."""
+    monkeypatch.setattr(_chunks, "THREAD_WORK", 1)
+    net, start, X, Y = short_steps(16_000, rng)
+    found = []
+    for seconds, threads in ((0.1, 1), (3e-4, 2), (2e-4, 3)):
+        monkeypatch.setattr(training, "SECONDS_UNINTERRUPTED", seconds)
+        params = start.copy()
+        bpcore.train(net, params, X, Y, epochs=2, batch_size=16, threads=threads, seed=0)
+        found.append(params.tobytes())
+    assert found[0] == found[1] == found[2]
 
 
 def test_many_threads_on_one_network_and_one_params(backend, dtype, rng):
@@ -213,6 +386,8 @@ net = bpcore.Network([64, 16, 10], loss="cross_entropy", dtype="float32")
 params = net.initialize(seed=0)
 J, grad = net.cost_and_gradient(params, X, Y)
 assert np.isfinite(J) and np.isfinite(grad).all()
+if rows < 2_000_000 or bpcore.backend != "python":
+    assert np.isfinite(net.cost(params, X, Y))
 if sys.platform == "linux":
     print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 else:
@@ -241,8 +416,6 @@ def test_memory_does_not_grow_with_the_rows(name, tmp_path):
 
 def test_pages_of_a_private_map_are_kept(tmp_path, monkeypatch):
     """Letting go of a copy-on-write map would lose its changes."""
-    from bpcore import _validation
-
     monkeypatch.setattr(_validation, "MIN_DROP_BYTES", 1)
     path = tmp_path / "X"
     np.ones((4096, 8)).tofile(path)

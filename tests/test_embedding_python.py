@@ -314,6 +314,101 @@ def test_threads_end_with_the_call(backend):
     assert result.stdout.strip() == "none", result.stderr
 
 
+OF_A_TEAM = """
+import os, signal, sys, threading, time
+import numpy as np
+import bpcore
+bpcore._chunks.THREAD_WORK = 1
+net = bpcore.Network([512, 512, 512])
+X, params = np.ones((2000, 512)), net.initialize(0)
+processors, masks, seen, done = os.sched_getaffinity(0), [], {}, []
+
+def status(task):
+    try:
+        with open(f"/proc/self/task/{task}/status") as file:
+            return dict(line.split(":", 1) for line in file)
+    except OSError:  # it has ended
+        return {}
+
+def compute():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    expected = before | {signal.SIGUSR1}
+    for _ in range(3):
+        net.cost_and_gradient(params, X, X, threads=2)
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []) == expected)
+    done.append(os.sched_getaffinity(0) == processors)
+
+worker = threading.Thread(target=compute)
+worker.start()
+known = {*os.listdir("/proc/self/task")}
+time.sleep(0.01)
+while worker.is_alive():
+    for task in {*os.listdir("/proc/self/task")} - known:
+        if found := status(task):
+            seen.setdefault(task, []).append((time.monotonic(), found["Cpus_allowed"], int(found["SigBlk"], 16)))
+    time.sleep(0.005)
+assert masks == [True] * 3, masks
+assert done == [True]
+mine = status(os.getpid())["Cpus_allowed"]
+late = [found[-1] for found in seen.values() if found[-1][0] - found[0][0] > 0.02]
+assert late, seen
+for _, allowed, blocked in late:
+    assert allowed == mine, (allowed, mine)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD):
+        assert blocked >> (number - 1) & 1, hex(blocked)
+
+# Each thread that is not joined keeps its stack.
+def size():
+    return int(status(os.getpid())["VmSize"].split()[0]) // 1024
+
+X = X[:20]
+net.cost_and_gradient(params, X, X, threads=3)
+before = size()
+for _ in range(100):
+    net.cost_and_gradient(params, X, X, threads=3)
+assert size() - before < 200, (before, size())
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at threads in /proc")
+def test_threads_of_a_team(backend):
+    """They run on all processors and take no signals; they end, and leave the calling thread as it was."""
+    if backend == "python":
+        pytest.skip("it has no threads of its own")
+    result = run(OF_A_TEAM, backend=backend, OPENBLAS_NUM_THREADS="1")
+    assert result.stdout.strip() == "done", result.stderr
+
+
+NO_THREADS_LEFT = """
+import resource, sys
+import numpy as np
+import bpcore
+bpcore._chunks.THREAD_WORK = 1
+net = bpcore.Network([40, 200, 40])
+X, params = np.ones((300, 40)), net.initialize(0)
+expected = net.cost_and_gradient(params, X, X, threads=3)[1]
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (int(sys.argv[1]) << 20), resource.RLIM_INFINITY))
+assert (net.cost_and_gradient(params, X, X, threads=3)[1] == expected).all()
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.parametrize("left", [300, 1300])
+def test_threads_that_cannot_be_started(backend, left):
+    """Stacks of a gigabyte for threads, and room for none or one: the others do the work."""
+    code = f"""
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_STACK, (1 << 30, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+os.execv(sys.executable, [sys.executable, "-c", {NO_THREADS_LEFT!r}, "{left}"])
+"""
+    result = run(code, backend=backend, OPENBLAS_NUM_THREADS="1")
+    assert result.stdout.strip() == "done", result.stderr
+
+
 # ---------------------------------------------------------------------------------------------------- other libraries
 
 SETTINGS = """

@@ -155,6 +155,15 @@ for loss, dtype, n_in, n_out, rows in itertools.product(
     bpcore.Adam().step(params, grad)
     for memory in range(len(pages) - 1000):
         pages.pop(0)
+bpcore._chunks.THREAD_WORK = 1
+for dtype, n_in, threads in itertools.product(["float64", "float32"], [515, 523], [2, 3]):
+    print(dtype, n_in, threads, "threads", flush=True)
+    net = bpcore.Network([n_in, 17, 3], "tanh", "cross_entropy", dtype=dtype)
+    X, Y, weights = map(fenced, make_data(net.sizes, "cross_entropy", dtype, 30, rng))
+    params, grad, out = fenced(net.initialize(0)), fenced(np.zeros(net.n_parameters, dtype)), fenced(np.zeros_like(Y))
+    net.forward(params, X, out=out, threads=threads)
+    net.cost_and_gradient(params, X, Y, out=grad, threads=threads)
+    net.cost_and_gradient(params, X, Y, sample_weight=weights, out=grad, threads=threads)
 print("done")
 """
 
