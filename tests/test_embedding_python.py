@@ -305,7 +305,7 @@ print("none")
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc; not every platform has it")
 def test_threads_end_with_the_call(backend):
     """Also those of a call that a signal ends: what is left would compute in memory that is freed."""
     env = {**os.environ, "BPCORE_BACKEND": backend, "OPENBLAS_NUM_THREADS": "1"}
@@ -351,7 +351,7 @@ assert masks == [True] * 3, masks
 assert done == [True]
 mine = status(os.getpid())["Cpus_allowed"]
 late = [found[-1] for found in seen.values() if found[-1][0] - found[0][0] > 0.02]
-assert late, seen
+assert bool(late) == (bpcore.backend != "python"), seen  # which has no threads of its own
 for _, allowed, blocked in late:
     assert allowed == mine, (allowed, mine)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD):
@@ -371,11 +371,9 @@ print("done")
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at threads in /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at threads in /proc; not every platform has it")
 def test_threads_of_a_team(backend):
     """They run on all processors and take no signals; they end, and leave the calling thread as it was."""
-    if backend == "python":
-        pytest.skip("it has no threads of its own")
     result = run(OF_A_TEAM, backend=backend, OPENBLAS_NUM_THREADS="1")
     assert result.stdout.strip() == "done", result.stderr
 
@@ -396,7 +394,7 @@ print("done")
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does; not every platform has it")
 @pytest.mark.parametrize("left", [300, 1300])
 def test_threads_that_cannot_be_started(backend, left):
     """Stacks of a gigabyte for threads, and room for none or one: the others do the work."""

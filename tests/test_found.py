@@ -363,7 +363,7 @@ print("the same")
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a limit of memory")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a limit of memory; not every platform has it")
 @pytest.mark.parametrize("megabytes", [6, 14, 22])
 def test_threads_that_cannot_be_made_are_done_without(backend, megabytes, dtype):
     """Where there is no memory for a thread's stack the others do its work, and the bits are the same."""
