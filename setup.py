@@ -121,7 +121,7 @@ def is_clang(command):
 def extensions():
     from Cython.Build import cythonize
 
-    headers = [f"{SOURCES}/{name}" for name in ("simd/simd.h", "network/guards.h", "team/team.h")]
+    headers = [f"{SOURCES}/{name}" for name in ("simd/simd.h", "network/guards.h", "team/team.h", "bindings/memory.h")]
     headers.append("python/bpcore/include/bpcore.h")
     options = {"define_macros": [("Py_LIMITED_API", "0x030B0000")], "py_limited_api": True} if LIMITED else {}
     if DEBUG:
@@ -136,7 +136,7 @@ def extensions():
         Extension(
             f"bpcore._{name}",
             [f"{SOURCES}/_{name}.pyx"],
-            include_dirs=[f"{SOURCES}/simd", f"{SOURCES}/network", f"{SOURCES}/team", "python/bpcore/include"],
+            include_dirs=[os.path.dirname(header) for header in headers],
             depends=headers,
             extra_compile_args=compiler_flags() + flags,
             **options,

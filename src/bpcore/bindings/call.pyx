@@ -69,7 +69,7 @@ cdef int reserve_all(Plan plan, call_t *call, int threads) except -1:
             call.shared.workspaces[size] = plan.reserve()
             size += 1
         if threads > 1 and call.task != FORWARD and own_sums_bytes(plan) == 0 and call.sums.sums != NULL:
-            call.sums_memory = malloc(threads * n * itemsize)
+            call.sums_memory = allocate(threads * n * itemsize)
             if call.sums_memory == NULL:
                 raise MemoryError()
         for i in range(threads):

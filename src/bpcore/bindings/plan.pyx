@@ -1,5 +1,9 @@
 # A plan as a Python object, with the workspaces of its calls; and its layout, computed without one.
 
+cdef extern from "memory.h" nogil:
+    void *allocate "bpcore_allocate"(size_t bytes)  # free it with `free`
+
+
 #: Bytes of a vector (0: of one number) and rows of a block of the micro-kernel, as in simd.h. "scalar" is MSVC's build.
 INSTRUCTION_SETS = {"baseline": (16, 6), "avx2": (32, 6), "avx512": (64, 14), "neon": (16, 12), "scalar": (0, 6)}
 
@@ -116,7 +120,7 @@ cdef class Plan:
             if workspace == NULL:
                 workspace = <char *>exchange(&self.pool[i], NULL)
         if workspace == NULL:
-            workspace = <char *>malloc(self.plan.workspace * self.dtype.itemsize + own_sums_bytes(self) + 64)
+            workspace = <char *>allocate(self.plan.workspace * self.dtype.itemsize + own_sums_bytes(self) + 64)
             if workspace == NULL:
                 raise MemoryError()
             if self.is_float32:

@@ -295,7 +295,7 @@ cdef int cost_and_gradient_call(Plan plan, call_t *call, int threads) except -1:
     call.chunks = all_chunks(p, call.batch.rows)
     if call.chunks.n_chunks <= p.group_size:
         return run(plan, call, threads)
-    call.sums.total = <double *>malloc(p.n_parameters * sizeof(double))
+    call.sums.total = <double *>allocate(p.n_parameters * sizeof(double))
     if call.sums.total == NULL:
         raise MemoryError()
     try:

@@ -27,7 +27,7 @@ cdef object train_call(Plan plan, call_t *call, int threads):
     cdef training_t *t = call.training
     cdef Py_ssize_t itemsize = sizeof(float) if plan.is_float32 else sizeof(double)
     cdef Py_ssize_t size = min(t.batch_size, t.rows.rows)
-    cdef char *block = <char *>malloc((p.n_parameters + size * (p.n_inputs + p.n_outputs + 1)) * itemsize + 64)
+    cdef char *block = <char *>allocate((p.n_parameters + size * (p.n_inputs + p.n_outputs + 1)) * itemsize + 64)
     t.labels = <int64_t *>malloc(size * sizeof(int64_t))
     try:
         if block == NULL or t.labels == NULL:

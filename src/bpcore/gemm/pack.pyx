@@ -94,14 +94,23 @@ cdef inline bint is_panel(const operand_t *b, Py_ssize_t k, Py_ssize_t end, cons
 
 
 cdef void pack_columns(const matrix_t *A, floating *packed) noexcept nogil:
-    """The rows of A, which lie side by side in memory, block by block of `split_rows`, each ``[k][mr]``."""
+    """The rows of A, which lie side by side in memory, block by block of `split_rows`, each ``[k][mr]``.
+
+    All blocks at once, step by step of k, so that memory is read in its order. Whole vectors are copied: what lies
+    behind the numbers of a step, the next one overwrites. The last step has none behind it.
+    """
     cdef const floating *data = <const floating *>A.data
-    cdef Py_ssize_t i = 0, k, r, n_longer
+    cdef floating *block
+    cdef Py_ssize_t i, k, n_longer, whole = round_up(MR, lanes(packed)) * sizeof(floating)
     cdef int mr, m_block = split_rows(A.rows, &n_longer)
-    while i < A.rows:
-        mr = m_block + 1 if i < n_longer else m_block
-        for k in range(A.columns):
-            for r in range(mr):
-                packed[k * mr + r] = data[i + r + k * A.cs]
-        packed += A.columns * mr
-        i += mr
+    for k in range(A.columns):
+        i = 0
+        while i < A.rows:
+            mr = m_block + 1 if i < n_longer else m_block
+            block = packed + i * A.columns + k * mr
+            if k + 1 < A.columns:
+                memcpy(block, data + i, whole)  # of constant size
+            else:
+                memcpy(block, data + i, mr * <Py_ssize_t>sizeof(floating))
+            i += mr
+        data += A.cs
