@@ -60,9 +60,10 @@ TILE = 1 << 16
 CHUNK_WORK = 8_000_000
 #: Its minimum of rows (with many parameters the second), so that reading the weights and adding up the sums does not
 #: show, and its maximum, so that sums in float32 keep their digits.
-CHUNK_ROWS = 128, 256, 2048
+CHUNK_ROWS = 128, 512, 2048
 MANY_PARAMETERS = 2_000_000
-#: A chunk of at most so many rows is one tile; the sums of so many of these are added up in the plan's dtype.
+#: A chunk of at most so many rows, or of many parameters, is one tile; the sums of so many of these are added up in the
+#: plan's dtype.
 MAX_ONE_TILE_CHUNK, GROUP_SIZE = 256, 8
 
 #: Multiplications in the time that the rest of a unit takes: its activation, and moving it.
@@ -102,7 +103,11 @@ class Plan(NamedTuple):
     @property
     def group_size(self) -> int:
         """Chunks whose sums are added up in the plan's dtype."""
-        return GROUP_SIZE if self.chunk_rows <= MAX_ONE_TILE_CHUNK else 1
+        return GROUP_SIZE if self.chunks_are_tiles else 1
+
+    @property
+    def chunks_are_tiles(self) -> bool:
+        return self.chunk_rows <= MAX_ONE_TILE_CHUNK or self.n_parameters >= MANY_PARAMETERS
 
     def layers(self, flat: Floats) -> list[tuple[Floats, Floats]]:
         """Weights of shape (n_out, n_in) and bias of shape (n_out,) of each layer: views into the flat vector."""
@@ -115,7 +120,7 @@ class Plan(NamedTuple):
 
     def tiles(self, start: int, stop: int) -> Iterator[slice]:
         """The rows of each tile."""
-        rows = self.chunk_rows if self.chunk_rows <= MAX_ONE_TILE_CHUNK else max(16, TILE // sum(self.sizes))
+        rows = self.chunk_rows if self.chunks_are_tiles else max(16, TILE // sum(self.sizes))
         return (slice(first, min(first + rows, stop)) for first in range(start, stop, rows))
 
 

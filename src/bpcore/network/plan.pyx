@@ -66,7 +66,7 @@ cdef struct plan_t:
 cdef enum:
     CHUNK_WORK = 8000000            # multiplications of a forward pass
     MIN_CHUNK_ROWS = 128
-    MIN_CHUNK_ROWS_WIDE = 256
+    MIN_CHUNK_ROWS_WIDE = 512
     MANY_PARAMETERS = 2000000
     MAX_ONE_TILE_CHUNK = 256
     MAX_CHUNK_ROWS = 2048
@@ -108,7 +108,7 @@ cdef inline void reserve(region_t *region, Py_ssize_t size, Py_ssize_t *end, con
 cdef bint fits_in_memory(Py_ssize_t n_layers, const Py_ssize_t *sizes, const isa_t *isa) noexcept nogil:
     """Whether no offset in bytes overflows: more than half of what can be addressed is too large."""
     cdef Py_ssize_t l
-    cdef double tile = MAX_TILE_ROWS + 16, margin = 3 * REGION_UNIT + <double>isa.guard, numbers
+    cdef double tile = MIN_CHUNK_ROWS_WIDE + 16, margin = 3 * REGION_UNIT + <double>isa.guard, numbers
     numbers = 4 * tile * (sizes[0] + margin)
     for l in range(n_layers):  # once for a and derivative, and at most once more for each of the four that rows share
         numbers += (6 * tile + <double>sizes[l]) * (sizes[l + 1] + margin)
@@ -166,14 +166,16 @@ cdef inline Activation canonical_output(Loss loss) noexcept nogil:
 cdef void plan_rows(plan_t *plan, const isa_t *isa) noexcept nogil:
     """Choose the rows of a chunk and of a tile."""
     cdef Py_ssize_t l, units = plan.n_inputs, rows
+    cdef bint one_tile
     for l in range(plan.n_layers):
         units += plan.layers[l].n_out
     rows = MIN_CHUNK_ROWS if plan.n_parameters < MANY_PARAMETERS else MIN_CHUNK_ROWS_WIDE
     plan.chunk_rows = min(max(rows, CHUNK_WORK // plan.n_parameters), <Py_ssize_t>MAX_CHUNK_ROWS)
-    plan.group_size = GROUP_SIZE if plan.chunk_rows <= MAX_ONE_TILE_CHUNK else 1
+    one_tile = plan.chunk_rows <= MAX_ONE_TILE_CHUNK or plan.n_parameters >= MANY_PARAMETERS
+    plan.group_size = GROUP_SIZE if one_tile else 1
     rows = TILE_BYTES // (units * isa.itemsize)
     rows = min(max(rows, <Py_ssize_t>MIN_TILE_ROWS), <Py_ssize_t>MAX_TILE_ROWS)
-    if plan.chunk_rows <= MAX_ONE_TILE_CHUNK:
+    if one_tile:
         rows = plan.chunk_rows
     plan.tile = round_up(rows, isa.mr)
 
