@@ -102,12 +102,12 @@ LAYOUT = [
 TEAM = [
     (
         "who meets does not wait",
-        ("        bpcore_team_await(team, &team->meeting, meeting + 1);\n", "        (void)meeting;\n"),
+        ("        bpcore_team_await(team, &team->meeting, next);\n", ""),
     ),
     ("those at the next meeting are not counted anew", ("        bpcore_set(&team->arrived, 0);\n", "")),
     (
         "who sleeps before a meeting is not woken",
-        ("meeting + 1);\n        bpcore_team_wake(team);\n", "meeting + 1);\n"),
+        ("next);\n        bpcore_team_wake(team);\n", "next);\n"),
     ),
     ("who sleeps is not counted", ("    (void)bpcore_add(&team->sleeping, 1);\n", "")),
     (

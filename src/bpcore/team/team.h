@@ -127,28 +127,36 @@ static inline void bpcore_team_wake(bpcore_team *team) {
     }
 }
 
+/* Counters wrap: a call may last for days. */
+static inline bpcore_shared bpcore_after(bpcore_shared count) { return (bpcore_shared)((unsigned)count + 1); }
+static inline int bpcore_reached(bpcore_shared count, bpcore_shared value) {
+    return (int)((unsigned)count - (unsigned)value) >= 0;
+}
+
 /* Wait until a counter of the team has reached a value, or the team is stopped. */
 static inline void bpcore_team_await(bpcore_team *team, bpcore_shared *counter, bpcore_shared value) {
     for (int i = 0; i < BPCORE_SPINS; i++) {
-        if (bpcore_get(counter) - value >= 0 || bpcore_get(&team->stopped)) return;
+        if (bpcore_reached(bpcore_get(counter), value) || bpcore_get(&team->stopped)) return;
         bpcore_pause();
     }
     bpcore_lock(&team->mutex);
     (void)bpcore_add(&team->sleeping, 1);
-    while (bpcore_get(counter) - value < 0 && !bpcore_get(&team->stopped)) bpcore_sleep(&team->changed, &team->mutex);
+    while (!bpcore_reached(bpcore_get(counter), value) && !bpcore_get(&team->stopped)) {
+        bpcore_sleep(&team->changed, &team->mutex);
+    }
     (void)bpcore_add(&team->sleeping, -1);
     bpcore_unlock(&team->mutex);
 }
 
 /* Meet: wait until all threads are here. Returns whether to go on: not if one has stopped the team. */
 static inline int bpcore_team_wait(bpcore_team *team) {
-    bpcore_shared meeting = bpcore_get(&team->meeting);
+    bpcore_shared next = bpcore_after(bpcore_get(&team->meeting));
     if (bpcore_add(&team->arrived, 1) == team->size) { /* the last one: nobody else touches `arrived` until the next */
         bpcore_set(&team->arrived, 0);
-        bpcore_set(&team->meeting, meeting + 1);
+        bpcore_set(&team->meeting, next);
         bpcore_team_wake(team);
     } else {
-        bpcore_team_await(team, &team->meeting, meeting + 1);
+        bpcore_team_await(team, &team->meeting, next);
     }
     return !bpcore_get(&team->stopped);
 }
