@@ -355,7 +355,8 @@ def overlap(a: Array, b: Array) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]  # the stub knows -1 and 0 only
+        most: Any = 10_000  # the stubs of NumPy 2.4 know -1 and 0 only
+        return np.shares_memory(a, b, max_work=most)
     except np.exceptions.TooHardError:
         return True
 
@@ -372,10 +373,11 @@ def check_scalar(
     """
     if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating, list, tuple)):
         raise TypeError(f"{name} must be a number, got {value!r}")
+    number: Any = value
     try:
-        if np.ndim(value) != 0:  # type: ignore[arg-type]
+        if np.ndim(number) != 0:
             raise TypeError
-        result = float(value)  # type: ignore[arg-type]
+        result = float(number)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {value!r}") from None
     except OverflowError:
