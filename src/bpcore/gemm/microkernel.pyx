@@ -35,8 +35,12 @@ cdef inline void kernel(int mr, int n_vectors, bint add, const block_t *x, const
     cdef const char *B = <const char *>x.B
     cdef char *C = <char *>x.C
     for r in range(mr):
+        # C is needed in the end, and in a far cache where it is large: every line of it, also the last one, where a row
+        # does not begin with a line. NumPy's large arrays do not: they begin 16 bytes behind one.
+        for v in range((n_vectors * width + 63) // 64):
+            prefetch(C + r * rs_c + v * 64)
+        prefetch(C + r * rs_c + n_vectors * width - number)
         for v in range(n_vectors):
-            prefetch(C + r * rs_c + v * width)  # needed in the end, and in a far cache where C is large
             if add:
                 set_zero(&c[r][v])
             else:
