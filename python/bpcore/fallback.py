@@ -107,6 +107,7 @@ class Plan(NamedTuple):
 
     @property
     def chunks_are_tiles(self) -> bool:
+        """Whether each chunk is one tile, so that its sums are added to those of the chunk before it."""
         return self.chunk_rows <= MAX_ONE_TILE_CHUNK or self.n_parameters >= MANY_PARAMETERS
 
     def layers(self, flat: Floats) -> list[tuple[Floats, Floats]]:

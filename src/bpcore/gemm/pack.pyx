@@ -97,7 +97,9 @@ cdef void pack_columns(const matrix_t *A, floating *packed) noexcept nogil:
     """The rows of A, which lie side by side in memory, block by block of `split_rows`, each ``[k][mr]``.
 
     All blocks at once, step by step of k, so that memory is read in its order. Whole vectors are copied: what lies
-    behind the numbers of a step, the next one overwrites. The last step has none behind it.
+    behind the numbers of a step, the next one overwrites. The last step has none behind it, and the last but one must
+    not reach beyond it, where another block begins: mr is at least half of ``whole``, since `outer_packed` has at least
+    48 rows of A.
     """
     cdef const floating *data = <const floating *>A.data
     cdef floating *block
