@@ -18,7 +18,7 @@ import mpmath
 import numpy as np
 
 import bpcore
-from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT
+from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT
 
 backends = importlib.import_module("bpcore._dispatch")
 mp = mpmath.mp

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bpcore import _dispatch as dispatch
-from bpcore.network import CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
+from bpcore.architecture import CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
 
 __all__ = ["dispatch"]
 

@@ -39,7 +39,7 @@ import oracle
 
 import bpcore
 from bpcore import _chunks, fallback
-from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
+from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
 
 # ------------------------------------------------------------------------------- all that is private of the package
 

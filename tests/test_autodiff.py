@@ -10,7 +10,7 @@ import pytest
 from helpers import COMBINATIONS, assert_agree, make_data, make_parameters
 
 import bpcore
-from bpcore.network import ACTIVATIONS
+from bpcore.architecture import ACTIVATIONS
 
 jax = pytest.importorskip("jax", reason="jax comes with the dev extra; not every platform has it")
 jax.config.update("jax_enable_x64", True)

@@ -23,7 +23,7 @@ from helpers import READS_FLOAT_MODE, dispatch, float_flags, float_mode, unusual
 
 import bpcore
 from bpcore import capi
-from bpcore.network import CANONICAL_OUTPUT, OUTPUTS
+from bpcore.architecture import CANONICAL_OUTPUT, OUTPUTS
 
 HERE = Path(__file__).parent
 COMPILED = [name for name in bpcore.available_backends() if name != "python"]

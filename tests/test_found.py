@@ -14,8 +14,8 @@ import pytest
 from helpers import AGREEMENT
 
 import bpcore
+from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
 from bpcore.data import load_digits
-from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
 
 pytestmark = pytest.mark.usefixtures("backend")
 

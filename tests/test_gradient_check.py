@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bpcore
-from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
+from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import COMBINATIONS, make_data, make_parameters
 
 import bpcore
-from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT
+from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -15,7 +15,7 @@ from helpers import COMBINATIONS, dispatch
 
 import bpcore
 from bpcore import fallback
-from bpcore.network import ACTIVATIONS
+from bpcore.architecture import ACTIVATIONS
 
 SEED = 20
 

@@ -13,7 +13,7 @@ import pytest
 from helpers import EMULATED, dispatch
 
 import bpcore
-from bpcore.network import ACTIVATIONS
+from bpcore.architecture import ACTIVATIONS
 
 #: The layout is arithmetic, and the same function in every module: the first one answers for all sets.
 COMPILED = [name for name in bpcore.available_backends() if name != "python"][:1]
@@ -95,6 +95,7 @@ def needs(core, sizes, activations, item, name, layout):
     needed["targets", -1] = tile * sizes[-1]
     needed["labels", -1] = tile * 8 // item
     needed["sample_weight", -1] = tile
+    needed["norms", -1] = tile * 8 // item
     return needed
 
 

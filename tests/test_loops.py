@@ -16,7 +16,8 @@ import pytest
 from helpers import dispatch, make_data, make_parameters
 
 import bpcore
-from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT
+from bpcore import fallback
+from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT
 
 # -------------------------------------------------------------------------------------------------- limits and kinks
 
@@ -320,7 +321,9 @@ def test_a_trace_of_many_rows_is_the_sum_of_single_ones(backend, dtype, sizes, r
 
 def test_backward_of_no_rows_is_zero(backend, dtype):
     net = bpcore.Network([3, 4, 2], "tanh", dtype=dtype)
-    nothing = [np.empty((0, n), dtype) for n in (3, 4, 2)]
-    sums = np.full(net.n_parameters, np.nan, dtype)
-    net._core.backward(net._plan, net.initialize(0), nothing, [nothing[1], None], nothing[2], sums, nothing[0])
-    assert not sums.any()
+    X, outputs = np.empty((0, 3), dtype), np.empty((0, 2), dtype)
+    params, sums = net.initialize(0), np.full(net.n_parameters, np.nan, dtype)
+    kept = net._core.trace(net._plan, params, X)
+    for forward_pass in (None, kept):
+        net._core.backward(net._plan, params, fallback.Backward(X, outputs, False, X.copy(), forward_pass), sums)
+        assert not sums.any()

@@ -18,8 +18,8 @@ from helpers import MODEL_SUFFIXES, needs_safetensors
 
 import bpcore
 from bpcore import model as model_module
+from bpcore.architecture import CANONICAL_OUTPUT
 from bpcore.model import Model, ModelFileError, check_save_path, load, save
-from bpcore.network import CANONICAL_OUTPUT
 
 
 def classifier(dtype: str = "float32") -> Model:

@@ -9,7 +9,7 @@ import pytest
 from helpers import COMBINATIONS, all_results, array_variants, assert_agree, dispatch, make_data, make_parameters
 
 import bpcore
-from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT
+from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT
 
 SIZES = [
     [1, 1],

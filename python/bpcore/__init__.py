@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from ._dispatch import available_backends as available_backends
 from ._dispatch import name as backend
 from .accumulator import Accumulator as Accumulator
-from .network import Layer as Layer
+from .architecture import Layer as Layer
 from .network import Network as Network
-from .network import Trace as Trace
 from .optimizers import Adam as Adam
 from .optimizers import GradientDescent as GradientDescent
+from .trace import Trace as Trace
 
 if TYPE_CHECKING:
     from .gradient_check import check_gradient as check_gradient

@@ -5,15 +5,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ._validation import Array, Floats
+from .fallback import Kept as Kept
 from .fallback import Plan as Plan
 from .fallback import accumulate as accumulate
 from .fallback import adam_step as adam_step
 from .fallback import backward as backward
 from .fallback import cost as cost
+from .fallback import deltas as deltas
 from .fallback import finish as finish
 from .fallback import forward as forward
 from .fallback import gradient_descent_step as gradient_descent_step
+from .fallback import gradient_norms as gradient_norms
+from .fallback import input_jacobian as input_jacobian
+from .fallback import jacobian as jacobian
+from .fallback import jvp as jvp
 from .fallback import loss as loss
+from .fallback import row_gradients as row_gradients
 from .fallback import trace as trace
 from .fallback import train_batches as train_batches
 from .fallback import try_cost_and_gradient as try_cost_and_gradient

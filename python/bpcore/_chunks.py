@@ -16,13 +16,15 @@ This module knows plans and arrays, not networks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import _dispatch
-from ._validation import Batch, Floats, check_int, drop_pages
+from ._validation import Array, Batch, Floats, check_int, drop_pages, is_read_in_place, rows
+from .fallback import Backward
 
 if TYPE_CHECKING:
     from .fallback import Plan
@@ -97,12 +99,39 @@ def sum_gradients(
     if n_rows == 0:
         sums[...] = 0
     for r in batch_blocks(plan, batch, params.dtype):
-        rows = batch.block(r.start, r.stop, params.dtype)
+        block = batch.block(r.start, r.stop, params.dtype)
         cut = n_rows, n_chunks, r.begin, r.end
         used = n_threads(plan, r.stop - r.start, threads)
-        losses = float(core.accumulate(plan, params, rows, sums, total, cut, used))
+        losses = float(core.accumulate(plan, params, block, sums, total, cut, used))
         drop_batch_pages(batch, r)
     return losses, sums if total is None else total[1:]
+
+
+def sum_backward(
+    core: ModuleType, plan: Plan, params: Floats, given: Backward, threads: int | None, out: Floats
+) -> Floats:
+    """The gradient of all rows from that of their outputs, summed, as :func:`sum_gradients` returns it."""
+    n_rows = len(given.X)
+    n_chunks = count_chunks(plan, n_rows)
+    total = np.empty(1 + params.size) if n_chunks > plan.group_size else None
+    if n_rows == 0:
+        out[...] = 0
+    for r, block in backward_blocks(plan, given, params.dtype):
+        used = n_threads(plan, r.stop - r.start, threads)
+        core.backward(plan, params, block, out, total, (n_rows, n_chunks, r.begin, r.end), used)
+        drop_pages(given.X, r.start, r.stop)
+        drop_pages(given.output_gradient, r.start, r.stop)
+    return out if total is None else total[1:]
+
+
+def backward_blocks(plan: Plan, given: Backward, dtype: np.dtype[Any]) -> Iterator[tuple[ChunkRange, Backward]]:
+    """The rows of a backward pass block by block, as the backends take them."""
+    X, output_gradient, of_logits, input_gradient, kept, first = given
+    row_bytes = (X.shape[1] + output_gradient.shape[1]) * dtype.itemsize
+    for r in blocks(plan, len(X), row_bytes, is_read_in_place(X, dtype) and is_read_in_place(output_gradient, dtype)):
+        to = None if input_gradient is None else input_gradient[r.start : r.stop]
+        x, dA = (rows(array, r.start, r.stop, dtype) for array in (X, output_gradient))
+        yield r, Backward(x, dA, of_logits, to, kept, first + r.start)
 
 
 def sum_losses(core: ModuleType, plan: Plan, params: Floats, batch: Batch, threads: int | None) -> float:
@@ -110,11 +139,21 @@ def sum_losses(core: ModuleType, plan: Plan, params: Floats, batch: Batch, threa
     n_rows = len(batch.X)
     losses = 0.0
     for r in batch_blocks(plan, batch, params.dtype):
-        rows = batch.block(r.start, r.stop, params.dtype)
+        block = batch.block(r.start, r.stop, params.dtype)
         cut = n_rows, count_chunks(plan, n_rows), r.begin, r.end
-        losses = float(core.loss(plan, params, rows, losses, cut, n_threads(plan, r.stop - r.start, threads, 1)))
+        losses = float(core.loss(plan, params, block, losses, cut, n_threads(plan, r.stop - r.start, threads, 1)))
         drop_batch_pages(batch, r)
     return losses
+
+
+def row_blocks(plan: Plan, sources: list[Array], dtype: np.dtype[Any]) -> Iterator[tuple[ChunkRange, list[Floats]]]:
+    """The rows of matrices, block by block, as the backends take them."""
+    row_bytes = sum(source.shape[1] for source in sources) * dtype.itemsize
+    in_place = all(is_read_in_place(source, dtype) for source in sources)
+    for r in blocks(plan, len(sources[0]), row_bytes, in_place):
+        yield r, [rows(source, r.start, r.stop, dtype) for source in sources]
+        for source in sources:
+            drop_pages(source, r.start, r.stop)
 
 
 def batch_blocks(plan: Plan, batch: Batch, dtype: np.dtype[Any]) -> list[ChunkRange]:

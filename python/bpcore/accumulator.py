@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _chunks, _validation
 from ._validation import Floats
-from .fallback import Plan
-
-
-class Architecture(Protocol):
-    """What an accumulator needs of a :class:`bpcore.Network`, whose module imports this one."""
-
-    sizes: tuple[int, ...]
-    loss: str
-    dtype: np.dtype[Any]
-    _plan: Plan
-    _core: ModuleType
-
-    @property
-    def n_parameters(self) -> int: ...
+from .architecture import Architecture
 
 
 class Accumulator:

@@ -30,15 +30,22 @@ import numpy.typing as npt
 
 #: The interface of a backend.
 __all__ = [
+    "Kept",
     "Plan",
     "accumulate",
     "adam_step",
     "backward",
     "cost",
+    "deltas",
     "finish",
     "forward",
     "gradient_descent_step",
+    "gradient_norms",
+    "input_jacobian",
+    "jacobian",
+    "jvp",
     "loss",
+    "row_gradients",
     "trace",
     "train_batches",
     "try_cost_and_gradient",
@@ -344,6 +351,40 @@ def backward_tile(
 # ------------------------------------------------------------------------------------------ the interface of a backend
 
 
+class Kept:
+    """A forward pass that is kept.
+
+    Attributes
+    ----------
+    activations : list of ndarray
+        ``[X, a(2), ..., a(L)]``.
+    derivatives : list of ndarray or None
+        ``[g'(z(2)), ...]``, None for those that are computed from the activations.
+    logits : ndarray
+        ``z(L)``, of shape (m, n_outputs).
+    """
+
+    def __init__(self, plan: Plan, X: Floats) -> None:
+        self.activations = [X, *(np.empty((len(X), n), plan.dtype) for n in plan.sizes[1:])]
+        self.derivatives: list[Any] = [
+            np.empty_like(a) if g in ACTIVATIONS_WITH_DERIVATIVE else None
+            for g, a in zip(plan.activations, self.activations[1:])
+        ]
+        last = self.activations[-1]
+        self.logits: Floats = last if plan.activations[-1] == "identity" else np.empty_like(last)
+
+
+class Backward(NamedTuple):
+    """What a backward pass begins with, and what it fills beside the gradient of the parameters."""
+
+    X: Floats
+    output_gradient: Floats  # (m, n_outputs)
+    of_logits: bool  # it is dLoss/dz(L), not dLoss/da(L)
+    input_gradient: Floats | None  # gets dLoss/dX
+    kept: Any = None  # the forward pass, a Kept of the same backend, if it is not to be computed
+    first: int = 0  # which of its rows is the first one of X
+
+
 class Batches(NamedTuple):
     """The mini-batches of a call of :func:`train_batches`."""
 
@@ -399,39 +440,192 @@ def forward(plan: Plan, params: Floats, X: Floats, out: Floats, threads: int = 1
 
 
 @quietly
-def trace(plan: Plan, params: Floats, X: Floats, activations: list[Floats], derivatives: list[Floats | None]) -> None:
-    """Fill the activations of every layer but the first, and the derivatives of layers that have an array for them."""
+def trace(plan: Plan, params: Floats, X: Floats, threads: int = 1) -> Kept:
+    """A forward pass whose activations, derivatives and logits are kept."""
+    kept = Kept(plan, X)
     params = flushed(params)
     for tile in plan.tiles(0, len(X)):
-        _, a, kept = forward_tile(plan, params, X[tile])
-        for l in range(len(activations)):
-            activations[l][tile] = a[l + 1]
+        z, a, derivatives = forward_tile(plan, params, X[tile])
+        kept.logits[tile] = z
+        for l in range(len(plan.activations)):
+            kept.activations[l + 1][tile] = a[l + 1]
             if (derivative := derivatives[l]) is not None:
-                derivative[tile] = kept[l]
+                kept.derivatives[l][tile] = derivative
+    return kept
+
+
+def forward_to_backward(
+    plan: Plan, params: Floats, given: Backward, tile: slice
+) -> tuple[list[Floats], list[Floats | None], Floats]:
+    """A tile's activations and derivatives, computed or as they were kept, and delta(L)."""
+    if given.kept is None:
+        _, a, derivatives = forward_tile(plan, params, given.X[tile])
+    else:
+        rows = slice(given.first + tile.start, given.first + tile.stop)
+        a = [activation[rows] for activation in given.kept.activations]
+        derivatives = [None if derivative is None else derivative[rows] for derivative in given.kept.derivatives]
+    delta = flushed(given.output_gradient[tile])
+    if not given.of_logits:
+        delta = flushed(output_backward(plan.activations[-1], a[-1], derivatives[-1], delta))
+    return a, derivatives, delta
 
 
 @quietly
 def backward(
     plan: Plan,
     params: Floats,
-    activations: list[Floats],
-    derivatives: list[Floats | None],
-    output_gradient: Floats,
+    given: Backward,
     sums: Floats,
-    input_gradient: Floats | None,
+    total: npt.NDArray[np.float64] | None = None,
+    chunk_range: tuple[int, int, int, int] | None = None,
+    threads: int = 1,
 ) -> None:
-    """Fill ``sums`` with the gradient, and ``input_gradient`` if there is one, from dLoss/da(L) of every row."""
+    """Fill ``sums`` with the gradient of all rows, from that of their outputs; see :func:`accumulate`."""
     sums[...] = 0
     params = flushed(params)
     W = plan.layers(params)[0][0]
-    for tile in plan.tiles(0, len(output_gradient)):
-        a = [activation[tile] for activation in activations]
-        kept = [None if derivative is None else derivative[tile] for derivative in derivatives]
-        delta = flushed(output_backward(plan.activations[-1], a[-1], kept[-1], flushed(output_gradient[tile])))
-        delta = backward_tile(plan, params, a, kept, delta, sums)
-        if input_gradient is not None:
-            input_gradient[tile] = flushed(delta @ W)
-    sums[...] = flushed(sums)
+    if total is None:
+        total = np.zeros(1 + len(params))
+    elif chunk_range is None or chunk_range[2] == 0:
+        total[...] = 0
+    for group in groups(plan, len(given.X), chunk_range):
+        sums[...] = 0
+        for tile in group:
+            a, derivatives, delta = forward_to_backward(plan, params, given, tile)
+            delta = backward_tile(plan, params, a, derivatives, delta, sums)
+            if given.input_gradient is not None:
+                given.input_gradient[tile] = flushed(delta @ W)
+            sums[...] = flushed(sums)
+        total[1:] = flushed(total[1:] + sums)
+
+
+def descend(
+    plan: Plan, params: Floats, a: list[Floats], derivatives: list[Floats | None], delta: Floats
+) -> Iterator[tuple[int, Floats]]:
+    """Each layer and its delta, from the last to the first."""
+    layers = plan.layers(params)
+    for l in reversed(range(len(layers))):
+        yield l, delta
+        if l > 0:
+            dA = delta @ layers[l][0]
+            delta = flushed(activation_backward(plan.activations[l - 1], a[l], derivatives[l - 1], dA))
+
+
+@quietly
+def deltas(plan: Plan, params: Floats, given: Backward, out: list[Floats], threads: int = 1) -> None:
+    """Fill ``out`` with ``[delta(2), ..., delta(L)]``, each of shape (m, n_out)."""
+    params = flushed(params)
+    for tile in plan.tiles(0, len(given.X)):
+        for l, delta in descend(plan, params, *forward_to_backward(plan, params, given, tile)):
+            out[l][tile] = delta
+
+
+def row_tiles(
+    plan: Plan, params: Floats, batch: Block
+) -> Iterator[tuple[slice, list[Floats], list[Floats | None], Floats]]:
+    """The activations, derivatives and delta(L) of each tile of rows to learn from."""
+    X, Y, _ = batch
+    for tile in plan.tiles(0, len(X)):
+        z, a, derivatives = forward_tile(plan, params, X[tile])
+        yield tile, a, derivatives, loss_and_delta(plan, z, a[-1], derivatives[-1], Y[tile])[1]
+
+
+def row_norms(plan: Plan, params: Floats, a: list[Floats], derivatives: list[Floats | None], delta: Floats) -> Floats:
+    """The norm of each row's gradient, in float64: ``|delta|^2 (|a|^2 + 1)`` for each layer, an outer product."""
+    squares = np.zeros(len(delta))
+    for l, d in descend(plan, params, a, derivatives, delta):
+        of_delta, of_inputs = (np.sum(np.square(x, dtype=np.float64), axis=1) for x in (d, a[l]))
+        squares += of_delta * (1 + of_inputs)
+    norms: Floats = np.sqrt(squares)
+    return norms
+
+
+@quietly
+def gradient_norms(plan: Plan, params: Floats, batch: Block, out: Floats, threads: int = 1) -> None:
+    """Fill ``out``, (m,), with the norm of each row's own gradient."""
+    params = flushed(params)
+    for tile, a, derivatives, delta in row_tiles(plan, params, batch):
+        out[tile] = row_norms(plan, params, a, derivatives, delta)
+
+
+def write_gradients(
+    plan: Plan, params: Floats, a: list[Floats], derivatives: list[Floats | None], delta: Floats, out: Floats
+) -> None:
+    """Each row's own gradient, ``delta^T a`` and delta for each layer, into ``out`` of shape (rows, n_parameters)."""
+    ends = np.cumsum([(n_in + 1) * n_out for n_in, n_out in zip(plan.sizes, plan.sizes[1:])])
+    for l, d in descend(plan, params, a, derivatives, delta):
+        n_in, n_out = plan.sizes[l], plan.sizes[l + 1]
+        start, middle = ends[l] - (n_in + 1) * n_out, ends[l] - n_out
+        out[:, start:middle] = (d[:, :, np.newaxis] * a[l][:, np.newaxis, :]).reshape(len(d), -1)
+        out[:, middle : ends[l]] = d
+    out[...] = flushed(out)
+
+
+@quietly
+def row_gradients(plan: Plan, params: Floats, batch: Block, out: Floats, threads: int = 1) -> None:
+    """Fill ``out``, (m * n_parameters,), with each row's own gradient."""
+    params, out = flushed(params), out.reshape(len(batch[0]), len(params))
+    for tile, a, derivatives, delta in row_tiles(plan, params, batch):
+        write_gradients(plan, params, a, derivatives, delta, out[tile])
+
+
+def output_directions(
+    plan: Plan, params: Floats, X: Floats
+) -> Iterator[tuple[slice, int, list[Floats], list[Floats | None], Floats]]:
+    """For each tile and each output, the derivative of that output by z(L) as delta(L)."""
+    for tile in plan.tiles(0, len(X)):
+        _, a, derivatives = forward_tile(plan, params, X[tile])
+        for k in range(plan.sizes[-1]):
+            d = np.zeros_like(a[-1])
+            d[:, k] = 1
+            yield tile, k, a, derivatives, activation_backward(plan.activations[-1], a[-1], derivatives[-1], d)
+
+
+@quietly
+def jacobian(plan: Plan, params: Floats, X: Floats, out: Floats, threads: int = 1) -> None:
+    """Fill ``out``, (m * n_outputs * n_parameters,), with the derivatives of the outputs by the parameters."""
+    params, out = flushed(params), out.reshape(len(X), plan.sizes[-1], len(params))
+    for tile, k, a, derivatives, delta in output_directions(plan, params, X):
+        write_gradients(plan, params, a, derivatives, flushed(delta), out[tile, k])
+
+
+@quietly
+def input_jacobian(plan: Plan, params: Floats, X: Floats, out: Floats, threads: int = 1) -> None:
+    """Fill ``out``, (m * n_outputs * n_inputs,), with the derivatives of the outputs by the inputs."""
+    params, out = flushed(params), out.reshape(len(X), plan.sizes[-1], plan.sizes[0])
+    for tile, k, a, derivatives, delta in output_directions(plan, params, X):
+        *_, (_, first) = descend(plan, params, a, derivatives, flushed(delta))
+        out[tile, k] = flushed(first @ plan.layers(params)[0][0])
+
+
+@quietly
+def jvp(
+    plan: Plan,
+    params: Floats,
+    X: Floats,
+    directions: tuple[Floats | None, Floats | None],
+    out: tuple[Floats, Floats],
+    threads: int = 1,
+) -> None:
+    """Fill ``out``, of (A, dA), with the outputs and their derivative along ``directions``, of (d_params, d_X).
+
+    ``dz = da W^T + a dW^T + db`` and ``da = g'(z) dz``. The Jacobian of a softmax is symmetric: what takes dLoss/da to
+    dLoss/dz takes dz to da.
+    """
+    params = flushed(params)
+    d_params, d_X = (None if direction is None else flushed(direction) for direction in directions)
+    for tile in plan.tiles(0, len(X)):
+        _, a, derivatives = forward_tile(plan, params, X[tile])
+        d = None if d_X is None else d_X[tile]
+        for l, (W, _) in enumerate(plan.layers(params)):
+            dz = np.zeros_like(a[l + 1])
+            if d_params is not None:
+                dW, db = plan.layers(d_params)[l]
+                dz = flushed(a[l] @ dW.T + db)
+            if d is not None:
+                dz = flushed(dz + d @ W.T)
+            d = flushed(activation_backward(plan.activations[l], a[l + 1], derivatives[l], dz))
+        out[0][tile], out[1][tile] = a[-1], d
 
 
 @quietly

@@ -1,58 +1,21 @@
-"""The architecture of a dense feed-forward network, and what it computes for given parameters."""
+"""What a dense feed-forward network computes for given parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from types import ModuleType
-from typing import Any, Literal, NamedTuple, TypeVar, overload
+from collections.abc import Callable
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _chunks, _dispatch, _validation, fallback
+from . import _chunks, _validation
 from ._validation import Floats
 from .accumulator import Accumulator
-
-Result = TypeVar("Result")
-
-#: Activations that any layer may have; "softmax" and "exp" are for the output layer alone.
-ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
-OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
-
-#: Each loss with its canonical output activation, the one for which delta is ``a - y`` (or nearly that).
-CANONICAL_OUTPUT = {loss: output for loss, (_, output) in fallback.LOSSES.items()}
-#: These are computed from the logits of their canonical output, so that they stay finite, and take no other.
-FROM_LOGITS = ("binary_cross_entropy", "cross_entropy", "poisson")
-
-#: He initialization suits these, Glorot the others.
-RECTIFIERS = ("relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
+from .architecture import Architecture
+from .trace import Trace, backward, begin
 
 
-#: Iterable, but no sequences of sizes or names.
-NOT_SEQUENCES = (str, bytes, bytearray, set, frozenset, dict)
-
-
-class Layer(NamedTuple):
-    """The parameters (or the gradient) of one layer, as views into the flat vector.
-
-    Attributes
-    ----------
-    weights : ndarray of shape (n_out, n_in)
-    bias : ndarray of shape (n_out,)
-
-    Examples
-    --------
-    >>> net = bpcore.Network([2, 3, 1])
-    >>> weights, bias = net.layers(net.initialize(seed=0))[0]
-    >>> weights.shape, bias.shape
-    ((3, 2), (3,))
-    """
-
-    weights: Floats
-    bias: Floats
-
-
-class Network:
+class Network(Architecture):
     """A dense feed-forward network: an architecture without parameters.
 
     It is immutable, hashable and picklable, holds no parameters and no state of a computation, and may be used by any
@@ -103,93 +66,7 @@ class Network:
     Network([2, 3, 1], hidden='tanh', loss='squared_error', output='identity', dtype='float64')
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_core",
-        "_offsets",
-        "_plan",
-        "_small",
-        "dtype",
-        "hidden",
-        "loss",
-        "n_parameters",
-        "output",
-        "sizes",
-    )
-
-    sizes: tuple[int, ...]
-    hidden: tuple[str, ...]
-    loss: str
-    output: str
-    dtype: np.dtype[Any]
-    n_parameters: int
-    _offsets: tuple[int, ...]  # where each layer's weights and bias begin in the flat vector, and its end
-    _core: ModuleType
-    _plan: _dispatch.Plan
-    _small: tuple[int, int]  # maximum rows of a call that needs no thread but the calling one; and that is 1
-
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        hidden: str | Sequence[str] | None = "relu",
-        loss: str = "squared_error",
-        output: str | None = None,
-        dtype: npt.DTypeLike = "float64",
-    ) -> None:
-        if hasattr(self, "sizes"):
-            raise AttributeError("a Network is immutable: make a new one")
-        sizes = _sizes(sizes)
-        hidden = _hidden(hidden, len(sizes) - 2)
-        loss = _one_of("loss", loss, CANONICAL_OUTPUT)
-        output = _one_of("output", CANONICAL_OUTPUT[loss] if output is None else output, OUTPUTS)
-        if loss in FROM_LOGITS and output != CANONICAL_OUTPUT[loss]:
-            raise ValueError(
-                f"output must be {CANONICAL_OUTPUT[loss]!r} for {loss}, which is computed from its logits, "
-                f"got {output!r}; squared_error, huber and absolute_error take any output"
-            )
-        activations = (*hidden, output)
-        offsets = [0]
-        for n_in, n_out in zip(sizes, sizes[1:]):
-            offsets += [offsets[-1] + n_out * n_in, offsets[-1] + n_out * n_in + n_out]
-        # The packed parameters and the rows of a tile must be addressable; memory ends long before.
-        if 2 * offsets[-1] + 2048 * sum(sizes) > np.iinfo(np.intp).max // 16:
-            raise ValueError(f"sizes must fit into memory, got {list(sizes)} with {offsets[-1]} parameters")
-        put = object.__setattr__
-        put(self, "sizes", sizes)
-        put(self, "hidden", hidden)
-        put(self, "loss", loss)
-        put(self, "output", output)
-        put(self, "dtype", _float_dtype(dtype))
-        put(self, "n_parameters", offsets[-1])
-        put(self, "_offsets", tuple(offsets))
-        put(self, "_core", _dispatch.core)
-        put(self, "_plan", _dispatch.core.Plan(sizes, activations, loss, self.dtype))
-        put(self, "_small", (_chunks.serial_rows(self._plan), 1))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a Network is immutable: {name} cannot be set; make a new one")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"a Network is immutable: {name} cannot be deleted")
-
-    def _key(self) -> tuple[tuple[int, ...], tuple[str, ...], str, str, str]:
-        return self.sizes, self.hidden, self.loss, self.output, self.dtype.name
-
-    def __reduce__(self) -> tuple[type[Network], tuple[object, ...]]:
-        return type(self), self._key()
-
-    def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Network) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __repr__(self) -> str:
-        hidden = repr(self.hidden[0]) if len(set(self.hidden)) == 1 else repr(list(self.hidden))
-        return (
-            f"Network({list(self.sizes)}, hidden={hidden}, loss={self.loss!r}, "
-            f"output={self.output!r}, dtype={self.dtype.name!r})"
-        )
+    __slots__ = ()
 
     def _large(self, passes: int, threads: int | None, X: object, *others: object) -> tuple[int, int] | None:
         """Rows and threads of a call that is no small one, if the backend may be given its arrays unchecked."""
@@ -198,138 +75,6 @@ class Network:
         if any(isinstance(a, np.ndarray) and not _validation.is_read_in_place(a, a.dtype) for a in (X, *others)):
             return None  # to be copied, or a large memory map, whose pages are to be dropped
         return len(X), _chunks.n_threads(self._plan, len(X), threads, passes)
-
-    # ------------------------------------------------------------------------------------------------- parameters
-
-    def layers(self, params: Any) -> list[Layer]:
-        """The weights and the bias of each layer, as views into ``params`` (or into a gradient).
-
-        Parameters
-        ----------
-        params : ndarray of shape (n_parameters,), or an object that exposes its memory as one
-            Of any dtype. Writing into a view writes into it.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``params`` is not an array, or has another shape.
-
-        Examples
-        --------
-        >>> net = bpcore.Network([2, 3, 1])
-        >>> params = net.initialize(seed=0)
-        >>> net.layers(params)[-1].bias[0] = 0.5
-        >>> params[-1]
-        np.float64(0.5)
-        """
-        params = _validation.view("params", params)
-        if params.shape != (self.n_parameters,):
-            raise ValueError(f"params must have shape ({self.n_parameters},), got {params.shape}")
-        parts = [params[i:j] for i, j in zip(self._offsets, self._offsets[1:])]
-        return [
-            Layer(weights.reshape(n_out, n_in), bias)
-            for weights, bias, n_in, n_out in zip(parts[::2], parts[1::2], self.sizes, self.sizes[1:])
-        ]
-
-    def initialize(self, seed: int | np.random.Generator | None = None) -> Floats:
-        """New parameters: random weights, zero biases.
-
-        Weights before a rectifier (relu, leaky_relu, elu, softplus, silu, gelu) are drawn from He's normal
-        distribution, of variance ``2 / n_in``; the others from Glorot's uniform one, within
-        ``+-sqrt(6 / (n_in + n_out))``. The same seed gives the same bits on every backend.
-
-        Parameters
-        ----------
-        seed : int, Generator or None
-            As ``numpy.random.default_rng`` takes it; None draws from the operating system.
-
-        Returns
-        -------
-        params : ndarray of shape (n_parameters,)
-
-        References
-        ----------
-        X. Glorot and Y. Bengio (2010), AISTATS 9:249-256. K. He et al. (2015), arXiv:1502.01852.
-
-        Examples
-        --------
-        >>> bpcore.Network([2, 3, 1]).initialize(seed=0).shape
-        (13,)
-        """
-        generator = _validation.check_generator(seed)
-        params = np.zeros(self.n_parameters, self.dtype)
-        for layer, activation in zip(self.layers(params), (*self.hidden, self.output)):
-            n_out, n_in = layer.weights.shape
-            if activation in RECTIFIERS:
-                layer.weights[...] = generator.normal(0.0, np.sqrt(2 / n_in), (n_out, n_in))
-            else:
-                limit = np.sqrt(6 / (n_in + n_out))
-                layer.weights[...] = generator.uniform(-limit, limit, (n_out, n_in))
-        return params
-
-    def to_thetas(self, params: npt.ArrayLike) -> list[Floats]:
-        """The parameters as Ng's matrices Theta, each of shape ``(n_out, 1 + n_in)`` with the bias in column 0.
-
-        Parameters
-        ----------
-        params : array_like of shape (n_parameters,)
-            Parameters, or a gradient.
-
-        Returns
-        -------
-        thetas : list of ndarray
-            Copies, one for each layer.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``params`` is of the wrong kind or shape.
-
-        Examples
-        --------
-        >>> net = bpcore.Network([2, 3, 1])
-        >>> [theta.shape for theta in net.to_thetas(net.initialize(seed=0))]
-        [(3, 3), (1, 4)]
-        """
-        flat = _validation.check_vector("params", params, self.n_parameters, self.dtype)
-        return [np.column_stack([layer.bias, layer.weights]) for layer in self.layers(flat)]
-
-    def from_thetas(self, thetas: Sequence[npt.ArrayLike]) -> Floats:
-        """Parameters from Ng's matrices Theta: the inverse of :meth:`to_thetas`.
-
-        Parameters
-        ----------
-        thetas : sequence of array_like
-            One for each layer, of shape ``(n_out, 1 + n_in)`` with the bias in column 0.
-
-        Returns
-        -------
-        params : ndarray of shape (n_parameters,)
-
-        Raises
-        ------
-        TypeError, ValueError
-            If there are not as many matrices as layers, or one is of the wrong kind or shape.
-
-        Examples
-        --------
-        >>> bpcore.Network([2, 1]).from_thetas([[[0.5, 1.0, 2.0]]])
-        array([1. , 2. , 0.5])
-        """
-        try:
-            count = len(thetas)
-        except TypeError:
-            raise TypeError(f"thetas must be a sequence of matrices, got {thetas!r}") from None
-        if count != len(self.sizes) - 1:
-            raise ValueError(f"thetas must be {len(self.sizes) - 1} matrices, one for each layer, got {count}")
-        params = np.empty(self.n_parameters, self.dtype)
-        for i, (layer, given) in enumerate(zip(self.layers(params), thetas)):
-            n_out, n_in = layer.weights.shape
-            theta = _validation.real_array(f"thetas[{i}]", given)
-            if theta.shape != (n_out, 1 + n_in):
-                raise ValueError(f"thetas[{i}] must have shape ({n_out}, {1 + n_in}), got {theta.shape}")
-            layer.bias[...], layer.weights[...] = theta[:, 0], theta[:, 1:]
-        return params
 
     # ------------------------------------------------------------------------------------------------ computation
 
@@ -486,14 +231,91 @@ class Network:
         self._core.finish(self._plan, params, sums, total, l2, filled)
         return float(self._core.cost(self._plan, params, losses, total, l2)), filled if out is None else out
 
-    def trace(self, params: npt.ArrayLike, X: npt.ArrayLike) -> Trace:
-        """A forward pass that keeps the activations of all layers, for backpropagation from a loss of your own.
+    @overload
+    def backward(
+        self,
+        params: npt.ArrayLike,
+        X: npt.ArrayLike,
+        output_gradient: npt.ArrayLike,
+        input_gradient: Literal[False] = False,
+        logits: bool = False,
+        out: Any = None,
+        threads: int | None = None,
+    ) -> Floats: ...
+    @overload
+    def backward(
+        self,
+        params: npt.ArrayLike,
+        X: npt.ArrayLike,
+        output_gradient: npt.ArrayLike,
+        input_gradient: Literal[True],
+        logits: bool = False,
+        out: Any = None,
+        threads: int | None = None,
+    ) -> tuple[Floats, Floats]: ...
+    def backward(
+        self,
+        params: npt.ArrayLike,
+        X: npt.ArrayLike,
+        output_gradient: npt.ArrayLike,
+        input_gradient: bool = False,
+        logits: bool = False,
+        out: Any = None,
+        threads: int | None = None,
+    ) -> Floats | tuple[Floats, Floats]:
+        """The gradient of a loss of your own, from its gradient with respect to the outputs, in one pass.
 
-        Unlike all other calls it needs memory in proportion to the rows.
+        Forward and back tile by tile: nothing is kept, so that the memory does not grow with the rows. Where the loss
+        needs the outputs first, :meth:`trace` keeps the forward pass.
 
         Parameters
         ----------
-        params, X
+        params, X, threads
+            As in :meth:`forward`.
+        output_gradient : array_like of shape (m, n_outputs)
+            ``dLoss/da(L)``, with respect to the activations of the output layer. Mind its own error: if a sigmoid or
+            tanh output is saturated, ``1 - a`` has few digits. For entries up to 2 the derivative of the activation is
+            exact; for larger ones it is that of the rounded ``a``, so that the error of a loss with a pole, such as
+            ``1 / (1 - a)``, cancels. Either way the error of delta is at most a rounding error of
+            ``output_gradient``.
+        input_gradient : bool, default False
+            Whether to return ``dLoss/dX`` as well.
+        logits : bool, default False
+            ``output_gradient`` is ``dLoss/dz(L)``, with respect to the logits, which loses no digits.
+        out : ndarray or the like, of shape (n_parameters,), optional
+            Filled with the gradient and returned, as in :meth:`forward`.
+
+        Returns
+        -------
+        grad : ndarray of shape (n_parameters,)
+            ``dLoss/dparams``, summed over the rows: there is no ``1/m``, and no penalty.
+        dX : ndarray of shape (m, n_inputs)
+            Only if ``input_gradient``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind, shape or layout; the message names it.
+
+        Examples
+        --------
+        >>> net = bpcore.Network([2, 1])
+        >>> net.backward(np.array([3.0, 4.0, 0.0]), np.ones((2, 2)), np.ones((2, 1)), input_gradient=True)
+        (array([2., 2., 2.]), array([[3., 4.],
+               [3., 4.]]))
+        """
+        params = _validation.check_vector("params", params, self.n_parameters, self.dtype)
+        given = begin(self, _validation.check_matrix("X", X, self.sizes[0]), output_gradient, logits)
+        return backward(self, params, given, input_gradient, out, threads)
+
+    def trace(self, params: npt.ArrayLike, X: npt.ArrayLike, threads: int | None = None) -> Trace:
+        """A forward pass that keeps the activations of all layers, for backpropagation from a loss of your own.
+
+        Unlike other calls it needs memory in proportion to the rows.
+
+        Parameters
+        ----------
+        params, X, threads
             As in :meth:`forward`. Copies ``params``; keeps a reference to ``X``.
 
         Returns
@@ -512,7 +334,219 @@ class Network:
         >>> [a.shape for a in trace.activations]
         [(5, 2), (5, 3), (5, 1)]
         """
-        return Trace(self, params, X)
+        return Trace(self, params, X, threads)
+
+    # ------------------------------------------------------------------------------------- derivatives row by row
+
+    def jvp(
+        self,
+        params: npt.ArrayLike,
+        X: npt.ArrayLike,
+        d_params: npt.ArrayLike | None = None,
+        d_X: npt.ArrayLike | None = None,
+        threads: int | None = None,
+    ) -> tuple[Floats, Floats]:
+        """The outputs and their derivative along a direction: a Jacobian-vector product, in forward mode.
+
+        ``dz(l+1) = da(l) W^T + a(l) dW^T + db`` and ``da = g'(z) dz``. At a kink of an activation the derivative is the
+        one that the gradient has.
+
+        Parameters
+        ----------
+        params, X, threads
+            As in :meth:`forward`.
+        d_params : array_like of shape (n_parameters,), optional
+            The direction of the parameters, by default none.
+        d_X : array_like of shape (m, n_inputs), optional
+            The direction of each row, by default none. One of the two must be given.
+
+        Returns
+        -------
+        A : ndarray of shape (m, n_outputs)
+            What :meth:`forward` returns.
+        dA : ndarray of shape (m, n_outputs)
+            ``d/dt`` of the outputs at ``params + t d_params`` and ``X + t d_X``, at t = 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind or shape, or no direction is given; the message names it.
+
+        Examples
+        --------
+        >>> net = bpcore.Network([2, 1])
+        >>> net.jvp(np.array([3.0, 4.0, 0.0]), np.ones((1, 2)), d_X=np.array([[1.0, 0.0]]))
+        (array([[7.]]), array([[3.]]))
+        """
+        params = _validation.check_vector("params", params, self.n_parameters, self.dtype)
+        X = _validation.check_matrix("X", X, self.sizes[0])
+        if d_params is None and d_X is None:
+            raise ValueError("d_params or d_X must be given, got neither")
+        if d_params is not None:
+            d_params = _validation.check_vector("d_params", d_params, self.n_parameters, self.dtype)
+        sources = [X]
+        if d_X is not None:
+            sources.append(_validation.check_matrix("d_X", d_X, self.sizes[0]))
+            if len(sources[1]) != len(X):
+                raise ValueError(f"d_X has {len(sources[1])} rows, but X has {len(X)}")
+        A, dA = (np.empty((len(X), self.sizes[-1]), self.dtype) for _ in range(2))
+        for r, (x, *d) in _chunks.row_blocks(self._plan, sources, self.dtype):
+            used = _chunks.n_threads(self._plan, len(x), threads, 3)
+            directions = d_params, d[0] if d else None
+            out = A[r.start : r.stop], dA[r.start : r.stop]
+            self._core.jvp(self._plan, params, x, directions, out, used)
+        return A, dA
+
+    def jacobian(self, params: npt.ArrayLike, X: npt.ArrayLike, out: Any = None, threads: int | None = None) -> Floats:
+        """The derivative of every output by every parameter, for each row.
+
+        Parameters
+        ----------
+        params, X, threads
+            As in :meth:`forward`.
+        out : ndarray or the like, of shape (m, n_outputs, n_parameters), optional
+            Filled and returned, as in :meth:`forward`.
+
+        Returns
+        -------
+        J : ndarray of shape (m, n_outputs, n_parameters)
+            Of the activations of the output layer. ``J.reshape(-1, n_parameters)`` is the matrix that
+            ``scipy.optimize.least_squares`` takes for the residuals ``(net.forward(params, X) - Y).ravel()``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind, shape or layout; the message names it.
+
+        Examples
+        --------
+        >>> net = bpcore.Network([2, 1])
+        >>> net.jacobian(np.array([3.0, 4.0, 0.0]), np.array([[5.0, 6.0]]))
+        array([[[5., 6., 1.]]])
+        """
+        return self._jacobian(self._core.jacobian, params, X, self.n_parameters, out, threads)
+
+    def input_jacobian(
+        self, params: npt.ArrayLike, X: npt.ArrayLike, out: Any = None, threads: int | None = None
+    ) -> Floats:
+        """The derivative of every output by every input, for each row.
+
+        Parameters
+        ----------
+        params, X, threads
+            As in :meth:`forward`.
+        out : ndarray or the like, of shape (m, n_outputs, n_inputs), optional
+            Filled and returned, as in :meth:`forward`.
+
+        Returns
+        -------
+        Jx : ndarray of shape (m, n_outputs, n_inputs)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind, shape or layout; the message names it.
+
+        Examples
+        --------
+        >>> net = bpcore.Network([2, 1])
+        >>> net.input_jacobian(np.array([3.0, 4.0, 0.0]), np.array([[5.0, 6.0]]))
+        array([[[3., 4.]]])
+        """
+        return self._jacobian(self._core.input_jacobian, params, X, self.sizes[0], out, threads)
+
+    def _jacobian(
+        self, function: Callable[..., None], params: Any, X: Any, columns: int, out: Any, threads: int | None
+    ) -> Floats:
+        params = _validation.check_vector("params", params, self.n_parameters, self.dtype)
+        X = _validation.check_matrix("X", X, self.sizes[0])
+        n_outputs = self.sizes[-1]
+        filled = _validation.check_out(out, (len(X), n_outputs, columns), self.dtype, params, X)
+        for r, (x,) in _chunks.row_blocks(self._plan, [X], self.dtype):
+            used = _chunks.n_threads(self._plan, len(x), threads, 1 + 2 * n_outputs)
+            function(self._plan, params, x, filled[r.start : r.stop].reshape(-1), used)
+        return filled if out is None else out
+
+    def gradient_norms(
+        self, params: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike, threads: int | None = None
+    ) -> Floats:
+        """The norm of each row's own gradient, which is not made for it.
+
+        The gradient of a layer's weights for one row is an outer product, so that its norm is that of delta times that
+        of the activations: ``norm^2 = sum over layers of |delta|^2 (|a|^2 + 1)``.
+
+        Parameters
+        ----------
+        params, X, Y, threads
+            As in :meth:`cost_and_gradient`.
+
+        Returns
+        -------
+        norms : ndarray of shape (m,)
+            The Euclidean norm of ``dloss/dparams`` of each row, without weights and penalty.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind, shape or value; the message names it.
+
+        Examples
+        --------
+        >>> bpcore.Network([2, 1]).gradient_norms(np.zeros(3), np.ones((2, 2)), np.array([1.0, 2.0]))
+        array([1.73205081, 3.46410162])
+        """
+        return self._of_rows(self._core.gradient_norms, params, X, Y, None, threads)
+
+    def per_row_gradients(
+        self,
+        params: npt.ArrayLike,
+        X: npt.ArrayLike,
+        Y: npt.ArrayLike,
+        out: Any = None,
+        threads: int | None = None,
+    ) -> Floats:
+        """The gradient of the loss of each row by itself.
+
+        Parameters
+        ----------
+        params, X, Y, threads
+            As in :meth:`cost_and_gradient`.
+        out : ndarray or the like, of shape (m, n_parameters), optional
+            Filled and returned, as in :meth:`forward`.
+
+        Returns
+        -------
+        G : ndarray of shape (m, n_parameters)
+            ``dloss/dparams`` of each row, without weights and penalty; their mean is the gradient of the cost.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind, shape or value; the message names it.
+
+        Examples
+        --------
+        >>> bpcore.Network([2, 1]).per_row_gradients(np.zeros(3), np.ones((2, 2)), np.array([1.0, 2.0]))
+        array([[-1., -1., -1.],
+               [-2., -2., -2.]])
+        """
+        return self._of_rows(self._core.row_gradients, params, X, Y, out, threads)
+
+    def _of_rows(
+        self, function: Callable[..., None], params: Any, X: Any, Y: Any, out: Any, threads: int | None
+    ) -> Floats:
+        """The norm of each row's gradient, or the gradient."""
+        params = _validation.check_vector("params", params, self.n_parameters, self.dtype)
+        batch, _ = _validation.check_batch(X, Y, None, self.sizes, self.loss, self.dtype)
+        norms = function == self._core.gradient_norms
+        shape = (len(batch.X),) if norms else (len(batch.X), self.n_parameters)
+        filled = _validation.check_out(out, shape, self.dtype, params, *batch)
+        for r in _chunks.batch_blocks(self._plan, batch, self.dtype):
+            used = _chunks.n_threads(self._plan, r.stop - r.start, threads, 2 if norms else 3)
+            block = batch.block(r.start, r.stop, self.dtype)
+            function(self._plan, params, block, filled[r.start : r.stop].reshape(-1), used)
+            _chunks.drop_batch_pages(batch, r)
+        return filled if out is None else out
 
     def accumulator(self) -> Accumulator:
         """An empty :class:`Accumulator` for this network.
@@ -523,158 +557,3 @@ class Network:
         0
         """
         return Accumulator(self)
-
-
-class Trace:
-    """A forward pass with the activations of every layer; made by :meth:`Network.trace`.
-
-    Attributes
-    ----------
-    network : Network
-    params : ndarray of shape (n_parameters,)
-        A read-only copy of the parameters of the pass.
-    activations : list of ndarray
-        ``[X, a(2), ..., a(L)]``, each of shape ``(m, units of the layer)``. All but ``X`` are read-only.
-
-    Examples
-    --------
-    >>> net = bpcore.Network([2, 1])
-    >>> trace = bpcore.Trace(net, np.zeros(3), np.ones((4, 2)))
-    >>> trace.activations[-1].shape
-    (4, 1)
-    """
-
-    __slots__ = ("_derivatives", "activations", "network", "params")
-
-    network: Network
-    params: Floats
-    activations: list[Floats]
-
-    def __init__(self, network: Network, params: npt.ArrayLike, X: npt.ArrayLike) -> None:
-        if not isinstance(network, Network):
-            raise TypeError(f"network must be a Network, got {network!r}")
-        net = self.network = network
-        self.params = _validation.check_vector("params", params, net.n_parameters, net.dtype).copy()
-        self.params.flags.writeable = False
-        X = _validation.as_contiguous(_validation.check_matrix("X", X, net.sizes[0]), net.dtype)
-        empty = [np.empty((len(X), n), net.dtype) for n in net.sizes[1:]]
-        kept = [activation in fallback.ACTIVATIONS_WITH_DERIVATIVE for activation in (*net.hidden, net.output)]
-        self.activations = [X, *empty]
-        self._derivatives = [np.empty_like(a) if keep else None for a, keep in zip(empty, kept)]
-        for r in _chunks.chunk_ranges(net._plan, len(X), 1):
-            net._core.trace(net._plan, self.params, *self._block(r.start, r.stop))
-        for activation in empty:
-            activation.flags.writeable = False
-
-    def __reduce__(self) -> tuple[type[Trace], tuple[object, ...]]:
-        return Trace, (self.network, self.params, self.activations[0])
-
-    def _block(self, start: int, stop: int) -> tuple[Floats, list[Floats], list[Floats | None]]:
-        X, *activations = (a[start:stop] for a in self.activations)
-        derivatives = [None if derivative is None else derivative[start:stop] for derivative in self._derivatives]
-        return X, activations, derivatives
-
-    @overload
-    def backward(self, output_gradient: npt.ArrayLike, input_gradient: Literal[False] = False) -> Floats: ...
-    @overload
-    def backward(self, output_gradient: npt.ArrayLike, input_gradient: Literal[True]) -> tuple[Floats, Floats]: ...
-    def backward(self, output_gradient: npt.ArrayLike, input_gradient: bool = False) -> Floats | tuple[Floats, Floats]:
-        """Backpropagate a gradient with respect to the outputs.
-
-        Parameters
-        ----------
-        output_gradient : array_like of shape (m, n_outputs)
-            ``dLoss/da(L)``, with respect to the activations of the output layer, not to its logits. Mind its own
-            error: if a sigmoid or tanh output is saturated, ``1 - a`` has few digits. For entries up to 2 the
-            derivative of the activation is exact; for larger ones it is that of the rounded ``a``, so that the error
-            of a loss with a pole, such as ``1 / (1 - a)``, cancels. Either way the error of delta is at most a
-            rounding error of ``output_gradient``.
-        input_gradient : bool, default False
-            Whether to return ``dLoss/dX`` as well.
-
-        Returns
-        -------
-        grad : ndarray of shape (n_parameters,)
-            ``dLoss/dparams``, summed over the rows: there is no ``1/m``, and no penalty.
-        dX : ndarray of shape (m, n_inputs)
-            Only if ``input_gradient``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``output_gradient`` is of the wrong kind or shape.
-
-        Examples
-        --------
-        >>> trace = bpcore.Network([2, 1]).trace(np.array([3.0, 4.0, 0.0]), np.ones((2, 2)))
-        >>> trace.backward(np.ones((2, 1)), input_gradient=True)
-        (array([2., 2., 2.]), array([[3., 4.],
-               [3., 4.]]))
-        """
-        net = self.network
-        if not isinstance(input_gradient, (bool, np.bool_)):
-            raise TypeError(f"input_gradient must be True or False, got {input_gradient!r}")
-        dA = _validation.check_matrix("output_gradient", output_gradient, net.sizes[-1], "gives")
-        m = len(self.activations[0])
-        if len(dA) != m:
-            raise ValueError(f"output_gradient has {len(dA)} rows, but the trace has {m}")
-        dX = np.empty((m, net.sizes[0]), net.dtype) if input_gradient else None
-        total = np.zeros(net.n_parameters)
-        sums = np.empty(net.n_parameters, net.dtype)
-        for _, _, start, stop in _chunks.chunk_ranges(net._plan, m, 1):
-            X, activations, derivatives = self._block(start, stop)
-            net._core.backward(
-                net._plan,
-                self.params,
-                [X, *activations],
-                derivatives,
-                _validation.rows(dA, start, stop, net.dtype),
-                sums,
-                None if dX is None else dX[start:stop],
-            )
-            total += sums
-        with np.errstate(over="ignore"):
-            grad = total.astype(net.dtype)
-        return grad if dX is None else (grad, dX)
-
-
-def _one_of(name: str, value: object, known: Iterable[str]) -> str:
-    """The value as a plain string, if it is one of those that are known."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a name, got {value!r}")
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-    return str(value)
-
-
-def _sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(sizes, NOT_SEQUENCES) or not isinstance(sizes, Iterable) or np.ndim(sizes) == 0:
-        raise TypeError(f"sizes must be a sequence of integers, got {sizes!r}")
-    checked = tuple(_validation.check_int(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
-    if len(checked) < 2:
-        raise ValueError(f"sizes must have at least two entries, inputs and outputs, got {list(checked)}")
-    return checked
-
-
-def _hidden(hidden: str | Sequence[str] | None, count: int) -> tuple[str, ...]:
-    """One activation for each of ``count`` hidden layers."""
-    if isinstance(hidden, str):
-        return (_one_of("hidden", hidden, ACTIVATIONS),) * count
-    names = () if hidden is None else hidden
-    if isinstance(names, NOT_SEQUENCES) or not isinstance(names, Iterable):
-        raise TypeError(f"hidden must be a name or a sequence of names, got {hidden!r}")
-    names = tuple(_one_of(f"hidden[{i}]", name, ACTIVATIONS) for i, name in enumerate(names))
-    if len(names) != count:
-        s = "" if count == 1 else "s"
-        raise ValueError(f"hidden must name {count} activation{s}, one for each hidden layer, got {len(names)}")
-    return names
-
-
-def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    try:
-        checked = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from None
-    if dtype is None or checked.name not in ("float32", "float64"):
-        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
-    return np.dtype(checked.name)  # NumPy's one native object: an array of an equal other one would be copied

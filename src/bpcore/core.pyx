@@ -41,6 +41,7 @@ include "network/losses.pyx"
 include "network/forward.pyx"
 include "network/backward.pyx"
 include "network/accumulate.pyx"
+include "network/derivatives.pyx"
 include "network/optimizers.pyx"
 include "network/training.pyx"
 

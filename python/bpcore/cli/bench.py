@@ -24,7 +24,7 @@ import numpy as np
 from bpcore import Network, __version__
 from bpcore._dispatch import available_backends, load
 from bpcore._validation import Array, Floats
-from bpcore.network import CANONICAL_OUTPUT
+from bpcore.architecture import CANONICAL_OUTPUT
 
 from . import arguments
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bpcore
+from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT
 from bpcore.data import load_digits
 from bpcore.model import Model, check_save_path
-from bpcore.network import ACTIVATIONS, CANONICAL_OUTPUT, Network
+from bpcore.network import Network
 from bpcore.optimizers import Adam, GradientDescent
 from bpcore.training import History
 from bpcore.training import train as run_training

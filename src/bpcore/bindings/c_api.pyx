@@ -296,6 +296,8 @@ cdef int capi_backward(const bpcore_plan *plan, void *workspace, const floating 
     cdef const plan_t *p = plan_of(plan, params)
     cdef int error = check_call(p, workspace, params, X, m)
     cdef context_t context
+    cdef chunk_range_t chunks
+    cdef sums_t to
     cdef batch_t batch
     if error != OK:
         return error
@@ -305,8 +307,10 @@ cdef int capi_backward(const bpcore_plan *plan, void *workspace, const floating 
         return ERR_MISALIGNED
     if m > 0:
         context, batch = new_context(p, workspace, m, NULL), batch_of(p, X, m)
+        batch.output_gradient, batch.input_gradient = output_gradient, input_gradient
         close_guards(p, workspace_of(&context, params))
-        backward_rows(&context, params, &batch, output_gradient, sums, input_gradient)
+        chunks, to.sums, to.total, to.keep = all_chunks(p, m), sums, NULL, True
+        accumulate_rows(&context, params, &batch, &chunks, &to, 0)
         open_guards(p, workspace_of(&context, params))
         end_context(&context)
     return OK

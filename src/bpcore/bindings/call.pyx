@@ -5,6 +5,7 @@ cdef enum Task:
     ACCUMULATE                      # losses and sums
     COST_AND_GRADIENT
     TRAIN
+    DERIVE
 
 cdef struct call_t:
     # The arguments of a call, checked; not all tasks use all.
@@ -21,6 +22,7 @@ cdef struct call_t:
     double weight                   # of all rows
     double l2
     training_t *training
+    wanted_t wanted
     void *sums_memory               # of large sums, or NULL
     interrupt_t interrupt           # of the first thread
 
@@ -36,6 +38,8 @@ cdef inline void compute(call_t *call, int rank, const floating *tag) noexcept n
         forward_rows(&context, params, &call.batch, <floating *>call.out)
     elif call.task == TRAIN:
         run_batches(&context, call.training, params)
+    elif call.task == DERIVE:
+        derive_rows(&context, params, &call.batch, &call.wanted)
     else:
         losses = accumulate_rows(&context, params, &call.batch, &call.chunks, &call.sums, call.losses)
         if call.task == COST_AND_GRADIENT and not interrupt.stopped:

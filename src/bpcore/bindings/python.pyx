@@ -75,91 +75,223 @@ def try_forward(Plan plan not None, params, X, out, tuple limits not None):
 
 # ------------------------------------------------------------------------------------ a forward pass that is kept
 
-cdef bint acquire_kept(buffers_t *buffers, Plan plan, list activations, list derivatives, Py_ssize_t rows,
-                       kept_t *kept, bint writable) except -1:
-    cdef Py_ssize_t l, n = plan.plan.n_layers
-    cdef const layer_t *layer
-    if len(activations) != n or len(derivatives) != n:
-        return False
-    for l in range(n):
-        layer = &plan.plan.layers[l]
-        kept.a[l] = acquire_matrix(buffers, activations[l], plan.kind, rows, layer.n_out, writable)
-        kept.derivatives[l] = NULL
-        if layer.keeps_derivative:
-            kept.derivatives[l] = acquire_matrix(buffers, derivatives[l], plan.kind, rows, layer.n_out, writable)
-        if kept.a[l] == NULL or (layer.keeps_derivative and kept.derivatives[l] == NULL):
-            return False
-    return True
-
 
 cdef class Kept:
-    """The arrays of a trace with their inputs, as pointers, for as long as a call needs them."""
+    """The arrays of a forward pass that is kept, and their places in memory.
 
+    Attributes
+    ----------
+    activations : list of ndarray
+        ``[X, a(2), ..., a(L)]``.
+    logits : ndarray
+        ``z(L)``, of shape (m, n_outputs).
+    """
+
+    cdef readonly list activations
+    cdef readonly object logits
+    cdef list derivatives           # what `pointwise` keeps, of the layers where it does
     cdef buffers_t buffers
     cdef kept_t kept
     cdef batch_t batch
-    cdef const void *params
 
-    def __cinit__(self, Plan plan not None, params, list activations not None, list derivatives not None,
-                  bint writable):
-        cdef Py_ssize_t n = plan.plan.n_layers
-        self.buffers.views = <Py_buffer *>malloc((2 * n + 5) * sizeof(Py_buffer))
+    def __cinit__(self, Plan plan not None, X):
+        cdef Py_ssize_t l, n = plan.plan.n_layers
+        self.buffers.views = <Py_buffer *>malloc((2 * n + 3) * sizeof(Py_buffer))
         self.kept.a = <void **>malloc(2 * n * sizeof(void *))
         if self.buffers.views == NULL or self.kept.a == NULL:
             raise MemoryError()
         self.kept.derivatives = self.kept.a + n
-        self.params = check_params(&self.buffers, plan, params)
-        if not (acquire_inputs(&self.buffers, plan, activations[0], &self.batch)
-                and acquire_kept(&self.buffers, plan, activations[1:], derivatives, self.batch.rows, &self.kept,
-                                 writable)):
-            raise ValueError("activations or derivatives do not fit the plan")
+        if not acquire_inputs(&self.buffers, plan, X, &self.batch):
+            raise ValueError(f"X must have {plan.plan.n_inputs} columns of the plan's dtype")
+        self.batch.kept = &self.kept
+        self.activations, self.derivatives = [X], []
+        for l in range(n):
+            self.kept.a[l] = self.new_matrix(plan, plan.plan.layers[l].n_out, self.activations)
+            self.kept.derivatives[l] = NULL
+            if plan.plan.layers[l].keeps_derivative:
+                self.kept.derivatives[l] = self.new_matrix(plan, plan.plan.layers[l].n_out, self.derivatives)
+        self.kept.logits, self.logits = NULL, self.activations[n]
+        if plan.plan.layers[n - 1].activation != IDENTITY:
+            logits = []
+            self.kept.logits = self.new_matrix(plan, plan.plan.n_outputs, logits)
+            self.logits = logits[0]
 
     def __dealloc__(self):
         release_buffers(&self.buffers)
         free(self.buffers.views)
         free(self.kept.a)
 
-    cdef int run(self, Plan plan, const backward_t *back) except -1:
-        cdef interrupt_t interrupt = new_interrupt(NULL, True)
-        cdef char *memory = plan.reserve()
-        cdef context_t context
-        with nogil:
-            context = new_context(&plan.plan, memory, self.batch.rows, &interrupt)
-            if plan.is_float32:
-                trace_rows(&context, <const float *>self.params, &self.batch, &self.kept, back)
-            else:
-                trace_rows(&context, <const double *>self.params, &self.batch, &self.kept, back)
-            end_context(&context)
-            plan.release(memory)
-        return raise_if_interrupted(&interrupt)
+    cdef void *new_matrix(self, Plan plan, Py_ssize_t columns, list arrays) except NULL:
+        cdef Py_ssize_t rows = self.batch.rows
+        array = empty((rows, columns), plan.dtype)
+        arrays.append(array)
+        return acquire_matrix(&self.buffers, array, plan.kind, rows, columns, True)
 
 
-def trace(Plan plan not None, params, X, list activations not None, list derivatives not None):
-    """Fill the activations of every layer but the first, and what is kept for derivatives, where it is."""
-    cdef Kept kept = Kept(plan, params, [X, *activations], derivatives, True)
-    if kept.batch.rows > 0:
-        kept.run(plan, NULL)
+def trace(Plan plan not None, params, X, int threads=1):
+    """A forward pass whose activations, derivatives and logits are kept, as a :class:`Kept`."""
+    cdef Kept kept = Kept(plan, X)
+    cdef Py_buffer views[1]
+    cdef buffers_t buffers = new_buffers(&views[0])
+    cdef call_t call
+    try:
+        call.params, call.batch, call.out = check_params(&buffers, plan, params), kept.batch, NULL
+        forward_call(plan, &call, threads)
+    finally:
+        release_buffers(&buffers)
+    return kept
 
 
-def backward(Plan plan not None, params, list activations not None, list derivatives not None, output_gradient, sums,
-             input_gradient):
-    """Fill ``sums`` with the gradient, and ``input_gradient`` if it is not None, from dLoss/da(L) of every row."""
-    cdef Kept kept = Kept(plan, params, activations, derivatives, False)
-    cdef const plan_t *p = &plan.plan
-    cdef Py_ssize_t rows = kept.batch.rows
-    cdef backward_t back
-    back.output_gradient = acquire_matrix(&kept.buffers, output_gradient, plan.kind, rows, p.n_outputs, False)
-    back.sums = acquire_vector(&kept.buffers, sums, plan.kind, p.n_parameters, True)
-    back.input_gradient = NULL
+# ---------------------------------------------------------------------------------- backward from any output gradient
+
+
+cdef int acquire_backward(buffers_t *buffers, Plan plan, given, call_t *call) except -1:
+    """The rows of a backward pass; ``given`` is a :class:`bpcore.fallback.Backward`."""
+    cdef Kept kept
+    cdef Py_ssize_t rows
+    cdef batch_t *batch = &call.batch
+    X, output_gradient, of_logits, input_gradient, forward_pass, first = given
+    if not acquire_inputs(buffers, plan, X, batch):
+        raise ValueError(f"X must have {plan.plan.n_inputs} columns of the plan's dtype")
+    rows = batch.rows
+    batch.of_logits = of_logits
+    batch.output_gradient = acquire_matrix(buffers, output_gradient, plan.kind, rows, plan.plan.n_outputs, False)
+    if batch.output_gradient == NULL:
+        raise ValueError("output_gradient does not fit the plan")
     if input_gradient is not None:
-        back.input_gradient = acquire_matrix(&kept.buffers, input_gradient, plan.kind, rows, p.n_inputs, True)
-    if (back.sums == NULL or back.output_gradient == NULL
-            or (input_gradient is not None and back.input_gradient == NULL)):
-        raise ValueError("output_gradient, sums or input_gradient does not fit the plan")
-    if rows == 0:
-        memset(back.sums, 0, p.n_parameters * (sizeof(float) if plan.is_float32 else sizeof(double)))
-    else:
-        kept.run(plan, &back)
+        batch.input_gradient = acquire_matrix(buffers, input_gradient, plan.kind, rows, plan.plan.n_inputs, True)
+        if batch.input_gradient == NULL:
+            raise ValueError("input_gradient does not fit the plan")
+    if forward_pass is not None:
+        kept, batch.first = forward_pass, first
+        if not 0 <= batch.first <= kept.batch.rows - rows or len(kept.activations) != plan.plan.n_layers + 1:
+            raise ValueError("the forward pass that is kept does not fit the plan")
+        batch.kept = &kept.kept
+    return 0
+
+
+def backward(Plan plan not None, params, given not None, sums, total=None, chunk_range=None, int threads=1):
+    """Fill ``sums`` with the gradient of all rows, from that of their outputs; see :func:`accumulate`."""
+    cdef Py_buffer views[6]
+    cdef buffers_t buffers = new_buffers(&views[0])
+    cdef call_t call
+    try:
+        memset(&call.sums, 0, sizeof(sums_t))
+        call.params = check_params(&buffers, plan, params)
+        acquire_backward(&buffers, plan, given, &call)
+        accumulate_call(plan, &buffers, sums, total, chunk_range, &call, threads)
+    finally:
+        release_buffers(&buffers)
+
+
+# ------------------------------------------------------------------------------------------ derivatives row by row
+
+
+cdef int derive(Plan plan, call_t *call, Derivative what, int threads) except -1:
+    call.task, call.wanted.what = DERIVE, what
+    memset(&call.sums, 0, sizeof(sums_t))
+    if call.batch.rows > 0:
+        run(plan, call, threads)
+    return 0
+
+
+def deltas(Plan plan not None, params, given not None, list out not None, int threads=1):
+    """Fill ``out`` with ``[delta(2), ..., delta(L)]``, each of shape (m, n_out)."""
+    cdef Py_ssize_t l, n = plan.plan.n_layers
+    cdef buffers_t buffers
+    cdef call_t call
+    if len(out) != n:
+        raise ValueError(f"out must be {n} arrays, got {len(out)}")
+    buffers.count, buffers.views = 0, <Py_buffer *>malloc((n + 4) * sizeof(Py_buffer))
+    call.wanted.deltas = <void **>malloc(n * sizeof(void *))
+    try:
+        if buffers.views == NULL or call.wanted.deltas == NULL:
+            raise MemoryError()
+        call.params = check_params(&buffers, plan, params)
+        acquire_backward(&buffers, plan, given, &call)
+        for l in range(n):
+            call.wanted.deltas[l] = acquire_matrix(&buffers, out[l], plan.kind, call.batch.rows,
+                                                   plan.plan.layers[l].n_out, True)
+            if call.wanted.deltas[l] == NULL:
+                raise ValueError("out does not fit the plan")
+        derive(plan, &call, DELTAS, threads)
+    finally:
+        release_buffers(&buffers)
+        free(buffers.views)
+        free(call.wanted.deltas)
+
+
+cdef int derive_of_batch(Plan plan, params, tuple batch, out, Derivative what, int threads) except -1:
+    """Norms and gradients of rows to learn from; and Jacobians, whose batch is X alone. ``out`` has any shape."""
+    cdef Py_buffer views[5]
+    cdef Py_buffer *view
+    cdef buffers_t buffers = new_buffers(&views[0])
+    cdef Py_ssize_t size = plan.plan.n_inputs if what == INPUT_JACOBIAN else plan.plan.n_parameters
+    cdef call_t call
+    try:
+        if what == NORMS or what == ROW_GRADIENTS:
+            check_rows(&buffers, plan, params, batch, &call)
+            size = size if what == ROW_GRADIENTS else 1
+        else:
+            call.params, size = check_params(&buffers, plan, params), size * plan.plan.n_outputs
+            if not acquire_inputs(&buffers, plan, batch[0], &call.batch):
+                raise ValueError(f"X must have {plan.plan.n_inputs} columns of the plan's dtype")
+        view = acquire_buffer(&buffers, out, plan.kind, 1, True)
+        if view == NULL or view.shape[0] != call.batch.rows * size:
+            raise ValueError("out does not fit X and the plan")
+        call.wanted.out = view.buf
+        derive(plan, &call, what, threads)
+    finally:
+        release_buffers(&buffers)
+    return 0
+
+
+def gradient_norms(Plan plan not None, params, tuple batch not None, out, int threads=1):
+    """Fill ``out``, (m,), with the norm of each row's own gradient."""
+    derive_of_batch(plan, params, batch, out, NORMS, threads)
+
+
+def row_gradients(Plan plan not None, params, tuple batch not None, out, int threads=1):
+    """Fill ``out``, (m * n_parameters,), with each row's own gradient."""
+    derive_of_batch(plan, params, batch, out, ROW_GRADIENTS, threads)
+
+
+def jacobian(Plan plan not None, params, X, out, int threads=1):
+    """Fill ``out``, (m * n_outputs * n_parameters,), with the derivatives of the outputs by the parameters."""
+    derive_of_batch(plan, params, (X,), out, JACOBIAN, threads)
+
+
+def input_jacobian(Plan plan not None, params, X, out, int threads=1):
+    """Fill ``out``, (m * n_outputs * n_inputs,), with the derivatives of the outputs by the inputs."""
+    derive_of_batch(plan, params, (X,), out, INPUT_JACOBIAN, threads)
+
+
+def jvp(Plan plan not None, params, X, tuple directions not None, tuple out not None, int threads=1):
+    """Fill ``out``, of (A, dA), with the outputs and their derivative along ``directions``, of (d_params, d_X)."""
+    cdef Py_buffer views[6]
+    cdef buffers_t buffers = new_buffers(&views[0])
+    cdef Py_ssize_t rows
+    cdef call_t call
+    d_params, d_inputs = directions
+    A, dA = out
+    try:
+        call.params = check_params(&buffers, plan, params)
+        if not acquire_inputs(&buffers, plan, X, &call.batch):
+            raise ValueError(f"X must have {plan.plan.n_inputs} columns of the plan's dtype")
+        rows = call.batch.rows
+        call.wanted.d_params = call.wanted.d_inputs = NULL
+        if d_params is not None:
+            call.wanted.d_params = check_params(&buffers, plan, d_params)
+        if d_inputs is not None:
+            call.wanted.d_inputs = acquire_matrix(&buffers, d_inputs, plan.kind, rows, plan.plan.n_inputs, False)
+        call.wanted.out = acquire_matrix(&buffers, A, plan.kind, rows, plan.plan.n_outputs, True)
+        call.wanted.d_out = acquire_matrix(&buffers, dA, plan.kind, rows, plan.plan.n_outputs, True)
+        if (call.wanted.out == NULL or call.wanted.d_out == NULL
+                or (d_inputs is not None and call.wanted.d_inputs == NULL)):
+            raise ValueError("d_X or out does not fit X and the plan")
+        derive(plan, &call, TANGENTS, threads)
+    finally:
+        release_buffers(&buffers)
 
 
 # -------------------------------------------------------------------------------------------------------- accumulate
@@ -196,32 +328,38 @@ def accumulate(Plan plan not None, params, tuple batch not None, sums not None, 
     """
     cdef Py_buffer views[6]
     cdef buffers_t buffers = new_buffers(&views[0])
-    cdef Py_ssize_t n = plan.plan.n_parameters
-    cdef double *totals = NULL
     cdef call_t call
     try:
         check_rows(&buffers, plan, params, batch, &call)
-        call.task, call.losses = ACCUMULATE, 0
-        call.sums.sums = acquire_vector(&buffers, sums, plan.kind, n, True)
-        if call.sums.sums == NULL:
-            raise ValueError("sums does not fit the plan")
-        if total is not None:
-            totals = <double *>acquire_vector(&buffers, total, c"d", 1 + n, True)
-            if totals == NULL:
-                raise ValueError("total does not fit the plan")
-            call.sums.total = totals + 1
-        if call.batch.rows == 0:
-            memset(call.sums.sums, 0, n * (sizeof(float) if plan.is_float32 else sizeof(double)))
-            return 0.0
-        check_chunks(chunk_range, &call)
-        if totals != NULL and call.chunks.begin > 0:
-            call.losses = totals[0]
-        run(plan, &call, threads)
-        if totals != NULL:
-            totals[0] = call.losses
+        accumulate_call(plan, &buffers, sums, total, chunk_range, &call, threads)
         return call.losses
     finally:
         release_buffers(&buffers)
+
+
+cdef int accumulate_call(Plan plan, buffers_t *buffers, sums, total, chunk_range, call_t *call, int threads) except -1:
+    """Run :func:`accumulate` or :func:`backward` for checked rows."""
+    cdef Py_ssize_t n = plan.plan.n_parameters
+    cdef double *totals = NULL
+    call.task, call.losses = ACCUMULATE, 0
+    call.sums.sums = acquire_vector(buffers, sums, plan.kind, n, True)
+    if call.sums.sums == NULL:
+        raise ValueError("sums does not fit the plan")
+    if total is not None:
+        totals = <double *>acquire_vector(buffers, total, c"d", 1 + n, True)
+        if totals == NULL:
+            raise ValueError("total does not fit the plan")
+        call.sums.total = totals + 1
+    if call.batch.rows == 0:
+        memset(call.sums.sums, 0, n * (sizeof(float) if plan.is_float32 else sizeof(double)))
+        return 0
+    check_chunks(chunk_range, call)
+    if totals != NULL and call.chunks.begin > 0:
+        call.losses = totals[0]
+    run(plan, call, threads)
+    if totals != NULL:
+        totals[0] = call.losses
+    return 0
 
 
 def loss(Plan plan not None, params, tuple batch not None, double before=0.0, chunk_range=None, int threads=1):

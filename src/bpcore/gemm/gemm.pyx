@@ -25,7 +25,7 @@ cdef inline int panel_vectors(Py_ssize_t columns, Py_ssize_t lane) noexcept nogi
 
 cdef void gemm(const matrix_t *A, const operand_t *b, Py_ssize_t columns, floating *C, Py_ssize_t rs_c,
                interrupt_t *interrupt) noexcept nogil:
-    """``C = init + A B``, for packed B with as many ``columns``; rows of C are padded to whole vectors.
+    """``C = init + A B``, or ``C += A B``, for B with as many ``columns``; rows of C are padded to whole vectors.
 
     The inner dimension is cut outermost: the part of A that all panels meet then stays in the second-level cache.
     """
@@ -49,7 +49,7 @@ cdef void gemm(const matrix_t *A, const operand_t *b, Py_ssize_t columns, floati
             else:
                 pack_part(b, k, x.k, first, n, panel)
                 x.B = panel + n
-            x.init = panel if k == 0 else NULL
+            x.init = panel if k == 0 and not b.add else NULL
             i = 0
             while i < A.rows:
                 mr = m_block + 1 if i < n_longer else m_block

@@ -9,6 +9,7 @@ cdef struct operand_t:
     const void *init        # a row that the sums start from, of as many numbers as B has columns; NULL: zeros
     void *panels            # all panels, or room for a part of one
     bint packed             # all panels are packed; else each is packed just before its use
+    bint add                # to what is in C, instead of to init
 
 cdef struct room_t:
     # Memory for the operands of an outer product.

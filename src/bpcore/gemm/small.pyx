@@ -57,15 +57,15 @@ cdef inline void dot_products(bint four, const floating *a, const floating *B, P
 
 
 cdef inline void linear_forward_unpacked(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
-                                         floating[:, ::1] Z) noexcept nogil:
-    """``Z = A W^T + b``, row by row: dot products with the rows of W, four at a time.
+                                         floating[:, ::1] Z, bint add) noexcept nogil:
+    """``Z = A W^T + b``, or ``Z += A W^T`` if ``add``, row by row: dot products with the rows of W, four at a time.
 
     The padding of a row of Z is set to 0, as in the next product: activations and losses run over whole vectors, and
     subnormal numbers there would cost the processor some hundred cycles each.
     """
     cdef Py_ssize_t i, j, r, n = W.shape[1]
     for i in range(A.shape[0]):
-        for j in range(W.shape[0]):
+        for j in range(W.shape[0] if not add else 0):
             Z[i, j] = b[j]
         for j in range(W.shape[0], Z.shape[1]):
             Z[i, j] = 0
@@ -78,7 +78,7 @@ cdef inline void linear_forward_unpacked(const floating[:, ::1] A, const floatin
 
 
 cdef inline void linear_forward_last(const floating[:, ::1] A, const floating[:, ::1] W, const floating[::1] b,
-                                     floating[:, ::1] Z, Py_ssize_t first) noexcept nogil:
+                                     floating[:, ::1] Z, Py_ssize_t first, bint add) noexcept nogil:
     """The same for the outputs from ``first`` on, at most a vector of them, whose padding is set to 0.
 
     Dot products of a row of W with the rows of A, four at a time.
@@ -88,11 +88,11 @@ cdef inline void linear_forward_last(const floating[:, ::1] A, const floating[:,
     cdef bint four
     while i < A.shape[0]:
         four = i + 4 <= A.shape[0]
-        for r in range(4 if four else 1):
+        for r in range(0 if add else 4 if four else 1):
             memset(&Z[i + r, first], 0, lanes(&Z[0, 0]) * sizeof(floating))
         for j in range(first, W.shape[0]):
             for r in range(4):
-                z[r] = b[j]
+                z[r] = b[j] if not add else Z[i + r if four else i, j]
             dot_products(four, &W[j, 0], &A[i, 0], A.shape[1], n, z)
             for r in range(4 if four else 1):
                 Z[i + r, j] = z[r]

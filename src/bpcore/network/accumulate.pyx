@@ -120,6 +120,15 @@ cdef double tile_losses(const context_t *context, const batch_t *tile, bint grad
     return total
 
 
+cdef inline double output_losses(const context_t *context, const batch_t *tile, bint gradient,
+                                 const floating *tag) noexcept nogil:
+    """The losses of a tile, and delta(L); or delta(L) alone where its rows have their gradient from the caller."""
+    if tile.output_gradient == NULL:
+        return tile_losses(context, tile, gradient, tag)
+    output_delta(context, tile, tag)
+    return 0
+
+
 cdef double accumulate_tile(const context_t *context, const floating *params, const batch_t *tile, floating *sums,
                             bint overwrite) noexcept nogil:
     """The weighted losses of a tile, summed; its gradients are added to ``sums``, unless that is NULL.
@@ -129,17 +138,25 @@ cdef double accumulate_tile(const context_t *context, const floating *params, co
     """
     cdef const plan_t *plan = context.plan
     cdef double total
+    cdef share_t share
     if tile.rows == 0:
         if overwrite and sums != NULL and context.rank == 0:
             memset(sums, 0, plan.n_parameters * sizeof(floating))
         meet(context)
         return 0
-    forward_tile(context, params, tile, plan.canonical != IDENTITY, sums != NULL)
+    if tile.kept == NULL:
+        forward_tile(context, params, tile, stops_at_logits(plan, tile), sums != NULL)
+    else:
+        share = product_share(context, tile.rows, plan.n_outputs, True, params)
+        copy_kept(context, tile, &share, True, params)
+        meet(context)
     if should_stop(context.interrupt, 0):  # the parts of what follows that are not products would go on
         return 0
-    total = tile_losses(context, tile, sums != NULL, params)
+    total = output_losses(context, tile, sums != NULL, params)
+    if sums != NULL and tile.clip_norm > 0:
+        clip_tile(context, params, tile)
     if sums != NULL:
-        backward_tile(context, params, tile, sums, overwrite, <floating *>NULL)
+        backward_tile(context, params, tile, sums, overwrite)
     if context.rank == 0:
         check_guards(plan, workspace_of(context, params))
     return total
@@ -212,6 +229,15 @@ cdef void skip_piece(const plan_t *plan, piece_t *piece, cursor_t *cursor) noexc
         next_tile(plan, cursor, &tile)
 
 
+cdef inline void pack_for(const context_t *context, const floating *params, const batch_t *batch,
+                          bint gradient) noexcept nogil:
+    """Pack what the tiles of a batch need of the weights."""
+    if batch.kept == NULL:
+        pack_forward(context, params, stops_at_logits(context.plan, batch))
+    if gradient:
+        pack_backward(context, params, batch.input_gradient != NULL)
+
+
 cdef void accumulate_apart(const context_t *context, const floating *params, const batch_t *batch, cursor_t *cursor,
                            const pieces_t *pieces, const sums_t *to, losses_t *losses) noexcept nogil:
     """So many pieces. Each thread takes the next one, computes it, and adds its sums when it is its turn.
@@ -225,9 +251,7 @@ cdef void accumulate_apart(const context_t *context, const floating *params, con
     cdef piece_t piece
     piece.unit = pieces.unit
     own.pack_whole = batch.rows > context.size * own.plan.tile
-    pack_forward(&own, params, own.plan.canonical != IDENTITY)
-    if sums != NULL:
-        pack_backward(&own, params, False)
+    pack_for(&own, params, batch, sums != NULL)
     for i in range(pieces.count):
         if not next_tile(own.plan, cursor, &piece.first):
             break
@@ -314,9 +338,7 @@ cdef double accumulate_rows(context_t *context, const floating *params, const ba
         accumulate_apart(context, params, batch, &cursor, &pieces, to, &losses)
         context.pack_whole = False  # for the few tiles that are left
     elif not context.small_batch:
-        pack_forward(context, params, plan.canonical != IDENTITY)
-        if to.sums != NULL:
-            pack_backward(context, params, False)
+        pack_for(context, params, batch, to.sums != NULL)
     while not should_stop(context.interrupt, 0) and next_tile(plan, &cursor, &tile):
         if context.size > 1 and (context.small_batch or plan.n_parameters * tile.rows < MIN_SHARED_WORK):
             losses.group += accumulate_by_one(context, params, batch, &tile, to)

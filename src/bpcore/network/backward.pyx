@@ -6,7 +6,7 @@ cdef inline operand_t backward_operand(const context_t *context, const layer_t *
     cdef operand_t b
     cdef floating *own = own_workspace(context, params)
     b.B = strided(params + layer.weights + share.column, layer.n_out, share.columns, layer.n_in, 1)
-    b.init, b.packed = NULL, context.pack_whole and layer.pack_whole
+    b.init, b.packed, b.add = NULL, context.pack_whole and layer.pack_whole, False
     b.panels = own + (layer.backward.start if b.packed else context.plan.panels.start)
     return b
 
@@ -29,11 +29,12 @@ cdef void pack_backward(const context_t *context, const floating *params, bint i
 
 
 cdef void backward_tile(const context_t *context, const floating *params, const batch_t *tile, floating *sums,
-                        bint overwrite, floating *input_gradient) noexcept nogil:
+                        bint overwrite) noexcept nogil:
     """From delta(L), in the workspace like everything of a tile, add the gradients of its rows to ``sums``.
 
-    ``overwrite``: replace what is in ``sums``. ``input_gradient``, if not NULL, gets ``delta(2) W(1)``: the inputs have
-    no delta otherwise. Returns early if the call is interrupted; else all threads have met at the end.
+    ``overwrite``: replace what is in ``sums``. The tile's input gradient, if it has a place for one, is
+    ``delta(2) W(1)``: the inputs have no delta otherwise. Returns early if the call is interrupted; else all threads
+    have met at the end.
     """
     cdef const plan_t *plan = context.plan
     cdef const layer_t *layer
@@ -59,10 +60,11 @@ cdef void backward_tile(const context_t *context, const floating *params, const 
         if l > 0:
             backward_input(context, params, layer, &share, delta, scratch, stride)
             activation_share_backward(below, &share, a, work + below.derivative.start, scratch)
-        elif input_gradient != NULL:
+        elif tile.input_gradient != NULL:
             backward_input(context, params, layer, &share, delta, scratch, plan.input_stride)
             copy_rows(<const floating *>scratch + share.row * plan.input_stride + share.column, plan.input_stride,
-                      input_gradient + share.row * layer.n_in + share.column, layer.n_in, share.rows, share.columns)
+                      <floating *>tile.input_gradient + share.row * layer.n_in + share.column, layer.n_in, share.rows,
+                      share.columns)
         if not meet(context):
             return
         delta, scratch = scratch, delta
@@ -114,98 +116,17 @@ cdef void activation_share_backward(const layer_t *layer, const share_t *share, 
         activation_backward(&part, a + first, kept + first, 1, d + first)
 
 
-cdef void output_delta(const context_t *context, const floating *output_gradient, Py_ssize_t rows) noexcept nogil:
-    """delta(L) of a tile, in the workspace, from dLoss/da(L) as the caller gave it."""
+cdef void output_delta(const context_t *context, const batch_t *tile, const floating *tag) noexcept nogil:
+    """delta(L) of a tile, in the workspace, from dLoss/da(L) or dLoss/dz(L) as the caller gave it."""
     cdef const plan_t *plan = context.plan
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
-    cdef floating *work = workspace_of(context, output_gradient)
-    copy_rows(output_gradient, plan.n_outputs, work + plan.delta.start, last.stride, rows, plan.n_outputs)
-    output_backward(last, <const floating *>work + last.a.start, work + last.derivative.start, rows,
-                    work + plan.delta.start)
-
-
-cdef void backward_rows(context_t *context, const floating *params, const batch_t *batch,
-                        const floating *output_gradient, floating *sums, floating *input_gradient) noexcept nogil:
-    """Forward and back, tile by tile: add the gradients of all rows to ``sums``."""
-    cdef const plan_t *plan = context.plan
-    cdef Py_ssize_t size = tile_rows(plan, batch.rows), first = 0
-    cdef batch_t tile
-    context.small_batch = batch.rows < PACK_MIN_ROWS
-    if not context.small_batch:
-        pack_forward(context, params, False)
-        pack_backward(context, params, input_gradient != NULL)
-    while first < batch.rows:
-        tile = tile_of(context, batch, first, min(size, batch.rows - first), params)
-        forward_tile(context, params, &tile, False, True)
-        output_delta(context, output_gradient + first * plan.n_outputs, tile.rows)
-        backward_tile(context, params, &tile, sums, False,
-                      input_gradient + first * plan.n_inputs if input_gradient != NULL else NULL)
-        check_guards(plan, workspace_of(context, params))
-        first += size
-
-
-# ------------------------------------------------------------------------------------ a forward pass that is kept
-
-cdef struct kept_t:
-    # The arrays of a trace, one pointer for each layer with weights: activations, and NULL or what `pointwise` keeps.
-    void **a
-    void **derivatives
-
-cdef struct backward_t:
-    # What a backward pass takes and fills.
-    const void *output_gradient
-    void *sums
-    void *input_gradient            # or NULL
-
-
-cdef void copy_kept(const context_t *context, const kept_t *kept, Py_ssize_t first, Py_ssize_t rows, bint load,
-                    const floating *tag) noexcept nogil:
-    """Copy a tile's rows from a trace to the workspace if ``load``, else from the workspace to the trace."""
-    cdef const layer_t *layer
     cdef floating *work = workspace_of(context, tag)
-    cdef floating *a
-    cdef floating *d
-    cdef Py_ssize_t l
-    for l in range(context.plan.n_layers):
-        layer = &context.plan.layers[l]
-        a = <floating *>kept.a[l] + first * layer.n_out
-        d = <floating *>kept.derivatives[l] + (first * layer.n_out if layer.keeps_derivative else 0)
-        if load:
-            copy_rows(<const floating *>a, layer.n_out, work + layer.a.start, layer.stride, rows, layer.n_out)
-        else:
-            copy_rows(<const floating *>work + layer.a.start, layer.stride, a, layer.n_out, rows, layer.n_out)
-        if layer.keeps_derivative and load:
-            copy_rows(<const floating *>d, layer.n_out, work + layer.derivative.start, layer.stride, rows, layer.n_out)
-        elif layer.keeps_derivative:
-            copy_rows(<const floating *>work + layer.derivative.start, layer.stride, d, layer.n_out, rows, layer.n_out)
-
-
-cdef void trace_rows(context_t *context, const floating *params, const batch_t *batch, const kept_t *kept,
-                     const backward_t *back) noexcept nogil:
-    """Tile by tile, a forward pass whose activations are kept, or, if ``back`` is not NULL, one back from these."""
-    cdef const plan_t *plan = context.plan
-    cdef Py_ssize_t size = tile_rows(plan, batch.rows), first = -size
-    cdef floating *dX
-    cdef batch_t tile
-    context.small_batch = batch.rows < PACK_MIN_ROWS
-    if back == NULL and not context.small_batch:
-        pack_forward(context, params, False)
-    elif not context.small_batch:
-        pack_backward(context, params, back.input_gradient != NULL)
-    while first + size < batch.rows:
-        first += size
-        tile = batch_slice(plan, batch, first, min(size, batch.rows - first), params)
-        if back == NULL:
-            tile = tile_of(context, batch, first, tile.rows, params)
-            forward_tile(context, params, &tile, False, True)
-        else:
-            copy_kept(context, kept, first, tile.rows, True, params)
-            output_delta(context, <const floating *>back.output_gradient + first * plan.n_outputs, tile.rows)
-            dX = <floating *>back.input_gradient
-            backward_tile(context, params, &tile, <floating *>back.sums, first == 0,
-                          dX + first * plan.n_inputs if dX != NULL else NULL)
-        check_guards(plan, workspace_of(context, params))
-        if should_stop(context.interrupt, 0):
-            return
-        if back == NULL:
-            copy_kept(context, kept, first, tile.rows, False, params)
+    cdef share_t share = product_share(context, tile.rows, last.n_out, True, tag)
+    cdef Py_ssize_t first = share.row * last.stride
+    cdef floating *delta = work + plan.delta.start + first
+    copy_rows(<const floating *>tile.output_gradient + share.row * last.n_out, last.n_out, delta, last.stride,
+              share.rows, last.n_out)
+    if not tile.of_logits:
+        output_backward(last, <const floating *>work + last.a.start + first, work + last.derivative.start + first,
+                        share.rows, delta)
+    meet(context)

@@ -1,5 +1,11 @@
 # What the loops of a call share: its rows, its workspaces, the threads that compute it, and how the rows are cut.
 
+cdef struct kept_t:
+    # A forward pass that is kept, one pointer for each layer with weights.
+    void **a                        # activations
+    void **derivatives              # what `pointwise` keeps, or NULL
+    void *logits                    # z(L), or NULL
+
 cdef struct batch_t:
     # Rows to compute, or to learn from: of a call, a chunk or a tile. The numbers are of the plan's type.
     const void *X
@@ -7,6 +13,12 @@ cdef struct batch_t:
     const void *targets             # (rows, n_outputs), or NULL
     const int64_t *labels           # (rows,), or NULL
     const void *sample_weight       # (rows,), or NULL
+    double clip_norm                # of a row's gradient, at most; 0: as it is
+    const void *output_gradient     # in place of targets: dLoss/da(L), (rows, n_outputs), or NULL
+    bint of_logits                  # it is dLoss/dz(L)
+    void *input_gradient            # gets dLoss/dX, (rows, n_inputs), or is NULL
+    const kept_t *kept              # their forward pass, if it is kept, or NULL
+    Py_ssize_t first                # which row of what is kept is the first of these
     Py_ssize_t rows
 
 cdef enum:
@@ -282,8 +294,8 @@ cdef Py_ssize_t count_tiles(const plan_t *plan, const cursor_t *cursor) noexcept
 cdef inline batch_t batch_of(const plan_t *plan, const floating *X, Py_ssize_t rows) noexcept nogil:
     """Rows without targets."""
     cdef batch_t batch
+    memset(&batch, 0, sizeof(batch_t))
     batch.X, batch.x_stride, batch.rows = X, plan.n_inputs, rows
-    batch.targets, batch.labels, batch.sample_weight = NULL, NULL, NULL
     return batch
 
 
@@ -291,7 +303,7 @@ cdef inline batch_t batch_slice(const plan_t *plan, const batch_t *batch, Py_ssi
                                 const floating *tag) noexcept nogil:
     """So many rows of a batch, from row ``first`` on."""
     cdef batch_t part = batch[0]
-    part.rows = rows
+    part.rows, part.first = rows, batch.first + first
     part.X = <const floating *>batch.X + first * batch.x_stride
     if batch.targets != NULL:
         part.targets = <const floating *>batch.targets + first * plan.n_outputs
@@ -299,7 +311,16 @@ cdef inline batch_t batch_slice(const plan_t *plan, const batch_t *batch, Py_ssi
         part.labels = batch.labels + first
     if batch.sample_weight != NULL:
         part.sample_weight = <const floating *>batch.sample_weight + first
+    if batch.output_gradient != NULL:
+        part.output_gradient = <const floating *>batch.output_gradient + first * plan.n_outputs
+    if batch.input_gradient != NULL:
+        part.input_gradient = <floating *>batch.input_gradient + first * plan.n_inputs
     return part
+
+
+cdef inline bint stops_at_logits(const plan_t *plan, const batch_t *batch) noexcept nogil:
+    """Whether the output layer's delta is made of z(L), so that the forward pass leaves out a(L)."""
+    return batch.of_logits if batch.output_gradient != NULL else plan.canonical != IDENTITY
 
 
 cdef inline floating[:, ::1] weights_of(const layer_t *layer, const floating *params) noexcept nogil:

@@ -8,6 +8,7 @@ cdef inline operand_t forward_operand(const context_t *context, const layer_t *l
     cdef Py_ssize_t columns = min(share.columns, layer.n_out - layer.dot_outputs - share.column)
     b.B = strided(params + layer.weights + share.column * layer.n_in, layer.n_in, columns, 1, layer.n_in)
     b.init, b.packed = params + layer.bias + share.column, context.pack_whole and layer.pack_whole
+    b.add = False
     b.panels = own + (layer.forward.start if b.packed else context.plan.panels.start)
     return b
 
@@ -70,19 +71,24 @@ cdef void activate_share(const layer_t *layer, const share_t *share, floating *a
 
 
 cdef void forward_share(const context_t *context, const floating *params, const layer_t *layer, const share_t *share,
-                        const floating *inputs, Py_ssize_t stride, floating *Z) noexcept nogil:
-    """A share of a tile's z of a layer, from its inputs."""
-    cdef operand_t b = forward_operand(context, layer, share, params)
+                        const floating[:, ::1] A, floating *Z, bint add) noexcept nogil:
+    """A share of a tile's ``Z = A W^T + b`` of a layer, or of ``Z += A W^T`` if ``add``; a small batch is not shared."""
+    cdef operand_t b
     cdef Py_ssize_t first_dot = max(layer.n_out - layer.dot_outputs, share.column)
-    cdef floating[:, ::1] A, rows
+    cdef floating[:, ::1] inputs, rows
     if share.rows == 0 or share.columns == 0:
         return
-    A = matrix(inputs + share.row * stride, share.rows, stride)
+    inputs = matrix(&A[share.row, 0], share.rows, A.shape[1])
     rows = matrix(<const floating *>Z + share.row * layer.stride, share.rows, layer.stride)
+    if context.small_batch:
+        linear_forward_unpacked(inputs, weights_of(layer, params), bias_of(layer, params), rows, add)
+        return
+    b = forward_operand(context, layer, share, params)
+    b.add = add
     if b.B.columns > 0:
-        linear_forward(A, layer.n_in, &b, rows, share.column, b.B.columns, context.interrupt)
+        linear_forward(inputs, layer.n_in, &b, rows, share.column, b.B.columns, context.interrupt)
     if first_dot < share.column + share.columns:
-        linear_forward_last(A, weights_of(layer, params), bias_of(layer, params), rows, first_dot)
+        linear_forward_last(inputs, weights_of(layer, params), bias_of(layer, params), rows, first_dot, add)
 
 
 cdef void forward_tile(const context_t *context, const floating *params, const batch_t *tile, bint keep_logits,
@@ -105,12 +111,7 @@ cdef void forward_tile(const context_t *context, const floating *params, const b
         if should_stop(context.interrupt, layer.n_in * layer.n_out):
             return
         share = activations_share(context, layer, tile.rows, logits, params)
-        if context.small_batch:
-            linear_forward_unpacked(matrix(inputs, tile.rows, stride), weights_of(layer, params),
-                                    bias_of(layer, params),
-                                    matrix(<const floating *>work + layer.a.start, tile.rows, layer.stride))
-        else:
-            forward_share(context, params, layer, &share, inputs, stride, work + layer.a.start)
+        forward_share(context, params, layer, &share, matrix(inputs, tile.rows, stride), work + layer.a.start, False)
         if not logits:
             activate_share(layer, &share, work + layer.a.start,
                            work + layer.derivative.start if derivatives and layer.keeps_derivative else NULL)
@@ -119,28 +120,66 @@ cdef void forward_tile(const context_t *context, const floating *params, const b
         inputs, stride = work + layer.a.start, layer.stride
 
 
+cdef void copy_kept(const context_t *context, const batch_t *tile, const share_t *share, bint load,
+                    const floating *tag) noexcept nogil:
+    """Copy some rows of a forward pass that is kept to the workspace if ``load``, else from there."""
+    cdef const plan_t *plan = context.plan
+    cdef const layer_t *layer
+    cdef floating *work = workspace_of(context, tag)
+    cdef Py_ssize_t l, first = tile.first + share.row
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        copy_layer(layer, <floating *>tile.kept.a[l], first, work + layer.a.start, share, load)
+        if layer.keeps_derivative:
+            copy_layer(layer, <floating *>tile.kept.derivatives[l], first, work + layer.derivative.start, share, load)
+
+
+cdef void copy_layer(const layer_t *layer, floating *kept, Py_ssize_t first, floating *work, const share_t *share,
+                     bint load) noexcept nogil:
+    kept, work = kept + first * layer.n_out, work + share.row * layer.stride
+    if load:
+        copy_rows(<const floating *>kept, layer.n_out, work, layer.stride, share.rows, layer.n_out)
+    else:
+        copy_rows(<const floating *>work, layer.stride, kept, layer.n_out, share.rows, layer.n_out)
+
+
+cdef void keep_tile(const context_t *context, const batch_t *tile, const share_t *share,
+                    const floating *tag) noexcept nogil:
+    """Keep some rows of a tile whose forward pass ended with z(L)."""
+    cdef const layer_t *last = &context.plan.layers[context.plan.n_layers - 1]
+    cdef floating *work = workspace_of(context, tag)
+    if tile.kept.logits != NULL:
+        copy_layer(last, <floating *>tile.kept.logits, tile.first + share.row, work + last.a.start, share, False)
+    activate_share(last, share, work + last.a.start,
+                   work + last.derivative.start if last.keeps_derivative else NULL)
+    copy_kept(context, tile, share, False, tag)
+
+
 cdef void forward_together(const context_t *context, const floating *params, const batch_t *batch, const tile_t *where,
                            floating *out) noexcept nogil:
-    """A tile's activations of the output layer, by all threads of the context."""
+    """A tile's activations of the output layer, or of all layers if they are kept, by all threads of the context."""
     cdef const plan_t *plan = context.plan
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
     cdef floating *work = workspace_of(context, params)
     cdef batch_t tile = tile_of(context, batch, where.first, where.rows, params)
+    cdef bint keep = batch.kept != NULL
     cdef share_t share
-    forward_tile(context, params, &tile, False, False)
+    forward_tile(context, params, &tile, keep, keep)
     if should_stop(context.interrupt, 0):
         return
-    if context.rank == 0:
-        check_guards(plan, work)
     share = product_share(context, where.rows, last.n_out, True, params)
-    copy_rows(<const floating *>work + last.a.start + share.row * last.stride, last.stride,
-              out + (where.first + share.row) * last.n_out, last.n_out, share.rows, last.n_out)
-    meet(context)
+    if keep:
+        keep_tile(context, &tile, &share, params)
+    else:
+        copy_rows(<const floating *>work + last.a.start + share.row * last.stride, last.stride,
+                  out + (where.first + share.row) * last.n_out, last.n_out, share.rows, last.n_out)
+    if meet(context) and context.rank == 0:
+        check_guards(plan, work)
 
 
 cdef void forward_rows(context_t *context, const floating *params, const batch_t *batch,
                        floating *out) noexcept nogil:
-    """Tile by tile, the activations of the output layer.
+    """Tile by tile, the activations of the output layer; if the batch has a place for it, all of the pass is kept.
 
     Where there are tiles enough for all threads, each takes the next one and computes it by itself. All compute the
     last ones together, so that none waits.
@@ -159,7 +198,7 @@ cdef void forward_rows(context_t *context, const floating *params, const batch_t
         apart -= apart % context.size
     if apart > 0:
         own.pack_whole = batch.rows > context.size * plan.tile
-        pack_forward(&own, params, False)
+        pack_forward(&own, params, batch.kept != NULL)
         piece = take_piece(&context.shared.team)
         while taken < apart and next_tile(plan, &cursor, &tile):
             if taken == piece and not should_stop(context.interrupt, 0):
@@ -170,6 +209,6 @@ cdef void forward_rows(context_t *context, const floating *params, const batch_t
         if not meet(context):  # they are computed where the first thread's own tile is
             return
     elif not context.small_batch:
-        pack_forward(context, params, False)
+        pack_forward(context, params, batch.kept != NULL)
     while not should_stop(context.interrupt, 0) and next_tile(plan, &cursor, &tile):
         forward_together(context, params, batch, &tile, out)

@@ -27,7 +27,8 @@ cdef void visit_guards(const plan_t *plan, char *work, Py_ssize_t itemsize, int 
     visit_guard(work, &plan.inputs, plan.targets.start, itemsize, action, "inputs", -1)
     visit_guard(work, &plan.targets, plan.labels.start, itemsize, action, "targets", -1)
     visit_guard(work, &plan.labels, plan.sample_weight.start, itemsize, action, "labels", -1)
-    visit_guard(work, &plan.sample_weight, plan.workspace, itemsize, action, "sample_weight", -1)
+    visit_guard(work, &plan.sample_weight, plan.norms.start, itemsize, action, "sample_weight", -1)
+    visit_guard(work, &plan.norms, plan.workspace, itemsize, action, "norms", -1)
 
 
 cdef inline void visit_guard(char *work, const region_t *region, Py_ssize_t next_start, Py_ssize_t itemsize, int action,

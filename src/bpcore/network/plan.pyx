@@ -50,6 +50,7 @@ cdef struct plan_t:
     region_t targets                # and of their targets: (tile, n_outputs), labels (int64) and sample weights
     region_t labels
     region_t sample_weight
+    region_t norms                  # of the gradient of each row, squared (double)
     Py_ssize_t workspace            # numbers of the workspace
     layer_t *layers
 
@@ -207,6 +208,7 @@ cdef void plan_layout(plan_t *plan, const isa_t *isa) noexcept nogil:
     reserve(&plan.targets, plan.tile * plan.n_outputs, &end, isa)
     reserve(&plan.labels, plan.tile * (8 // isa.itemsize), &end, isa)
     reserve(&plan.sample_weight, plan.tile, &end, isa)
+    reserve(&plan.norms, plan.tile * (8 // isa.itemsize), &end, isa)
     plan.workspace = end
 
 
@@ -249,8 +251,10 @@ cdef bint layout_holds(const plan_t *plan, const isa_t *isa) noexcept nogil:
     right &= plan.targets.size >= tile * plan.n_outputs
     right &= plan.labels.size * isa.itemsize >= tile * 8
     right &= plan.sample_weight.size >= tile
+    right &= plan.norms.size * isa.itemsize >= tile * 8
     right &= follows(&plan.delta, &end, isa) and follows(&plan.scratch, &end, isa)
     right &= follows(&plan.panels, &end, isa) and follows(&plan.columns, &end, isa)
     right &= follows(&plan.inputs, &end, isa) and follows(&plan.targets, &end, isa)
     right &= follows(&plan.labels, &end, isa) and follows(&plan.sample_weight, &end, isa)
+    right &= follows(&plan.norms, &end, isa)
     return right and plan.workspace >= end

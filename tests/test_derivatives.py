@@ -1,0 +1,258 @@
+"""Derivatives row by row, and from output gradients: against differences, one another, and exact sums, everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import assert_agree, make_data, make_parameters
+
+import bpcore
+from bpcore import _chunks
+from bpcore.architecture import ACTIVATIONS, OUTPUTS
+
+SIZES = ([3, 5, 4, 2], [1, 1], [4, 20, 20, 3], [2, 6, 9], [70, 130, 9])
+STEP = 1e-6
+
+
+@pytest.fixture
+def every_thread(monkeypatch):
+    """No work is too small for threads."""
+    monkeypatch.setattr(_chunks, "THREAD_WORK", 1)
+
+
+def network(sizes, dtype, rng, hidden=None, output=None, loss="squared_error"):
+    hidden = [str(name) for name in rng.choice(ACTIVATIONS, len(sizes) - 2)] if hidden is None else hidden
+    output = str(rng.choice(OUTPUTS)) if output is None else output
+    net = bpcore.Network(sizes, hidden, loss, output, dtype)
+    return net, make_parameters(net, rng)
+
+
+def differences(function, x):
+    """The derivative of a function's outputs by each entry of x, along the last axis."""
+    columns = []
+    for i in range(x.size):
+        step = np.zeros(x.size)
+        step[i] = STEP
+        step = step.reshape(x.shape)
+        columns.append((function(x + step) - function(x - step)) / (2 * STEP))
+    return np.stack(columns, axis=-1)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("hidden", ["tanh", "gelu", "silu"])
+def test_jacobians_against_differences(backend, rng, hidden, output):
+    net, params = network([3, 4, 2], "float64", rng, hidden, output)
+    X = rng.normal(size=(6, 3))
+    J = net.jacobian(params, X)
+    # relu has a kink at 0, which no z of these comes near
+    np.testing.assert_allclose(J, differences(lambda p: net.forward(p, X), params), rtol=0, atol=1e-8)
+    Jx = net.input_jacobian(params, X)
+    for i in range(6):
+        expected = differences(lambda x: net.forward(params, x[np.newaxis])[0], X[i])
+        np.testing.assert_allclose(Jx[i], expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 6, 130, 700])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_all_forms_of_the_derivative_agree(backend, dtype, rng, sizes, rows):
+    net, params = network(sizes, dtype, rng)
+    X, Y, _ = make_data(sizes, net.loss, dtype, max(rows, 1), rng)
+    X, Y = X[:rows], Y[:rows]
+    dA, d_params, d_X = (rng.normal(size=s).astype(dtype) for s in (Y.shape, params.shape, X.shape))
+    wide = np.float64
+    J, Jx = net.jacobian(params, X), net.input_jacobian(params, X)
+    assert J.shape == (rows, sizes[-1], net.n_parameters)
+    assert Jx.shape == (rows, sizes[-1], sizes[0])
+    factor = 30 if dtype == "float32" else 300
+    grad, dX = net.backward(params, X, dA, input_gradient=True)
+    assert_agree(grad, np.einsum("mk,mkp->p", dA.astype(wide), J.astype(wide)).astype(dtype), dtype, factor)
+    assert_agree(dX, np.einsum("mk,mki->mi", dA.astype(wide), Jx.astype(wide)).astype(dtype), dtype, factor)
+    along_params = (J.astype(wide) @ d_params.astype(wide)).astype(dtype)
+    along_X = np.einsum("mki,mi->mk", Jx.astype(wide), d_X.astype(wide)).astype(dtype)
+    A, dA_params = net.jvp(params, X, d_params)
+    assert_agree(A, net.forward(params, X), dtype)
+    assert_agree(dA_params, along_params, dtype, factor)
+    assert_agree(net.jvp(params, X, d_X=d_X)[1], along_X, dtype, factor)
+    assert_agree(net.jvp(params, X, d_params, d_X)[1], along_params + along_X, dtype, factor)
+    G = net.per_row_gradients(params, X, Y)
+    norms = np.sqrt(np.sum(np.square(G, dtype=wide), axis=1)).astype(dtype)
+    assert_agree(net.gradient_norms(params, X, Y), norms, dtype, factor)
+    if rows:
+        mean = np.mean(G, axis=0, dtype=wide).astype(dtype)
+        assert_agree(net.cost_and_gradient(params, X, Y)[1], mean, dtype, factor)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 300])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_a_trace_gives_what_one_pass_gives(backend, dtype, rng, sizes, rows):
+    net, params = network(sizes, dtype, rng)
+    X, dA, _ = make_data(sizes, net.loss, dtype, rows, rng)
+    trace = net.trace(params, X)
+    for logits in (False, True):
+        grad, dX = net.backward(params, X, dA, True, logits)
+        same, same_dX = trace.backward(dA, True, logits)
+        assert_agree(same, grad, dtype)
+        assert_agree(same_dX, dX, dtype)
+        deltas = trace.deltas(dA, logits)
+        assert [delta.shape for delta in deltas] == [(rows, n) for n in sizes[1:]]
+        for layer, delta, a in zip(net.layers(grad), deltas, trace.activations):
+            assert_agree(layer.weights, delta.T @ a, dtype, 10)
+            assert_agree(layer.bias, delta.sum(axis=0), dtype, 10)
+        if logits:
+            np.testing.assert_array_equal(deltas[-1], dA)
+    assert trace.logits.shape == (rows, sizes[-1])
+    last = net.layers(params)[-1]
+    assert_agree(trace.logits, trace.activations[-2] @ last.weights.T + last.bias, dtype, 10)
+    assert not trace.logits.flags.writeable
+
+
+@pytest.mark.parametrize("rows", [6, 100, 1500])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_same_bits_for_any_number_of_threads(backend, dtype, rng, every_thread, sizes, rows):
+    net, params = network(sizes, dtype, rng)
+    X, Y, _ = make_data(sizes, net.loss, dtype, rows, rng)
+    d_params, d_X = rng.normal(size=params.shape).astype(dtype), rng.normal(size=X.shape).astype(dtype)
+
+    def results(threads):
+        trace = net.trace(params, X, threads)
+        return [
+            *net.backward(params, X, Y, True, threads=threads),
+            *trace.backward(Y, True, threads=threads),
+            *trace.deltas(Y, threads=threads),
+            *(*trace.activations, trace.logits),
+            *net.jvp(params, X, d_params, d_X, threads),
+            net.input_jacobian(params, X, threads=threads),
+            net.gradient_norms(params, X, Y, threads),
+            net.jacobian(params, X[:200], threads=threads),
+            net.per_row_gradients(params, X[:200], Y[:200], threads=threads),
+        ]
+
+    one = results(1)
+    for threads in (2, 3, 7):
+        for found, expected in zip(results(threads), one, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_arrays_of_any_dtype_and_layout(backend, rng):
+    """Converted rows come in blocks; a result may differ by the order of additions alone."""
+    net, params = network([5, 12, 3], "float32", rng, "tanh", "identity")
+    X, Y = rng.normal(size=(30_000, 5)).astype("float32"), rng.normal(size=(30_000, 3)).astype("float32")
+    d_X = rng.normal(size=X.shape).astype("float32")
+    wide = [np.asfortranarray(a.astype("float64")) for a in (X, Y, d_X)]
+    for found, expected in (
+        (net.backward(params, wide[0], wide[1], True), net.backward(params, X, Y, True)),
+        (net.jvp(params, wide[0], d_X=wide[2]), net.jvp(params, X, d_X=d_X)),
+        ([net.gradient_norms(params, *wide[:2])], [net.gradient_norms(params, X, Y)]),
+        ([net.input_jacobian(params, wide[0])], [net.input_jacobian(params, X)]),
+        ([net.trace(params, wide[0]).backward(wide[1])], [net.trace(params, X).backward(Y)]),
+        (net.trace(params, wide[0]).deltas(wide[1]), net.trace(params, X).deltas(Y)),
+        ([net.jacobian(params, wide[0][:500])], [net.jacobian(params, X[:500])]),
+        (
+            [net.per_row_gradients(params, wide[0][:500], wide[1][:500])],
+            [net.per_row_gradients(params, X[:500], Y[:500])],
+        ),
+    ):
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_out_is_filled_and_returned(backend, dtype, rng):
+    net, params = network([3, 4, 2], dtype, rng)
+    X, Y, _ = make_data([3, 4, 2], net.loss, dtype, 9, rng)
+    for call, shape in (
+        (lambda out: net.backward(params, X, Y, out=out), params.shape),
+        (lambda out: net.trace(params, X).backward(Y, out=out), params.shape),
+        (lambda out: net.jacobian(params, X, out=out), (9, 2, params.size)),
+        (lambda out: net.input_jacobian(params, X, out=out), (9, 2, 3)),
+        (lambda out: net.per_row_gradients(params, X, Y, out=out), (9, params.size)),
+    ):
+        out = np.full(shape, np.nan, dtype)
+        assert call(out) is out
+        np.testing.assert_array_equal(out, call(None))
+        with pytest.raises(ValueError, match="out must have shape"):
+            call(np.zeros((*shape, 1), dtype))
+        out.flags.writeable = False
+        with pytest.raises(ValueError, match="out must be writable"):
+            call(out)
+
+
+def test_errors_name_the_argument(backend, rng):
+    net, params = network([3, 4, 2], "float64", rng)
+    X, dA = np.ones((5, 3)), np.ones((5, 2))
+    with pytest.raises(ValueError, match="d_params or d_X must be given, got neither"):
+        net.jvp(params, X)
+    with pytest.raises(ValueError, match=r"d_params must have shape \(26,\), got \(3,\)"):
+        net.jvp(params, X, np.ones(3))
+    with pytest.raises(ValueError, match="d_X has 4 rows, but X has 5"):
+        net.jvp(params, X, d_X=np.ones((4, 3)))
+    with pytest.raises(ValueError, match="output_gradient has 4 rows, but X has 5"):
+        net.backward(params, X, dA[:4])
+    with pytest.raises(ValueError, match="output_gradient has 4 rows, but the trace has 5"):
+        net.trace(params, X).deltas(dA[:4])
+    with pytest.raises(TypeError, match="logits must be True or False, got 1"):
+        net.backward(params, X, dA, logits=1)
+    with pytest.raises(TypeError, match="input_gradient must be True or False, got None"):
+        net.backward(params, X, dA, None)
+    for call in (net.jacobian, net.input_jacobian, net.trace):
+        with pytest.raises(ValueError, match="X has 2 columns, but the network has 3 inputs"):
+            call(params, X[:, :2])
+        with pytest.raises(ValueError, match="threads must be >= 1, got 0"):
+            call(params, X, threads=0)
+    with pytest.raises(ValueError, match="Y has 4 rows, but X has 5"):
+        net.gradient_norms(params, X, dA[:4])
+
+
+def test_nan_and_infinity_go_on(backend, dtype, rng):
+    net, params = network([3, 4, 2], dtype, rng, "tanh", "identity")
+    X, Y, _ = make_data([3, 4, 2], net.loss, dtype, 8, rng)
+    X[5] = np.nan
+    for found in (
+        net.gradient_norms(params, X, Y),
+        net.per_row_gradients(params, X, Y),
+        net.jacobian(params, X),
+        net.input_jacobian(params, X),
+        net.jvp(params, X, params)[1],
+    ):
+        wrong = np.isnan(found).reshape(8, -1).any(axis=1)
+        assert wrong.tolist() == [i == 5 for i in range(8)]
+
+
+def test_labels_and_targets_give_the_same_rows(backend, dtype, rng):
+    net = bpcore.Network([4, 6, 3], "tanh", "cross_entropy", dtype=dtype)
+    params, X, labels = make_parameters(net, rng), rng.normal(size=(50, 4)).astype(dtype), rng.integers(0, 3, 50)
+    rows = np.eye(3, dtype=dtype)[labels]
+    assert_agree(net.per_row_gradients(params, X, labels), net.per_row_gradients(params, X, rows), dtype)
+    assert_agree(net.gradient_norms(params, X, labels), net.gradient_norms(params, X, rows), dtype)
+
+
+def test_least_squares_takes_the_jacobian(backend, rng):
+    """As far as with SciPy's own differences, in fewer evaluations."""
+    optimize = pytest.importorskip("scipy.optimize")
+    net = bpcore.Network([1, 4, 1], "tanh")
+    X = np.linspace(-2, 2, 60)[:, np.newaxis]
+    Y = np.sin(2 * X) + rng.normal(scale=0.1, size=X.shape)
+
+    def residuals(params):
+        return (net.forward(params, X) - Y).ravel()
+
+    def by(jac):
+        return optimize.least_squares(residuals, net.initialize(seed=3), jac, xtol=None, gtol=None, ftol=1e-6)
+
+    found, expected = by(lambda params: net.jacobian(params, X).reshape(-1, net.n_parameters)), by("2-point")
+    assert found.success
+    assert found.cost <= expected.cost * 1.01
+
+
+def test_norms_of_many_rows_need_little_memory(backend):
+    """Their gradients would take 3.8 GB."""
+    resource = pytest.importorskip("resource")
+    net = bpcore.Network([64, 128, 10], loss="cross_entropy", dtype="float32")
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(100_000, 64)).astype("float32"), rng.integers(0, 10, 100_000)
+    params = net.initialize(0)
+    net.gradient_norms(params, X[:5000], Y[:5000])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    norms = net.gradient_norms(params, X, Y)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert norms.shape == (100_000,)
+    assert grown < 64 * 1024
