@@ -53,7 +53,7 @@ def sums_of_the_reference(net, params, X, Y, weights):
     """Losses and gradients, summed by plain Python in float64."""
     plan = fallback.Plan(net.sizes, (*net.hidden, net.output), net.loss, np.dtype(np.float64))
     sums = np.empty(net.n_parameters)
-    return fallback.accumulate(plan, params, (X, Y, weights), sums), sums
+    return fallback.accumulate(plan, params, (X, Y, weights, 0.0), sums), sums
 
 
 #: plan.pyx makes tiles of about so many bytes and, within these limits, rows. It bears on where cases are drawn alone.

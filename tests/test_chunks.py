@@ -89,7 +89,7 @@ def test_a_cut_that_does_not_fit_is_refused(backend):
     X, Y, sums = np.zeros((4, 2)), np.zeros((4, 1)), np.empty(3)
     for cut in ((4, 1, 0, 2), (4, 1, 1, 1), (10, 2, 0, 1), (3, 1, 0, 1), (4, 1, -1, 1)):
         with pytest.raises(ValueError, match="chunk_range"):
-            net._core.accumulate(net._plan, np.zeros(3), (X, Y, None), sums, None, cut)
+            net._core.accumulate(net._plan, np.zeros(3), (X, Y, None, 0.0), sums, None, cut)
 
 
 def test_threads_are_as_many_as_the_work_is_worth(backend, monkeypatch):
@@ -333,7 +333,7 @@ def test_a_step_is_taken_when_the_time_is_up(backend, threads, rng):
     for first in (0, 8, 16):
         batches = Batches(None, first, 8, 100, -1.0, threads)
         update = Update(optimizer, optimizer._hyperparameters, optimizer._state, 0.01, params.copy())
-        done, _, _ = net._core.train_batches(net._plan, params, (X, Y, None), batches, 1.0, 0.0, update)
+        done, _, _ = net._core.train_batches(net._plan, params, (X, Y, None, 0.0), batches, 1.0, 0.0, update)
         assert (done, optimizer.steps) == (first + 8, first // 8 + 1)
 
 

@@ -181,7 +181,10 @@ def test_arrays_refused(net, data, method, name, value, error, message):
         ("l2", None, TypeError, "l2"),
         ("l2", [0.1], TypeError, "l2"),
         ("sample_weight", np.ones(9), ValueError, "sample_weight has 9 entries, but X has 10 rows"),
-        ("sample_weight", np.ones((10, 1)), ValueError, r"sample_weight must have shape \(10,\), got \(10, 1\)"),
+        (
+            *("sample_weight", np.ones((10, 1)), ValueError),
+            r"sample_weight must have shape \(10,\) or \(10, 3\), got \(10, 1\)",
+        ),
         (
             "sample_weight",
             np.r_[np.ones(9), -1],

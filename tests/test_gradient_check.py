@@ -280,7 +280,7 @@ def test_the_penalty_of_another_convention(dtype):
 
 def test_forgotten_weights(dtype):
     net, params, X, Y = problem(dtype=dtype)
-    plant(net, accumulate=lambda right, plan, p, batch, *rest: right(plan, p, (*batch[:2], None), *rest))
+    plant(net, accumulate=lambda right, plan, p, batch, *rest: right(plan, p, (*batch[:2], None, 0.0), *rest))
     assert bpcore.check_gradient(net, params, X, Y) < LIMIT[dtype]
     weights = np.array([1, 0, 2, 1, 3, 1, 0.5])
     assert bpcore.check_gradient(net, params, X, Y, sample_weight=weights) > 0.05

@@ -92,7 +92,7 @@ def needs(core, sizes, activations, item, name, layout):
     needed["panels", -1] = max(part, (1 + tile) * max(vectors(n_in) for n_in in sizes[:-1]))
     needed["columns", -1] = tile * min(max(sizes[1:]), MC)
     needed["inputs", -1] = tile * stride
-    needed["targets", -1] = tile * sizes[-1]
+    needed["targets", -1] = needed["output_weight", -1] = tile * sizes[-1]
     needed["labels", -1] = tile * 8 // item
     needed["sample_weight", -1] = tile
     needed["norms", -1] = tile * 8 // item

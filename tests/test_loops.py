@@ -110,9 +110,9 @@ def test_a_range_of_chunks_of_other_rows_is_refused_by_the_core(backend, dtype, 
     core = dispatch.load(backend)
     plan, X = core.Plan((2, 1), ("identity",), "squared_error", np.dtype(dtype)), np.ones((7, 2), dtype)
     params, sums, Y = np.zeros(3, dtype), np.zeros(3, dtype), np.ones((7, 1), dtype)
-    core.accumulate(plan, params, (X, Y, None), sums, None, (14, 2, 0, 1))  # the first half of 14 rows
+    core.accumulate(plan, params, (X, Y, None, 0.0), sums, None, (14, 2, 0, 1))  # the first half of 14 rows
     with pytest.raises(ValueError, match="chunk_range does not fit"):
-        core.accumulate(plan, params, (X, Y, None), sums, None, chunk_range)
+        core.accumulate(plan, params, (X, Y, None, 0.0), sums, None, chunk_range)
 
 
 # ------------------------------------------------------------------------------------------- nothing is read outside
@@ -289,13 +289,13 @@ def test_what_is_in_the_sums_does_not_count(backend, dtype, loss, labels, empty,
         found = np.full(net.n_parameters, np.nan, dtype)
         for chunk_range in (None, (rows, -(-rows // net._plan.chunk_rows), 0, -(-rows // net._plan.chunk_rows))):
             assert_sums(
-                (net._core.accumulate(net._plan, params, (X, Y, weights), found, None, chunk_range), found),
+                (net._core.accumulate(net._plan, params, (X, Y, weights, 0.0), found, None, chunk_range), found),
                 losses,
                 sums,
                 dtype,
             )
             found[...] = np.nan
-        net._core.accumulate(net._plan, params, (X, Y, np.zeros_like(weights)), found)
+        net._core.accumulate(net._plan, params, (X, Y, np.zeros_like(weights), 0.0), found)
         assert not found.any()
 
 

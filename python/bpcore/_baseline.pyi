@@ -21,10 +21,15 @@ from .fallback import jacobian as jacobian
 from .fallback import jvp as jvp
 from .fallback import loss as loss
 from .fallback import row_gradients as row_gradients
+from .fallback import total_weight as total_weight
 from .fallback import trace as trace
 from .fallback import train_batches as train_batches
+from .fallback import try_backward as try_backward
+from .fallback import try_cost as try_cost
 from .fallback import try_cost_and_gradient as try_cost_and_gradient
 from .fallback import try_forward as try_forward
+from .fallback import try_step as try_step
+from .fallback import try_trace as try_trace
 
 FLUSHES_SUBNORMALS: bool
 INSTRUCTION_SETS: dict[str, tuple[int, int]]

@@ -158,12 +158,11 @@ def row_blocks(plan: Plan, sources: list[Array], dtype: np.dtype[Any]) -> Iterat
 
 def batch_blocks(plan: Plan, batch: Batch, dtype: np.dtype[Any]) -> list[ChunkRange]:
     """The blocks of rows to learn from."""
-    columns = batch.X.shape[1] + (batch.Y.shape[1] if batch.Y.ndim == 2 else 1) + 1
+    columns = 1 + sum(array.shape[1] if array.ndim == 2 else 1 for array in batch.arrays)
     return blocks(plan, len(batch.X), columns * dtype.itemsize, batch.is_read_in_place(dtype))
 
 
 def drop_batch_pages(batch: Batch, r: ChunkRange) -> None:
     """Give the pages of rows that were read back to the system, where they are in large memory maps."""
-    for source in batch:
-        if source is not None:
-            drop_pages(source, r.start, r.stop)
+    for source in batch.arrays:
+        drop_pages(source, r.start, r.stop)

@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import mmap
 import operator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .architecture import Architecture
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
@@ -31,7 +34,7 @@ CPU_DEVICES = (1, 3, 11, 13)
 #: Bytes from which on a memory map's pages are given back once they were read.
 MIN_DROP_BYTES = 1 << 26
 
-#: Sample weights that are added up in one go.
+#: Sample weights that are added up in one go, about: whole rows; as in accumulate.pyx.
 WEIGHTS_SUMMED_AT_ONCE = 1 << 16
 FLOAT64 = np.dtype(np.float64)
 INT64 = np.dtype(np.int64)
@@ -40,19 +43,27 @@ INT64 = np.dtype(np.int64)
 class Batch(NamedTuple):
     """Checked rows to learn from, in whatever dtype and layout they came.
 
-    ``Y`` has shape ``(m, n_outputs)``, or ``(m,)`` for integer labels; ``sample_weight`` has shape ``(m,)`` or is None.
+    ``Y`` has shape ``(m, n_outputs)``, or ``(m,)`` for integer labels; ``sample_weight`` has shape ``(m,)`` or
+    ``(m, n_outputs)``, or is None; ``clip_norm`` is 0 where gradients of rows are not clipped.
     """
 
     X: Array
     Y: Array
     sample_weight: Array | None
+    clip_norm: float = 0.0
 
-    def block(self, start: int, stop: int, dtype: np.dtype[Any]) -> tuple[Floats, Array, Floats | None]:
+    @property
+    def arrays(self) -> list[Array]:
+        """All of them, without None."""
+        return [array for array in self[:3] if array is not None]
+
+    def block(self, start: int, stop: int, dtype: np.dtype[Any]) -> tuple[Floats, Array, Floats | None, float]:
         """Rows ``start`` to ``stop`` as the backends take them."""
         return (
             rows(self.X, start, stop, dtype),
             rows(self.Y, start, stop, dtype if self.Y.ndim == 2 else INT64),
             None if self.sample_weight is None else rows(self.sample_weight, start, stop, dtype),
+            self.clip_norm,
         )
 
     def is_read_in_place(self, dtype: np.dtype[Any]) -> bool:
@@ -218,18 +229,28 @@ def check_matrix(name: str, value: object, columns: int, what: str = "inputs") -
 
 
 def check_batch(
-    X: object, Y: object, sample_weight: object, sizes: tuple[int, ...], loss: str, dtype: np.dtype[Any]
+    net: Architecture,
+    X: object,
+    Y: object,
+    sample_weight: object = None,
+    signed: object = False,
+    clip_norm: object = None,
 ) -> tuple[Batch, float]:
-    """Rows to learn from, and the sum of their weights: the one place where X, Y and sample weights are checked.
+    """Rows to learn from, and what their sums are divided by: the one place where X, Y and sample weights are checked.
+
+    That is the sum of the weights, of single outputs the mean over these, or the number of rows if they are ``signed``.
 
     Raises
     ------
     TypeError, ValueError
         If the kind, the shape or a value of one of them is wrong; it is named.
     """
-    X = check_matrix("X", X, sizes[0])
-    weights, total = _check_sample_weight(sample_weight, len(X), dtype)
-    return Batch(X, _check_targets(Y, len(X), sizes[-1], loss, weights), weights), total
+    X = check_matrix("X", X, net.sizes[0])
+    if not isinstance(signed, (bool, np.bool_)):
+        raise TypeError(f"signed must be True or False, got {signed!r}")
+    weights, total = _check_sample_weight(net, sample_weight, len(X), bool(signed))
+    norm = 0.0 if clip_norm is None else check_scalar("clip_norm", clip_norm, strict=True)
+    return Batch(X, _check_targets(Y, len(X), net.sizes[-1], net.loss, weights), weights, norm), total
 
 
 def check_rows(batch: Batch, total: float) -> None:
@@ -243,7 +264,7 @@ def check_rows(batch: Batch, total: float) -> None:
 def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weights: Array | None) -> Array:
     """Targets as an array of shape ``(rows, n_outputs)``, or integer labels of shape ``(rows,)`` for cross_entropy.
 
-    Those of rows of weight 0 may have any value.
+    Those of weight 0 may have any value.
 
     Raises
     ------
@@ -271,7 +292,12 @@ def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weight
         if not (low >= 0 and high <= limit):  # or NaN, which is accepted, and hides what else is there
             wrong = (Y < 0) | (Y > limit)
             if weights is not None:
-                wrong &= (weights != 0) if labels else (weights != 0)[:, np.newaxis]
+                used = np.asarray(weights != 0)
+                if labels:
+                    used = used.any(axis=1) if used.ndim == 2 else used
+                elif used.ndim == 1:
+                    used = used[:, np.newaxis]
+                wrong &= used
             if wrong.any():
                 where = tuple(int(i) for i in np.argwhere(wrong)[0])
                 must = (
@@ -283,37 +309,41 @@ def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weight
     return Y
 
 
-def _check_sample_weight(value: object, n_rows: int, dtype: np.dtype[Any]) -> tuple[Array | None, float]:
-    """Sample weights as they came, and their sum; ``None`` and the number of rows where none are given.
+def _check_sample_weight(net: Architecture, value: object, n_rows: int, signed: bool) -> tuple[Array | None, float]:
+    """Sample weights as they came, and what sums are divided by; see :func:`check_batch`.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not real, not of shape ``(rows,)``, negative or not finite, or if the largest is beyond what
-        ``dtype`` can hold with all its digits.
+        If they are not real, not of shape ``(rows,)`` or ``(rows, n_outputs)``, negative though not ``signed``, or not
+        finite, or if the largest is beyond what the network's dtype can hold with all its digits.
     """
     if value is None:
         return None, float(n_rows)
-    weights = real_array("sample_weight", value)
+    weights, n_outputs = real_array("sample_weight", value), net.sizes[-1]
     if weights.ndim == 1 and len(weights) != n_rows:
         raise ValueError(f"sample_weight has {len(weights)} entries, but X has {n_rows} rows")
-    if weights.ndim != 1:
-        raise ValueError(f"sample_weight must have shape ({n_rows},), got {weights.shape}")
+    if weights.shape not in ((n_rows,), (n_rows, n_outputs)):
+        raise ValueError(f"sample_weight must have shape ({n_rows},) or ({n_rows}, {n_outputs}), got {weights.shape}")
+    # In blocks of one layout: those of another are added in another order, and the last bits would tell.
+    columns = n_outputs if weights.ndim == 2 else 1
+    step = max(WEIGHTS_SUMMED_AT_ONCE // columns, 1)
     with np.errstate(over="ignore"):
-        # In blocks of one layout: NumPy adds those of another in another order, and the last bits would tell.
-        blocks = range(0, n_rows, WEIGHTS_SUMMED_AT_ONCE)
-        total = sum(float(np.sum(rows(weights, i, i + WEIGHTS_SUMMED_AT_ONCE, FLOAT64))) for i in blocks) + 0.0
-    if n_rows and (not np.isfinite(total) or weights.min() < 0):
-        wrong = ~np.isfinite(weights) | (weights < 0)
+        blocks = (rows(weights, i, i + step, FLOAT64).reshape(-1) for i in range(0, n_rows, step))
+        total = sum(float(net._core.total_weight(block)) for block in blocks) / columns + 0.0
+    if n_rows and (not np.isfinite(total) or (weights.min() < 0 and not signed)):
+        wrong = ~np.isfinite(weights) | ((weights < 0) & (not signed))
         if wrong.any():
-            row = int(np.argmax(wrong))
-            raise ValueError(f"sample_weight must be finite and >= 0, got sample_weight[{row}] = {weights[row]}")
-        raise ValueError("the sum of sample_weight must be finite, got inf")
-    largest, limits = float(weights.max(initial=0)), np.finfo(dtype)
+            where = tuple(int(i) for i in np.argwhere(wrong)[0])
+            must = "finite" if signed else "finite and >= 0"
+            place = ", ".join(map(str, where))
+            raise ValueError(f"sample_weight must be {must}, got sample_weight[{place}] = {weights[where]}")
+        raise ValueError(f"the sum of sample_weight must be finite, got {total}")
+    largest, limits = float(np.abs(weights).max(initial=0)), np.finfo(net.dtype)
     lowest, highest = float(limits.tiny / limits.eps), float(limits.max)
     if largest > highest or 0 < largest < lowest:
-        raise ValueError(f"the largest sample_weight must be in the range of {dtype}, got {largest:g}: scale them")
-    return weights, total
+        raise ValueError(f"the largest sample_weight must be in the range of {net.dtype}, got {largest:g}: scale them")
+    return weights, float(n_rows) if signed else total
 
 
 def check_out(value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None) -> Floats:

@@ -88,13 +88,16 @@ class Accumulator:
         Y: npt.ArrayLike,
         sample_weight: npt.ArrayLike | None = None,
         threads: int | None = None,
+        signed: bool = False,
+        clip_norm: float | None = None,
     ) -> None:
         """Add the losses and gradients of some rows, at these parameters.
 
         Parameters
         ----------
-        params, X, Y, sample_weight, threads
-            As in :meth:`Network.cost_and_gradient`; there may be no rows, or only rows of weight 0.
+        params, X, Y, sample_weight, threads, signed, clip_norm
+            As in :meth:`Network.cost_and_gradient`; there may be no rows, or only rows of weight 0. Rows of signed
+            weights count 1 each in the sum of weights.
 
         Raises
         ------
@@ -103,7 +106,7 @@ class Accumulator:
         """
         net = self.network
         params = _validation.check_vector("params", params, net.n_parameters, net.dtype)
-        batch, weight = _validation.check_batch(X, Y, sample_weight, net.sizes, net.loss, net.dtype)
+        batch, weight = _validation.check_batch(net, X, Y, sample_weight, signed, clip_norm)
         losses, sums = _chunks.sum_gradients(net._core, net._plan, params, batch, threads)
         total = np.empty_like(self.buffer)
         total[:3] = losses, weight, len(batch.X)

@@ -15,7 +15,7 @@ Subnormal numbers count as 0, as in the compiled loops, for which they would cos
 
 This module is also the interface of a backend: a compiled one has the same functions with the same arguments. All of
 them work on arrays that have been checked: C-contiguous, of the plan's dtype, labels as int64. ``batch`` is
-``(X, Y, sample_weight)``, where sample_weight may be None.
+``(X, Y, sample_weight, clip_norm)``: sample_weight is of shape (m,) or (m, n_outputs), or None, and clip_norm may be 0.
 """
 
 from __future__ import annotations
@@ -46,10 +46,15 @@ __all__ = [
     "jvp",
     "loss",
     "row_gradients",
+    "total_weight",
     "trace",
     "train_batches",
+    "try_backward",
+    "try_cost",
     "try_cost_and_gradient",
     "try_forward",
+    "try_step",
+    "try_trace",
 ]
 
 #: Whether subnormal numbers count as 0: a compiled backend's processor may have no mode for it.
@@ -58,8 +63,8 @@ FLUSHES_SUBNORMALS = True
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 Function = Callable[[Any], Any]
-#: X, Y and sample weights of rows.
-Block: TypeAlias = tuple[Floats, Array, Floats | None]
+#: X, Y, sample weights, and the largest norm of a row's gradient (0: as it is).
+Block: TypeAlias = tuple[Floats, Array, Floats | None, float]
 
 #: Numbers in the activations of a tile: as many as stay in the processor's cache.
 TILE = 1 << 16
@@ -246,31 +251,31 @@ def output_backward(name: str, a: Floats, derivative: Floats | None, dA: Floats)
     return activation_backward(name, a, derivative, dA)
 
 
-# ------------------------------------------------------------- losses: each row's loss, and delta(L) = dLoss/dz
+# ---------------------------------------------------- losses: that of each output, and delta(L) = dLoss/dz or dLoss/da
 
 
 def squared_error(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
-    return np.sum((a - y) ** 2, axis=1) / 2, a - y
+    return (a - y) ** 2 / 2, a - y
 
 
 def huber(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
     r = np.abs(a - y)
-    return np.sum(np.where(r <= 1, r * r / 2, r - 0.5), axis=1), np.clip(a - y, -1, 1)
+    return np.where(r <= 1, r * r / 2, r - 0.5), np.clip(a - y, -1, 1)
 
 
 def absolute_error(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
-    return np.sum(np.abs(a - y), axis=1), np.sign(a - y)
+    return np.abs(a - y), np.sign(a - y)
 
 
 def binary_cross_entropy(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
     """-y log a - (1 - y) log(1 - a), from z: log(1 + e^z) - y z, and its derivative a - y, so that neither cancels."""
     wrong = np.where(z > 0, 1 - y, y)
     cost = np.log1p(np.exp(-np.abs(z))) + np.where(wrong == 0, 0, wrong * np.abs(z))
-    return np.sum(cost, axis=1), (1 - y) * sigmoid(z) - y * sigmoid(-z)
+    return cost, (1 - y) * sigmoid(z) - y * sigmoid(-z)
 
 
 def cross_entropy(z: Floats, a: Floats, y: Array) -> tuple[Floats, Floats]:
-    """-y log a, from z: y (log sum e^z - z). A label stands for a row with a single 1.
+    """-y log a, from z: y (log sum e^z - z). A label stands for a row with a single 1, and has one loss.
 
     Its derivative is ``a sum(y) - y``, which is ``a (the other y) - y (the other a)``, and computed so for the label or
     the largest a, where the first form would cancel.
@@ -284,16 +289,16 @@ def cross_entropy(z: Floats, a: Floats, y: Array) -> tuple[Floats, Floats]:
     if y.ndim == 1:
         delta[row, y] *= 0  # a NaN stays one
         delta[row, y] = -np.sum(delta, axis=1)
-        return log_sum[:, 0] - z[row, y], delta
+        return log_sum - z[row, y][:, np.newaxis], delta
     other_a, other_y = a.copy(), y.copy()
     other_a[row, top] = other_y[row, top] = 0
     delta = a * np.sum(y, axis=1, keepdims=True) - y
     delta[row, top] = a[row, top] * np.sum(other_y, axis=1) - y[row, top] * np.sum(other_a, axis=1)
-    return np.sum(np.where(y == 0, 0, y * (log_sum - z)), axis=1), delta
+    return np.where(y == 0, 0, y * (log_sum - z)), delta
 
 
 def poisson(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
-    return np.sum(a - y * z, axis=1), a - y
+    return a - y * z, a - y
 
 
 #: Each loss with its canonical output activation.
@@ -307,12 +312,35 @@ LOSSES = {
 }
 
 
-def loss_and_delta(plan: Plan, z: Floats, a: Floats, derivative: Floats | None, y: Array) -> tuple[Floats, Floats]:
-    """The loss of each row, and delta(L). A loss gives dLoss/dz for its canonical output, else dLoss/da."""
+def class_weights(y: Array, weights: Floats | None) -> tuple[Array, Floats | None]:
+    """For a cross-entropy weights of classes become the weight of each label, or part of the probabilities."""
+    if weights is None or weights.ndim == 1:
+        return y, weights
+    if y.ndim == 1:
+        return y, weights[np.arange(len(y)), y]
+    return weigh(y, weights), None
+
+
+def weigh(x: Floats, weights: Floats | None) -> Floats:
+    """x, with weights of its rows or of its entries; 0 under a weight 0, whatever it is there."""
+    if weights is None:
+        return x
+    weights = weights if weights.ndim == 2 else weights[:, np.newaxis]
+    return flushed(np.where(weights == 0, 0, weights * x))
+
+
+def loss_and_delta(
+    plan: Plan, z: Floats, a: Floats, derivative: Floats | None, y: Array, weights: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """The weighted loss of each row, and delta(L). A loss gives dLoss/dz for its canonical output, else dLoss/da."""
     function, canonical = LOSSES[plan.loss]
+    if plan.loss == "cross_entropy":
+        y, weights = class_weights(y, weights)
     losses, delta = function(z, a, flushed(y))
+    losses, delta = weigh(losses, weights), weigh(delta, weights)
     output = plan.activations[-1]
-    return flushed(losses), flushed(delta if output == canonical else activation_backward(output, a, derivative, delta))
+    delta = delta if output == canonical else activation_backward(output, a, derivative, delta)
+    return flushed(np.sum(flushed(losses), axis=1)), flushed(delta)
 
 
 # ------------------------------------------------------------------------------------------- forward and backward
@@ -406,12 +434,14 @@ class Update(NamedTuple):
     last_finite_params: Floats  # gets the parameters before each step at which all were finite
 
 
-def weighted_rows(tile: slice, X: Floats, Y: Array, sample_weight: Floats | None) -> Block:
+def weighted_rows(
+    tile: slice, X: Floats, Y: Array, sample_weight: Floats | None, _: float
+) -> tuple[Floats, Array, Floats | None]:
     """The rows of a tile whose weight is not 0: the others are left out, whatever they hold."""
     if sample_weight is None:
         return X[tile], Y[tile], None
     weights = flushed(sample_weight[tile])
-    kept = np.flatnonzero(weights)
+    kept = np.flatnonzero(weights if weights.ndim == 1 else weights.any(axis=1))
     if len(kept) == tile.stop - tile.start:
         return X[tile], Y[tile], weights
     return X[tile][kept], Y[tile][kept], weights[kept]
@@ -524,7 +554,7 @@ def row_tiles(
     plan: Plan, params: Floats, batch: Block
 ) -> Iterator[tuple[slice, list[Floats], list[Floats | None], Floats]]:
     """The activations, derivatives and delta(L) of each tile of rows to learn from."""
-    X, Y, _ = batch
+    X, Y = batch[:2]
     for tile in plan.tiles(0, len(X)):
         z, a, derivatives = forward_tile(plan, params, X[tile])
         yield tile, a, derivatives, loss_and_delta(plan, z, a[-1], derivatives[-1], Y[tile])[1]
@@ -538,6 +568,12 @@ def row_norms(plan: Plan, params: Floats, a: list[Floats], derivatives: list[Flo
         squares += of_delta * (1 + of_inputs)
     norms: Floats = np.sqrt(squares)
     return norms
+
+
+def clip(delta: Floats, norms: Floats, clip_norm: float) -> Floats:
+    """delta(L) of each row, scaled so that its gradient, which is linear in it, has a norm of at most ``clip_norm``."""
+    factors = np.where(norms <= clip_norm, 1, clip_norm / norms).astype(delta.dtype)
+    return flushed(factors[:, np.newaxis] * delta)
 
 
 @quietly
@@ -655,9 +691,9 @@ def accumulate(
         for tile in group:
             x, y, w = weighted_rows(tile, *batch)
             z, a, derivatives = forward_tile(plan, params, x)
-            losses_of_tile, delta = loss_and_delta(plan, z, a[-1], derivatives[-1], y)
-            if w is not None:
-                losses_of_tile, delta = flushed(w * losses_of_tile), flushed(w[:, np.newaxis] * delta)
+            losses_of_tile, delta = loss_and_delta(plan, z, a[-1], derivatives[-1], y, w)
+            if batch[3]:
+                delta = clip(delta, row_norms(plan, params, a, derivatives, delta), batch[3])
             backward_tile(plan, params, a, derivatives, delta, sums)
             sums[...] = flushed(sums)
             losses_of_group += float(np.sum(losses_of_tile, dtype=np.float64))
@@ -682,9 +718,9 @@ def loss(
         losses_of_group = 0.0
         for tile in group:
             x, y, w = weighted_rows(tile, *batch)
-            z, a, _ = forward_tile(plan, params, x)
-            losses = flushed(LOSSES[plan.loss][0](z, a[-1], flushed(y))[0])
-            losses_of_group += float(np.sum(losses if w is None else flushed(w * losses), dtype=np.float64))
+            z, a, derivatives = forward_tile(plan, params, x)
+            losses = loss_and_delta(plan, z, a[-1], derivatives[-1], y, w)[0]
+            losses_of_group += float(np.sum(losses, dtype=np.float64))
         total += losses_of_group
     return total
 
@@ -709,16 +745,58 @@ def cost(plan: Plan, params: Floats, losses: float, weight: float, l2: float) ->
     return float(flushed(np.array(J)))
 
 
+def total_weight(weights: npt.NDArray[np.float64]) -> float:
+    """The sum of contiguous weights, at most about ``WEIGHTS_SUMMED_AT_ONCE`` of them."""
+    return float(np.sum(weights))
+
+
 def try_cost_and_gradient(
-    plan: Plan, params: object, X: object, Y: object, l2: object, out: object, limits: tuple[int, int]
+    plan: Plan, params: object, batch: tuple[object, ...], l2: object, out: object, limits: tuple[int, int]
 ) -> tuple[float, Floats] | None:
-    """The cost and gradient, from unchecked arrays; None, as always here: check them first."""
+    """The cost and gradient, from unchecked arrays; None, as always here: check them first.
+
+    ``batch``: X, Y, sample_weight, clip_norm, and whether weights may be negative.
+    """
+    return None
+
+
+def try_cost(
+    plan: Plan, params: object, batch: tuple[object, ...], l2: object, limits: tuple[int, int]
+) -> float | None:
+    """The same for the cost."""
+    return None
+
+
+def try_backward(
+    plan: Plan, params: object, given: tuple[object, ...], out: object, limits: tuple[int, int]
+) -> Floats | tuple[Floats, Floats] | None:
+    """What a backward pass returns, in the same way.
+
+    ``given``: what makes a :class:`Backward`, with True or False for the gradient of the inputs.
+    """
+    return None
+
+
+def try_trace(plan: Plan, params: object, X: object, limits: tuple[int, int]) -> tuple[Floats, Kept] | None:
+    """A copy of the parameters, and :func:`trace` with it, in the same way."""
     return None
 
 
 def try_forward(plan: Plan, params: object, X: object, out: object, limits: tuple[int, int]) -> Floats | None:
     """The same for the outputs."""
     return None
+
+
+def try_step(
+    params: object,
+    grad: object,
+    moments: tuple[object, ...],
+    hyperparameters: tuple[Any, ...],
+    learning_rate: object,
+    step: int,
+) -> bool:
+    """Whether an optimizer's step was taken; it never is here."""
+    return False
 
 
 # ------------------------------------------------------------------------------------------------- gradient descent
@@ -733,7 +811,7 @@ def train_batches(
     taken at a cost that is not finite. Returns where the next batch begins, the last cost, and the sum of the costs
     over the rows.
     """
-    X, Y, sample_weight = batch
+    X, Y, sample_weight, clip_norm = batch
     order, first, batch_size, max_steps, max_seconds, _ = batches
     J = costs = 0.0
     grad, start = np.empty_like(params), time.monotonic()
@@ -741,7 +819,8 @@ def train_batches(
         if first >= len(X):
             break
         rows: Any = slice(first, first + batch_size) if order is None else order[first : first + batch_size]
-        rows_of_batch = X[rows], Y[rows], None if sample_weight is None else sample_weight[rows]
+        w = None if sample_weight is None else sample_weight[rows]
+        rows_of_batch = X[rows], Y[rows], w, clip_norm
         m = len(rows_of_batch[0])
         n_chunks = -(-m // plan.chunk_rows)
         losses = accumulate(plan, params, rows_of_batch, grad, None, (m, n_chunks, 0, n_chunks))

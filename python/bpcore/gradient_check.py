@@ -236,7 +236,7 @@ def _rows_of_weight(n_rows: int, sample_weight: npt.ArrayLike | None) -> npt.NDA
 def _sides(net: Network, X: Array, Y: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Callable[[Floats], bytes]:
     """A function of the parameters: on which side of its kink each unit of each row is."""
     weights = None if sample_weight is None else np.asarray(sample_weight)
-    targets = _validation.check_batch(X, Y, weights, net.sizes, net.loss, net.dtype)[0].Y
+    targets = _validation.check_batch(net, X, Y, weights)[0].Y
     rows = _rows_of_weight(len(X), sample_weight)
 
     def sides(p: Floats) -> bytes:

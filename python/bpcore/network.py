@@ -12,7 +12,7 @@ from . import _chunks, _validation
 from ._validation import Floats
 from .accumulator import Accumulator
 from .architecture import Architecture
-from .trace import Trace, backward, begin
+from .trace import Trace, backward, begin, try_backward
 
 
 class Network(Architecture):
@@ -67,14 +67,6 @@ class Network(Architecture):
     """
 
     __slots__ = ()
-
-    def _large(self, passes: int, threads: int | None, X: object, *others: object) -> tuple[int, int] | None:
-        """Rows and threads of a call that is no small one, if the backend may be given its arrays unchecked."""
-        if not isinstance(X, np.ndarray) or X.ndim != 2:
-            return None
-        if any(isinstance(a, np.ndarray) and not _validation.is_read_in_place(a, a.dtype) for a in (X, *others)):
-            return None  # to be copied, or a large memory map, whose pages are to be dropped
-        return len(X), _chunks.n_threads(self._plan, len(X), threads, passes)
 
     # ------------------------------------------------------------------------------------------------ computation
 
@@ -136,12 +128,12 @@ class Network(Architecture):
         return filled if out is None else out
 
     def _check_call(
-        self, params: object, X: object, Y: object, l2: object, sample_weight: object
+        self, params: object, X: object, Y: object, l2: object, *how: object
     ) -> tuple[Floats, _validation.Batch, float, float]:
-        """Checked parameters and rows to learn from, the sum of the weights, which is positive, and l2."""
+        """Checked parameters and rows to learn from, what sums are divided by, which is positive, and l2."""
         checked = _validation.check_vector("params", params, self.n_parameters, self.dtype)
         penalty = _validation.check_scalar("l2", l2)
-        batch, total = _validation.check_batch(X, Y, sample_weight, self.sizes, self.loss, self.dtype)
+        batch, total = _validation.check_batch(self, X, Y, *how)
         _validation.check_rows(batch, total)
         return checked, batch, total, penalty
 
@@ -153,6 +145,7 @@ class Network(Architecture):
         l2: float = 0.0,
         sample_weight: npt.ArrayLike | None = None,
         threads: int | None = None,
+        signed: bool = False,
     ) -> float:
         """The cost J; arguments and errors are those of :meth:`cost_and_gradient`.
 
@@ -165,7 +158,14 @@ class Network(Architecture):
         >>> bpcore.Network([2, 1]).cost(np.zeros(3), np.ones((4, 2)), np.ones(4))
         0.5
         """
-        params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight)
+        if threads is None or (type(threads) is int and threads > 0):
+            given = X, Y, sample_weight, 0.0, signed
+            direct = self._core.try_cost(self._plan, params, given, l2, self._small)
+            if direct is None and (large := self._large(1, threads, X, Y, sample_weight)) is not None:
+                direct = self._core.try_cost(self._plan, params, given, l2, large)
+            if direct is not None:
+                return direct  # type: ignore[no-any-return]
+        params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight, signed)
         losses = _chunks.sum_losses(self._core, self._plan, params, batch, threads)
         return float(self._core.cost(self._plan, params, losses, total, l2))
 
@@ -178,6 +178,8 @@ class Network(Architecture):
         sample_weight: npt.ArrayLike | None = None,
         out: Any = None,
         threads: int | None = None,
+        signed: bool = False,
+        clip_norm: float | None = None,
     ) -> tuple[float, Floats]:
         """The cost and its exact gradient, by backpropagation.
 
@@ -197,10 +199,20 @@ class Network(Architecture):
         l2 : float, default 0
             Weight of the penalty, not negative. This is the lambda of ``D = 1/m Delta + lambda Theta``; Ng's
             exercises write ``lambda/(2m)`` for the penalty, so that their lambda is ``m`` times this one.
-        sample_weight : array_like of shape (m,), optional
-            Finite, not negative, not all zero; 1 by default. They and Y are converted block by block, as X is.
+        sample_weight : array_like of shape (m,) or (m, n_outputs), optional
+            Finite, not negative, not all zero; 1 by default. They and Y are converted block by block, as X is. What
+            has weight 0 is left out, whatever it is, NaN included. Those of shape (m, n_outputs) weigh the loss of
+            each output: the sums are divided by their mean over the outputs, added up over the rows, so that equal
+            weights in a row are the weight of that row. Those of a cross-entropy weigh the classes, ``-w y log a``.
         out : ndarray or the like, of shape (n_parameters,), optional
             Filled with the gradient and returned, as in :meth:`forward`.
+        signed : bool, default False
+            Weights may be negative, as the advantages of REINFORCE, and may add up to 0: the sums are divided by the
+            number of rows instead.
+        clip_norm : float, optional
+            The gradient of each row, with its weight, is scaled down to at most this Euclidean norm before it is
+            added, as for differential privacy (M. Abadi et al. 2016, arXiv:1607.00133). The cost is not clipped, nor
+            is the penalty. No gradient of a row is made: it takes a third more than without.
 
         Returns
         -------
@@ -219,14 +231,16 @@ class Network(Architecture):
         >>> cost, grad
         (0.5, array([-1., -1., -1.]))
         """
-        if sample_weight is None and (threads is None or (type(threads) is int and threads > 0)):
-            direct = self._core.try_cost_and_gradient(self._plan, params, X, Y, l2, out, self._small)
-            if direct is None and (large := self._large(3, threads, X, Y)) is not None:
-                direct = self._core.try_cost_and_gradient(self._plan, params, X, Y, l2, out, large)
+        clips = type(clip_norm) is float and 0 < clip_norm < np.inf
+        if (threads is None or (type(threads) is int and threads > 0)) and (clips or clip_norm is None):
+            given = X, Y, sample_weight, clip_norm or 0.0, signed
+            direct = self._core.try_cost_and_gradient(self._plan, params, given, l2, out, self._small)
+            if direct is None and (large := self._large(3, threads, X, Y, sample_weight)) is not None:
+                direct = self._core.try_cost_and_gradient(self._plan, params, given, l2, out, large)
             if direct is not None:
                 return direct  # type: ignore[no-any-return]
-        params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight)
-        filled = _validation.check_out(out, params.shape, self.dtype, params, *batch)
+        params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight, signed, clip_norm)
+        filled = _validation.check_out(out, params.shape, self.dtype, params, *batch.arrays)
         losses, sums = _chunks.sum_gradients(self._core, self._plan, params, batch, threads, filled)
         self._core.finish(self._plan, params, sums, total, l2, filled)
         return float(self._core.cost(self._plan, params, losses, total, l2)), filled if out is None else out
@@ -304,9 +318,13 @@ class Network(Architecture):
         (array([2., 2., 2.]), array([[3., 4.],
                [3., 4.]]))
         """
+        given = X, output_gradient, logits, input_gradient, None, 0
+        direct = try_backward(self, params, given, out, threads)
+        if direct is not None:
+            return direct
         params = _validation.check_vector("params", params, self.n_parameters, self.dtype)
-        given = begin(self, _validation.check_matrix("X", X, self.sizes[0]), output_gradient, logits)
-        return backward(self, params, given, input_gradient, out, threads)
+        start = begin(self, _validation.check_matrix("X", X, self.sizes[0]), output_gradient, logits)
+        return backward(self, params, start, input_gradient, out, threads)
 
     def trace(self, params: npt.ArrayLike, X: npt.ArrayLike, threads: int | None = None) -> Trace:
         """A forward pass that keeps the activations of all layers, for backpropagation from a loss of your own.
@@ -537,10 +555,10 @@ class Network(Architecture):
     ) -> Floats:
         """The norm of each row's gradient, or the gradient."""
         params = _validation.check_vector("params", params, self.n_parameters, self.dtype)
-        batch, _ = _validation.check_batch(X, Y, None, self.sizes, self.loss, self.dtype)
+        batch, _ = _validation.check_batch(self, X, Y)
         norms = function == self._core.gradient_norms
         shape = (len(batch.X),) if norms else (len(batch.X), self.n_parameters)
-        filled = _validation.check_out(out, shape, self.dtype, params, *batch)
+        filled = _validation.check_out(out, shape, self.dtype, params, *batch.arrays)
         for r in _chunks.batch_blocks(self._plan, batch, self.dtype):
             used = _chunks.n_threads(self._plan, r.stop - r.start, threads, 2 if norms else 3)
             block = batch.block(r.start, r.stop, self.dtype)

@@ -63,6 +63,14 @@ class _BaseOptimizer:
     _n_state: int
     _hyperparameters: tuple[Any, ...]
 
+    def _try_step(self, params: object, grad: object) -> bool:
+        """Whether the backend took the step at once: not the first, nor one whose arguments need a closer look."""
+        rate: Any = self.learning_rate
+        taken: bool = _dispatch.core.try_step(params, grad, self._state, self._hyperparameters, rate, self.steps + 1)
+        if taken:
+            self.last_learning_rate = rate
+        return taken
+
     def _prepare(self, params: object, grad: object) -> tuple[Floats, Floats, float]:
         """Check both vectors, make the state on the first step; both as the backends take them, and the rate.
 
@@ -170,9 +178,10 @@ class GradientDescent(_BaseOptimizer):
         TypeError, ValueError
             If an argument is wrong, or its shape differs from that of the steps before; nothing is changed then.
         """
-        params, grad, rate = self._prepare(params, grad)
-        velocity = self._state[0] if self._state else None
-        _dispatch.core.gradient_descent_step(params, grad, velocity, rate, *self._hyperparameters)
+        if not self._try_step(params, grad):
+            params, grad, rate = self._prepare(params, grad)
+            velocity = self._state[0] if self._state else None
+            _dispatch.core.gradient_descent_step(params, grad, velocity, rate, *self._hyperparameters)
         self.steps += 1
 
 
@@ -240,6 +249,7 @@ class Adam(_BaseOptimizer):
 
     def step(self, params: Any, grad: npt.ArrayLike) -> None:
         """Take one step, in place; see :meth:`GradientDescent.step`."""
-        params, grad, rate = self._prepare(params, grad)
-        _dispatch.core.adam_step(params, grad, self._state, self._hyperparameters, rate, self.steps + 1)
+        if not self._try_step(params, grad):
+            params, grad, rate = self._prepare(params, grad)
+            _dispatch.core.adam_step(params, grad, self._state, self._hyperparameters, rate, self.steps + 1)
         self.steps += 1

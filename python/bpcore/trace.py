@@ -46,11 +46,15 @@ class Trace:
         if not isinstance(network, Architecture):
             raise TypeError(f"network must be a Network, got {network!r}")
         net = self.network = network
-        self.params = _validation.check_vector("params", params, net.n_parameters, net.dtype).copy()
+        direct = net._core.try_trace(net._plan, params, X, net._small) if threads is None else None
+        if direct is not None:
+            self.params, self._kept = direct
+        else:
+            self.params = _validation.check_vector("params", params, net.n_parameters, net.dtype).copy()
+            X = _validation.as_contiguous(_validation.check_matrix("X", X, net.sizes[0]), net.dtype)
+            used = _chunks.n_threads(net._plan, len(X), threads, 1)
+            self._kept = net._core.trace(net._plan, self.params, X, used)
         self.params.flags.writeable = False
-        X = _validation.as_contiguous(_validation.check_matrix("X", X, net.sizes[0]), net.dtype)
-        used = _chunks.n_threads(net._plan, len(X), threads, 1)
-        self._kept = net._core.trace(net._plan, self.params, X, used)
         for kept in (*self._kept.activations[1:], self._kept.logits):
             kept.flags.writeable = False
 
@@ -118,6 +122,10 @@ class Trace:
         (array([2., 2., 2.]), array([[3., 4.],
                [3., 4.]]))
         """
+        given = self._kept.activations[0], output_gradient, logits, input_gradient, self._kept, 0
+        direct = try_backward(self.network, self.params, given, out, threads)
+        if direct is not None:
+            return direct
         return backward(self.network, self.params, self._begin(output_gradient, logits), input_gradient, out, threads)
 
     def deltas(self, output_gradient: npt.ArrayLike, logits: bool = False, threads: int | None = None) -> list[Floats]:
@@ -166,6 +174,19 @@ def begin(net: Architecture, X: Array, output_gradient: object, logits: object, 
             f"output_gradient has {len(checked)} rows, but {'X' if kept is None else 'the trace'} has {len(X)}"
         )
     return Backward(X, checked, bool(logits), None, kept)
+
+
+def try_backward(
+    net: Architecture, params: object, given: tuple[Any, ...], out: object, threads: int | None
+) -> Floats | tuple[Floats, Floats] | None:
+    """What :func:`backward` returns, from arguments that the backend takes as they are; or None."""
+    if threads is not None and not (type(threads) is int and threads > 0):
+        return None
+    direct: Floats | tuple[Floats, Floats] | None
+    direct = net._core.try_backward(net._plan, params, given, out, net._small)
+    if direct is None and (large := net._large(3, threads, given[0], given[1])) is not None:
+        direct = net._core.try_backward(net._plan, params, given, out, large)
+    return direct
 
 
 def backward(

@@ -146,13 +146,13 @@ def train(
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Network, got {type(net).__name__}")
     params = _check_params(net, params)
-    batch, total = _validation.check_batch(X, Y, sample_weight, net.sizes, net.loss, net.dtype)
+    batch, total = _validation.check_batch(net, X, Y, sample_weight)
     m = len(batch.X)
     _validation.check_rows(batch, total)
     if batch.sample_weight is not None:
         batch = batch._replace(sample_weight=_validation.as_contiguous(batch.sample_weight, net.dtype))
-    for name, array in batch._asdict().items():
-        if array is not None and _validation.overlap(params, array):
+    for name, array in zip(batch._fields, batch):
+        if isinstance(array, np.ndarray) and _validation.overlap(params, array):
             raise ValueError(f"params must not share memory with {name}")
     epochs = _validation.check_int("epochs", epochs, 1)
     batch_size = m if batch_size is None else _validation.check_int("batch_size", batch_size, 1)
@@ -186,7 +186,7 @@ def train(
                 history.learning_rate.append(float(rate))
             cost = history.cost[-1]
             if validation is not None:
-                Xv, Yv, wv = validation
+                Xv, Yv, wv = validation[:3]
                 cost = net.cost(params, Xv, Yv, 0.0, wv, threads)
                 history.validation_cost.append(cost)
                 if not np.isfinite(cost):
@@ -245,7 +245,7 @@ class _Trainer:
         """One step for each batch; the mean of their costs, by their rows."""
         if self._in_core(batch, batch_size):
             return self._epoch_in_core(epoch, batch, order, batch_size)
-        X, Y, weights = batch
+        X, Y, weights, _ = batch
         costs = 0.0
         for step, first in enumerate(range(0, len(X), batch_size), 1):
             last = min(first + batch_size, len(X))
@@ -277,7 +277,7 @@ class _Trainer:
 
     def _in_core(self, batch: Batch, batch_size: int) -> bool:
         """Whether the backend can take the steps: our own optimizers, arrays that it reads in place, small batches."""
-        X, Y, _ = batch
+        X, Y = batch[:2]
         labels = np.dtype(np.int64) if Y.ndim == 1 else self.net.dtype
         return (
             type(self.optimizer) in (GradientDescent, Adam)
@@ -346,12 +346,12 @@ def _check_validation_data(net: Network, params: Floats, data: tuple[Any, ...] |
         raise TypeError(f"validation_data must be a tuple (X, Y) or (X, Y, sample_weight), got {came}")
     try:
         weights = data[2] if len(data) == 3 else None
-        batch, total = _validation.check_batch(data[0], data[1], weights, net.sizes, net.loss, net.dtype)
+        batch, total = _validation.check_batch(net, data[0], data[1], weights)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation_data: {error}") from None
     if not total > 0:
         raise ValueError("validation_data must have a row of a weight > 0, got none")
-    if any(array is not None and _validation.overlap(params, array) for array in batch):
+    if any(_validation.overlap(params, array) for array in batch.arrays):
         raise ValueError("params must not share memory with validation_data")
     return batch
 

@@ -70,13 +70,15 @@ cdef bint acquire_inputs(buffers_t *buffers, Plan plan, X, batch_t *batch) excep
     return True
 
 
-cdef bint acquire_batch(buffers_t *buffers, Plan plan, X, Y, sample_weight, batch_t *batch) except -1:
+cdef bint acquire_batch(buffers_t *buffers, Plan plan, given, batch_t *batch) except -1:
     """Whether these are rows to learn from: the one place where compiled code looks at X, Y and sample weights.
 
-    Y: int64 labels for cross_entropy, or targets of shape (m, n_outputs), or (m,) if there is one output.
+    ``given``: X, Y, sample_weight and clip_norm. Y: int64 labels for cross_entropy, or targets of shape (m, n_outputs),
+    or (m,) if there is one output; sample_weight: (m,), (m, n_outputs) or None.
     """
     cdef const plan_t *p = &plan.plan
     cdef Py_buffer *view = NULL
+    X, Y, sample_weight, clip_norm = given
     if not acquire_inputs(buffers, plan, X, batch):
         return False
     if p.loss == CROSS_ENTROPY:
@@ -92,9 +94,22 @@ cdef bint acquire_batch(buffers_t *buffers, Plan plan, X, Y, sample_weight, batc
         batch.targets = view.buf
     if view.shape[0] != batch.rows:
         return False
-    if sample_weight is not None:
-        batch.sample_weight = acquire_vector(buffers, sample_weight, plan.kind, batch.rows, False)
-        return batch.sample_weight != NULL or batch.rows == 0
+    batch.clip_norm = clip_norm
+    return sample_weight is None or acquire_sample_weight(buffers, plan, sample_weight, batch)
+
+
+cdef bint acquire_sample_weight(buffers_t *buffers, Plan plan, sample_weight, batch_t *batch) except -1:
+    """Whether these are weights of the rows, or of their outputs; those of one output are its row's."""
+    cdef Py_ssize_t n = plan.plan.n_outputs
+    cdef Py_buffer *view = acquire_buffer(buffers, sample_weight, plan.kind, 1, False)
+    if view == NULL:
+        view = acquire_buffer(buffers, sample_weight, plan.kind, 2, False)
+    if view == NULL or view.shape[0] != batch.rows or (view.ndim == 2 and view.shape[1] != n):
+        return False
+    if view.ndim == 1 or n == 1:
+        batch.sample_weight = view.buf
+    else:
+        batch.output_weight = view.buf
     return True
 
 

@@ -195,6 +195,7 @@ def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instru
         regions += [region("delta", -1, plan.delta), region("scratch", -1, plan.scratch),
                     region("panels", -1, plan.panels), region("columns", -1, plan.columns),
                     region("inputs", -1, plan.inputs), region("targets", -1, plan.targets),
+                    region("output_weight", -1, plan.output_weight),
                     region("labels", -1, plan.labels), region("sample_weight", -1, plan.sample_weight),
                     region("norms", -1, plan.norms)]
         return {"tile": plan.tile, "input_stride": plan.input_stride, "workspace": plan.workspace, "holds": holds,

@@ -145,28 +145,32 @@ def trace(Plan plan not None, params, X, int threads=1):
 # ---------------------------------------------------------------------------------- backward from any output gradient
 
 
-cdef int acquire_backward(buffers_t *buffers, Plan plan, given, call_t *call) except -1:
-    """The rows of a backward pass; ``given`` is a :class:`bpcore.fallback.Backward`."""
+cdef bint acquire_backward(buffers_t *buffers, Plan plan, given, call_t *call) except -1:
+    """Whether these are the rows of a backward pass; ``given`` is a :class:`bpcore.fallback.Backward`."""
     cdef Kept kept
     cdef Py_ssize_t rows
     cdef batch_t *batch = &call.batch
     X, output_gradient, of_logits, input_gradient, forward_pass, first = given
     if not acquire_inputs(buffers, plan, X, batch):
-        raise ValueError(f"X must have {plan.plan.n_inputs} columns of the plan's dtype")
+        return False
     rows = batch.rows
     batch.of_logits = of_logits
     batch.output_gradient = acquire_matrix(buffers, output_gradient, plan.kind, rows, plan.plan.n_outputs, False)
-    if batch.output_gradient == NULL:
-        raise ValueError("output_gradient does not fit the plan")
     if input_gradient is not None:
         batch.input_gradient = acquire_matrix(buffers, input_gradient, plan.kind, rows, plan.plan.n_inputs, True)
-        if batch.input_gradient == NULL:
-            raise ValueError("input_gradient does not fit the plan")
+    if batch.output_gradient == NULL or (input_gradient is not None and batch.input_gradient == NULL):
+        return False
     if forward_pass is not None:
         kept, batch.first = forward_pass, first
         if not 0 <= batch.first <= kept.batch.rows - rows or len(kept.activations) != plan.plan.n_layers + 1:
-            raise ValueError("the forward pass that is kept does not fit the plan")
+            return False
         batch.kept = &kept.kept
+    return True
+
+
+cdef int check_backward(buffers_t *buffers, Plan plan, given, call_t *call) except -1:
+    if not acquire_backward(buffers, plan, given, call):
+        raise ValueError("X, output_gradient, input_gradient or the forward pass does not fit the plan")
     return 0
 
 
@@ -178,7 +182,7 @@ def backward(Plan plan not None, params, given not None, sums, total=None, chunk
     try:
         memset(&call.sums, 0, sizeof(sums_t))
         call.params = check_params(&buffers, plan, params)
-        acquire_backward(&buffers, plan, given, &call)
+        check_backward(&buffers, plan, given, &call)
         accumulate_call(plan, &buffers, sums, total, chunk_range, &call, threads)
     finally:
         release_buffers(&buffers)
@@ -208,7 +212,7 @@ def deltas(Plan plan not None, params, given not None, list out not None, int th
         if buffers.views == NULL or call.wanted.deltas == NULL:
             raise MemoryError()
         call.params = check_params(&buffers, plan, params)
-        acquire_backward(&buffers, plan, given, &call)
+        check_backward(&buffers, plan, given, &call)
         for l in range(n):
             call.wanted.deltas[l] = acquire_matrix(&buffers, out[l], plan.kind, call.batch.rows,
                                                    plan.plan.layers[l].n_out, True)
@@ -311,10 +315,9 @@ cdef int check_chunks(chunk_range, call_t *call) except -1:
 
 cdef int check_rows(buffers_t *buffers, Plan plan, params, tuple batch, call_t *call) except -1:
     """The parameters of a call, and the rows to learn from."""
-    X, Y, sample_weight = batch
     memset(&call.sums, 0, sizeof(sums_t))
     call.params = check_params(buffers, plan, params)
-    if not acquire_batch(buffers, plan, X, Y, sample_weight, &call.batch):
+    if not acquire_batch(buffers, plan, batch, &call.batch):
         raise ValueError("X, Y or sample_weight does not fit the plan")
     return 0
 
@@ -423,15 +426,15 @@ def cost(Plan plan not None, params, double losses, double weight, double l2):
 # ------------------------------------------------------------------------------------- the cost and gradient at once
 
 
-cdef int cost_and_gradient_call(Plan plan, call_t *call, int threads) except -1:
-    """Run a checked call: the cost becomes ``call.losses``, and its gradient is in ``call.sums.sums``.
+cdef int cost_and_gradient_call(Plan plan, call_t *call, double weight, int threads) except -1:
+    """Run a checked call: the cost becomes ``call.losses``, and its gradient is in ``call.sums.sums``, if that is set.
 
     Sums are added in the dtypes and the order of _chunks.py, for the same bits as from several calls of `accumulate`.
     """
     cdef const plan_t *p = &plan.plan
-    call.task, call.losses, call.weight = COST_AND_GRADIENT, 0, <double>call.batch.rows
+    call.task, call.losses, call.weight = COST_AND_GRADIENT, 0, weight
     call.chunks = all_chunks(p, call.batch.rows)
-    if call.chunks.n_chunks <= p.group_size:
+    if call.chunks.n_chunks <= p.group_size or call.sums.sums == NULL:
         return run(plan, call, threads)
     call.sums.total = <double *>allocate(p.n_parameters * sizeof(double))
     if call.sums.total == NULL:
@@ -442,14 +445,68 @@ cdef int cost_and_gradient_call(Plan plan, call_t *call, int threads) except -1:
         free(call.sums.total)
 
 
-def try_cost_and_gradient(Plan plan not None, params, X, Y, l2, out, tuple limits not None):
+cdef bint try_rows(Plan plan, buffers_t *buffers, params, tuple batch, call_t *call) except -1:
+    """Whether parameters and rows to learn from are what the loops take, without a look at anything else of them.
+
+    ``batch``: as for `acquire_batch`, and whether weights may be negative. ``call.weight`` becomes what sums are
+    divided by.
+    """
+    X, Y, sample_weight, clip_norm, signed = batch
+    cdef bint valid, negative = signed is True
+    if (type(signed) is not bool or type(params) is not ndarray or type(X) is not ndarray or type(Y) is not ndarray
+            or (sample_weight is not None and type(sample_weight) is not ndarray)):
+        return False
+    memset(&call.sums, 0, sizeof(sums_t))
+    call.params = acquire_vector(buffers, params, plan.kind, plan.plan.n_parameters, False)
+    if call.params == NULL or not acquire_batch(buffers, plan, batch[:4], &call.batch) or call.batch.rows == 0:
+        return False
+    if plan.is_float32:
+        valid = (targets_valid(&plan.plan, &call.batch, <const float *>NULL)
+                 and weights_valid(&plan.plan, &call.batch, negative, <const float *>NULL))
+        call.weight = sum_weights(&plan.plan, &call.batch, <const float *>NULL)
+    else:
+        valid = (targets_valid(&plan.plan, &call.batch, <const double *>NULL)
+                 and weights_valid(&plan.plan, &call.batch, negative, <const double *>NULL))
+        call.weight = sum_weights(&plan.plan, &call.batch, <const double *>NULL)
+    if negative:
+        call.weight = <double>call.batch.rows
+    return valid and 0 < call.weight < INFINITY
+
+
+def try_cost_and_gradient(Plan plan not None, params, tuple batch not None, l2, out, tuple limits not None):
     """``(J, grad)`` of a call, or None if an argument needs a closer look.
 
-    Accepted are native C-contiguous NumPy arrays of the plan's dtype (or int64 labels). ``limits``: maximum rows, and
-    threads.
+    Accepted are native C-contiguous NumPy arrays of the plan's dtype (or int64 labels). ``batch``: X, Y, sample_weight,
+    clip_norm, and whether weights may be negative. ``limits``: maximum rows, and threads.
     """
-    if (type(params) is not ndarray or type(X) is not ndarray or type(Y) is not ndarray or type(l2) is not float
-            or (out is not None and type(out) is not ndarray)):
+    if type(l2) is not float or (out is not None and type(out) is not ndarray):
+        return None
+    cdef Py_buffer views[5]
+    cdef buffers_t buffers = new_buffers(&views[0])
+    cdef Py_ssize_t max_rows
+    cdef int threads
+    cdef call_t call
+    max_rows, threads = limits
+    call.l2 = l2
+    try:
+        if not 0 <= call.l2 < INFINITY or not try_rows(plan, &buffers, params, batch, &call):
+            return None
+        if call.batch.rows > max_rows:
+            return None
+        if out is None:
+            out = empty(plan.plan.n_parameters, plan.dtype)
+        call.sums.sums = acquire_vector(&buffers, out, plan.kind, plan.plan.n_parameters, True)
+        if call.sums.sums == NULL or not last_is_disjoint(&buffers):
+            return None
+        cost_and_gradient_call(plan, &call, call.weight, threads)
+        return call.losses, out
+    finally:
+        release_buffers(&buffers)
+
+
+def try_cost(Plan plan not None, params, tuple batch not None, l2, tuple limits not None):
+    """The cost of a call, or None if an argument needs a closer look; as :func:`try_cost_and_gradient`."""
+    if type(l2) is not float:
         return None
     cdef Py_buffer views[4]
     cdef buffers_t buffers = new_buffers(&views[0])
@@ -459,23 +516,72 @@ def try_cost_and_gradient(Plan plan not None, params, X, Y, l2, out, tuple limit
     max_rows, threads = limits
     call.l2 = l2
     try:
-        memset(&call.sums, 0, sizeof(sums_t))
-        call.params = acquire_vector(&buffers, params, plan.kind, plan.plan.n_parameters, False)
-        if (call.params == NULL or not 0 <= call.l2 < INFINITY
-                or not acquire_batch(&buffers, plan, X, Y, None, &call.batch) or not 0 < call.batch.rows <= max_rows):
+        if not 0 <= call.l2 < INFINITY or not try_rows(plan, &buffers, params, batch, &call):
             return None
-        if not (targets_valid(&plan.plan, &call.batch, <const float *>NULL) if plan.is_float32
-                else targets_valid(&plan.plan, &call.batch, <const double *>NULL)):
+        if call.batch.rows > max_rows:
+            return None
+        cost_and_gradient_call(plan, &call, call.weight, threads)
+        return call.losses
+    finally:
+        release_buffers(&buffers)
+
+
+def try_backward(Plan plan not None, params, tuple given not None, out, tuple limits not None):
+    """What a backward pass returns, or None if an argument needs a closer look.
+
+    ``given``: what makes a :class:`bpcore.fallback.Backward`, with True or False for the gradient of the inputs.
+    """
+    cdef Py_buffer views[5]
+    cdef buffers_t buffers = new_buffers(&views[0])
+    cdef Py_ssize_t max_rows
+    cdef int threads
+    cdef call_t call
+    max_rows, threads = limits
+    X, output_gradient, of_logits, with_inputs, kept, first = given
+    if (type(params) is not ndarray or type(X) is not ndarray or type(output_gradient) is not ndarray
+            or type(of_logits) is not bool or type(with_inputs) is not bool
+            or (out is not None and type(out) is not ndarray)):
+        return None
+    call.l2 = 0
+    try:
+        memset(&call.sums, 0, sizeof(sums_t))
+        dX = empty(X.shape, plan.dtype) if with_inputs else None
+        call.params = acquire_vector(&buffers, params, plan.kind, plan.plan.n_parameters, False)
+        if (call.params == NULL
+                or not acquire_backward(&buffers, plan, (X, output_gradient, of_logits, dX, kept, first), &call)):
+            return None
+        if not 0 < call.batch.rows <= max_rows:
             return None
         if out is None:
             out = empty(plan.plan.n_parameters, plan.dtype)
         call.sums.sums = acquire_vector(&buffers, out, plan.kind, plan.plan.n_parameters, True)
         if call.sums.sums == NULL or not last_is_disjoint(&buffers):
             return None
-        cost_and_gradient_call(plan, &call, threads)
-        return call.losses, out
+        cost_and_gradient_call(plan, &call, 1, threads)
+        return (out, dX) if with_inputs else out
     finally:
         release_buffers(&buffers)
+
+
+def try_trace(Plan plan not None, params, X, tuple limits not None):
+    """A copy of the parameters, and :func:`trace` with it; or None if an argument needs a closer look."""
+    if type(params) is not ndarray or type(X) is not ndarray or params.ndim != 1 or X.ndim != 2:
+        return None
+    if params.dtype is not plan.dtype or X.dtype is not plan.dtype or X.shape[1] != plan.plan.n_inputs:
+        return None
+    flags = X.flags
+    max_rows, threads = limits
+    if (params.shape[0] != plan.plan.n_parameters or len(X) > max_rows or not flags.c_contiguous
+            or not flags.aligned):
+        return None
+    params = params.copy()
+    return params, trace(plan, params, X, threads)
+
+
+def total_weight(weights not None):
+    """The sum of contiguous weights of float64, at most about ``WEIGHTS_SUMMED_AT_ONCE`` of them."""
+    cdef const double[::1] numbers = weights
+    return sum_numbers(&numbers[0], numbers.shape[0]) if numbers.shape[0] > 0 else 0.0
 
 
 # -------------------------------------------------------------------------------------------------------- optimizers
@@ -531,6 +637,72 @@ def adam_step(params, grad, tuple moments not None, tuple hyperparameters not No
         optimizer_step_typed[float](params, grad, moments, &given)
     else:
         optimizer_step_typed[double](params, grad, moments, &given)
+
+
+cdef bint acquire_step(buffers_t *buffers, params, grad, tuple moments, void **places) except -1:
+    """Whether these are the vectors of a step of one type and size, and the parameters share no memory with another."""
+    cdef char kind = c"d"
+    cdef Py_buffer *view
+    cdef Py_ssize_t i
+    if type(params) is not ndarray or type(grad) is not ndarray:
+        return False
+    view = acquire_buffer(buffers, grad, kind, 1, False)
+    if view == NULL:
+        kind = c"f"
+        view = acquire_buffer(buffers, grad, kind, 1, False)
+    if view == NULL or view.shape[0] == 0:
+        return False
+    for i in range(len(moments)):
+        places[1 + i] = acquire_vector(buffers, moments[i], kind, view.shape[0], True)
+        if places[1 + i] == NULL:
+            return False
+    places[0] = acquire_vector(buffers, params, kind, view.shape[0], True)
+    return places[0] != NULL and last_is_disjoint(buffers)
+
+
+def try_step(params, grad, tuple moments not None, tuple hyperparameters not None, learning_rate, long step):
+    """Whether a step of an optimizer was taken: it is not if an argument needs a closer look.
+
+    ``hyperparameters``: momentum and nesterov, or Adam's beta1, beta2 and epsilon.
+    """
+    cdef Py_buffer views[4]
+    cdef buffers_t buffers = new_buffers(&views[0])
+    cdef hyperparameters_t given
+    cdef void *places[3]
+    cdef float *moments_f32[2]
+    cdef double *moments_f64[2]
+    cdef float_mode_t mode
+    cdef Py_ssize_t n
+    cdef bint is_float32
+    if type(learning_rate) is not float or not 0 <= <double>learning_rate < INFINITY:
+        return False
+    memset(&given, 0, sizeof(given))
+    places[1] = places[2] = NULL
+    given.learning_rate, given.step = learning_rate, step
+    given.adam = len(hyperparameters) == 3
+    if given.adam:
+        given.beta1, given.beta2, given.epsilon = hyperparameters
+    else:
+        given.momentum, given.nesterov = hyperparameters
+    if len(moments) != (2 if given.adam else 1 if given.momentum != 0 else 0):  # before the first step
+        return False
+    try:
+        if not acquire_step(&buffers, params, grad, moments, places):
+            return False
+        n, is_float32 = buffers.views[0].shape[0], buffers.views[0].itemsize == 4
+        with nogil:
+            mode = flush_subnormals()
+            correct_bias(&given)
+            if is_float32:
+                moments_f32[0], moments_f32[1] = <float *>places[1], <float *>places[2]
+                optimizer_step(<float *>places[0], <const float *>buffers.views[0].buf, moments_f32, n, &given)
+            else:
+                moments_f64[0], moments_f64[1] = <double *>places[1], <double *>places[2]
+                optimizer_step(<double *>places[0], <const double *>buffers.views[0].buf, moments_f64, n, &given)
+            restore_float_mode(mode)
+        return True
+    finally:
+        release_buffers(&buffers)
 
 
 # ------------------------------------------------------------------------------------------- for tests and benchmarks

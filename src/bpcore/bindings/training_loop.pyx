@@ -27,7 +27,7 @@ cdef object train_call(Plan plan, call_t *call, int threads):
     cdef training_t *t = call.training
     cdef Py_ssize_t itemsize = sizeof(float) if plan.is_float32 else sizeof(double)
     cdef Py_ssize_t size = min(t.batch_size, t.rows.rows)
-    cdef char *block = <char *>allocate((p.n_parameters + size * (p.n_inputs + p.n_outputs + 1)) * itemsize + 64)
+    cdef char *block = <char *>allocate((p.n_parameters + size * (p.n_inputs + 2 * p.n_outputs + 1)) * itemsize + 64)
     t.labels = <int64_t *>malloc(size * sizeof(int64_t))
     try:
         if block == NULL or t.labels == NULL:
@@ -67,13 +67,12 @@ def train_batches(Plan plan not None, params, batch not None, batches not None, 
     else:
         t.hyperparameters.momentum, t.hyperparameters.nesterov = hyperparameters
     t.mean_weight, t.l2 = mean_weight, l2
-    X, Y, sample_weight = batch
     try:
         t.params = acquire_vector(&buffers, params, plan.kind, plan.plan.n_parameters, True)
         t.last_finite_params = acquire_vector(&buffers, last_finite_params, plan.kind, plan.plan.n_parameters, True)
         if t.params == NULL or t.last_finite_params == NULL:
             raise ValueError("params or last_finite_params does not fit the plan")
-        if not acquire_batch(&buffers, plan, X, Y, sample_weight, &t.rows):
+        if not acquire_batch(&buffers, plan, batch, &t.rows):
             raise ValueError("X, Y or sample_weight does not fit the plan")
         check_training(&buffers, plan, &t, order, moments)
         return train_call(plan, &call, threads)

@@ -31,10 +31,88 @@ cdef inline bint threads_have_sums(const plan_t *plan, Py_ssize_t n_chunks, int 
             or n_chunks >= PIECES_PER_THREAD * threads * plan.group_size)
 
 
-cdef Py_ssize_t count_weighted(const batch_t *batch, const floating *tag) noexcept nogil:
+cdef inline bint has_weight(const plan_t *plan, const batch_t *batch, Py_ssize_t i, const floating *tag) noexcept nogil:
+    """Whether a row has a weight other than 0; with weights of single outputs, whether one of them has."""
+    cdef const floating *weights = <const floating *>batch.output_weight
+    cdef Py_ssize_t j
+    if batch.output_weight == NULL:
+        return batch.sample_weight == NULL or (<const floating *>batch.sample_weight)[i] != 0
+    for j in range(i * plan.n_outputs, (i + 1) * plan.n_outputs):
+        if weights[j] != 0:
+            return True
+    return False
+
+
+cdef enum:
+    WEIGHTS_SUMMED_AT_ONCE = 65536  # about so many, whole rows; as in _validation.py
+
+
+cdef double sum_numbers(const floating *x, Py_ssize_t n) noexcept nogil:
+    """In float64; in eight sums, which are a vector or two of them."""
+    cdef Py_ssize_t i = 0, k
+    cdef double part[8]
+    cdef double total = 0
+    memset(part, 0, sizeof(part))
+    while i + 8 <= n:
+        for k in range(8):
+            part[k] += <double>x[i + k]
+        i += 8
+    while i < n:
+        total += <double>x[i]
+        i += 1
+    return total + (((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7])))
+
+
+cdef bint weights_valid(const plan_t *plan, const batch_t *batch, bint negative, const floating *tag) noexcept nogil:
+    """Whether weights are finite, not below 0 unless they may be ``negative``, and the largest has all its digits."""
+    cdef const floating *weights = <const floating *>batch.sample_weight
+    cdef Py_ssize_t i, n = batch.rows
+    cdef floating w, largest = 0
+    cdef bint valid = True
+    if batch.output_weight != NULL:
+        weights, n = <const floating *>batch.output_weight, batch.rows * plan.n_outputs
+    if weights == NULL:
+        return True
+    for i in range(n):
+        w = abs_(weights[i])
+        valid &= (w < <floating>INFINITY) & (negative | (weights[i] >= 0))
+        largest = select(w > largest, w, largest)
+    return valid and (largest == 0 or largest >= smallest_weight(tag))
+
+
+cdef inline floating smallest_weight(const floating *tag) noexcept nogil:
+    """Which has all its digits, if others are smaller: the smallest normal number by the spacing of those at 1."""
+    if floating is float:
+        return <floating>(FLT_MIN * 8388608.0)
+    else:
+        return <floating>(DBL_MIN * 4503599627370496.0)
+
+
+cdef double sum_weights(const plan_t *plan, const batch_t *batch, const floating *tag) noexcept nogil:
+    """What the sums are divided by: the weights, added up; of single outputs the mean over these; or the rows."""
+    cdef const floating *weights = <const floating *>batch.sample_weight
+    cdef Py_ssize_t i = 0, columns = 1, step, n
+    cdef double total = 0
+    if batch.output_weight != NULL:
+        weights, columns = <const floating *>batch.output_weight, plan.n_outputs
+    if weights == NULL:
+        return <double>batch.rows
+    step = max(WEIGHTS_SUMMED_AT_ONCE // columns, <Py_ssize_t>1) * columns
+    n = batch.rows * columns
+    while i < n:
+        total += sum_numbers(weights + i, min(step, n - i))
+        i += step
+    return total / columns
+
+
+cdef Py_ssize_t count_weighted(const plan_t *plan, const batch_t *batch, const floating *tag) noexcept nogil:
     """How many of the rows have a weight other than 0."""
     cdef const floating *weights = <const floating *>batch.sample_weight
     cdef Py_ssize_t i, count = 0
+    if batch.output_weight != NULL:
+        for i in range(batch.rows):
+            count += has_weight(plan, batch, i, tag)
+        return count
     if weights == NULL:
         return batch.rows
     for i in range(batch.rows):
@@ -42,42 +120,66 @@ cdef Py_ssize_t count_weighted(const batch_t *batch, const floating *tag) noexce
     return count
 
 
+cdef inline void weigh_classes(const floating *y, const floating *weights, Py_ssize_t n, floating *out) noexcept nogil:
+    """Class probabilities times the weights of the classes: what a cross-entropy makes of these. 0 for a weight 0."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        out[j] = select(weights[j] == 0, <floating>0, weights[j] * y[j])
+
+
 cdef void copy_weighted(const context_t *context, const batch_t *tile, const floating *tag) noexcept nogil:
     """Copy the rows of a weight other than 0 to the workspace."""
     cdef const plan_t *plan = context.plan
     cdef floating *work = workspace_of(context, tag)
+    cdef floating *weights = work + plan.sample_weight.start
     cdef const floating *targets = <const floating *>tile.targets
-    cdef const floating *weights = <const floating *>tile.sample_weight
+    cdef const floating *of_outputs = <const floating *>tile.output_weight
     cdef int64_t *labels = <int64_t *>(work + plan.labels.start)
-    cdef Py_ssize_t i, k = 0
+    cdef Py_ssize_t i, k = 0, n = plan.n_outputs
     for i in range(tile.rows):
-        if weights[i] != 0:
-            memcpy(work + plan.inputs.start + k * plan.input_stride, <const floating *>tile.X + i * tile.x_stride,
-                   plan.n_inputs * sizeof(floating))
-            if targets != NULL:
-                memcpy(work + plan.targets.start + k * plan.n_outputs, targets + i * plan.n_outputs,
-                       plan.n_outputs * sizeof(floating))
-            else:
-                labels[k] = tile.labels[i]
-            (work + plan.sample_weight.start)[k] = weights[i]
-            k += 1
+        if not has_weight(plan, tile, i, tag):
+            continue
+        memcpy(work + plan.inputs.start + k * plan.input_stride, <const floating *>tile.X + i * tile.x_stride,
+               plan.n_inputs * sizeof(floating))
+        if targets == NULL:
+            labels[k] = tile.labels[i]
+        elif of_outputs != NULL and plan.loss == CROSS_ENTROPY:
+            weigh_classes(targets + i * n, of_outputs + i * n, n, work + plan.targets.start + k * n)
+        else:
+            memcpy(work + plan.targets.start + k * n, targets + i * n, n * sizeof(floating))
+        if of_outputs == NULL:
+            weights[k] = (<const floating *>tile.sample_weight)[i]
+        elif targets == NULL:  # a label that was changed since it was checked is an error of the loss
+            weights[k] = of_outputs[i * n + tile.labels[i]] if 0 <= tile.labels[i] < n else <floating>1
+        else:
+            memcpy(work + plan.output_weight.start + k * n, of_outputs + i * n, n * sizeof(floating))
+        k += 1
 
 
 cdef batch_t weighted_tile(const context_t *context, const batch_t *batch, const tile_t *where,
                            const floating *tag) noexcept nogil:
-    """A tile without the rows of weight 0, which may be none."""
+    """A tile without the rows of weight 0, which may be none.
+
+    For a cross-entropy, weights of classes become weights of rows, or part of the targets.
+    """
     cdef const plan_t *plan = context.plan
     cdef floating *work = workspace_of(context, tag)
     cdef batch_t tile = batch_slice(plan, batch, where.first, where.rows, tag)
-    cdef Py_ssize_t count = count_weighted(&tile, tag)
-    if count == where.rows:
+    cdef Py_ssize_t count = count_weighted(plan, &tile, tag)
+    cdef bint of_classes = tile.output_weight != NULL and plan.loss == CROSS_ENTROPY
+    if count == where.rows and not of_classes:
         return tile_of(context, batch, where.first, where.rows, tag)
     if count > 0:
         if context.rank == 0:
             copy_weighted(context, &tile, tag)
         meet(context)
     tile.X, tile.x_stride, tile.rows = work + plan.inputs.start, plan.input_stride, count
-    tile.sample_weight = work + plan.sample_weight.start
+    if tile.targets == NULL or tile.output_weight == NULL:
+        tile.sample_weight, tile.output_weight = work + plan.sample_weight.start, NULL
+    elif of_classes:
+        tile.output_weight = NULL
+    else:
+        tile.output_weight = work + plan.output_weight.start
     if tile.targets != NULL:
         tile.targets = work + plan.targets.start
     else:
@@ -455,7 +557,7 @@ cdef double finish_share(const context_t *context, const floating *params, const
     cdef Py_ssize_t i
     cdef double squares = 0
     cdef double *parts
-    while next_segment(context, &part, params):
+    while grad != NULL and next_segment(context, &part, params):
         if to.total == NULL:
             finish_gradient(plan, params, <const floating *>grad, weight, l2, &part, grad)
         else:

@@ -13,6 +13,7 @@ cdef struct batch_t:
     const void *targets             # (rows, n_outputs), or NULL
     const int64_t *labels           # (rows,), or NULL
     const void *sample_weight       # (rows,), or NULL
+    const void *output_weight       # (rows, n_outputs) in place of these, or NULL
     double clip_norm                # of a row's gradient, at most; 0: as it is
     const void *output_gradient     # in place of targets: dLoss/da(L), (rows, n_outputs), or NULL
     bint of_logits                  # it is dLoss/dz(L)
@@ -311,6 +312,8 @@ cdef inline batch_t batch_slice(const plan_t *plan, const batch_t *batch, Py_ssi
         part.labels = batch.labels + first
     if batch.sample_weight != NULL:
         part.sample_weight = <const floating *>batch.sample_weight + first
+    if batch.output_weight != NULL:
+        part.output_weight = <const floating *>batch.output_weight + first * plan.n_outputs
     if batch.output_gradient != NULL:
         part.output_gradient = <const floating *>batch.output_gradient + first * plan.n_outputs
     if batch.input_gradient != NULL:

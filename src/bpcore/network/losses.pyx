@@ -179,11 +179,14 @@ cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_s
     cdef const floating *targets = <const floating *>batch.targets
     cdef const floating *weights = <const floating *>batch.sample_weight
     cdef const floating *y
+    cdef const floating *of_outputs = <const floating *>batch.output_weight
     cdef floating rest[LANES_F32]
+    cdef floating w[LANES_F32]
     cdef floating value[LANES_F32]
     cdef floating d[LANES_F32]
     cdef double sums[LANES_F32]
     cdef double total = 0
+    cdef Py_ssize_t count
     cdef floating weight = 1
     if n == 1 and rows >= lanes(targets):
         total = one_output_loss_rows(loss, A, batch, delta, &done)
@@ -193,8 +196,9 @@ cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_s
         memset(sums, 0, sizeof(sums))
         for i in range(done, rows):
             y = targets + i * n + j
+            count = n - j if n - j < lanes(targets) else lanes(targets)
             if i * n + j + lanes(targets) > batch.rows * n:  # the last targets of all: nothing is read behind them
-                memcpy(rest, y, (n - j if n - j < lanes(targets) else lanes(targets)) * sizeof(floating))
+                memcpy(rest, y, count * sizeof(floating))
                 y = rest
             if weights != NULL:
                 weight = weights[i]
@@ -202,6 +206,12 @@ cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_s
                 value[k] = pointwise_loss(loss, (&A[i, j])[k], y[k], &d[k])
                 d[k] = weight * d[k]
                 value[k] = weight * value[k]
+            if of_outputs != NULL:
+                memset(w, 0, sizeof(w))
+                memcpy(w, of_outputs + i * n + j, count * sizeof(floating))
+                for k in range(lanes(targets)):  # under a weight 0 a target may be anything
+                    d[k] = select(w[k] == 0, <floating>0, w[k] * d[k])
+                    value[k] = select(w[k] == 0, <floating>0, w[k] * value[k])
             memcpy(&delta[i, j], d, lanes(targets) * sizeof(floating))
             for k in range(lanes(targets)):
                 sums[k] += value[k]
@@ -231,18 +241,29 @@ cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] A, const b
     return cross_entropy(A, plan.n_outputs, batch, delta)
 
 
-cdef bint targets_valid(const plan_t *plan, const batch_t *batch, const floating *tag) noexcept nogil:
-    """Whether labels are classes, binary targets in [0, 1], probabilities and counts not negative; or NaN.
+cdef inline bint target_valid(Loss loss, floating y) noexcept nogil:
+    """Whether a binary target is in [0, 1], and a probability or count not negative; or NaN."""
+    if loss == BINARY_CROSS_ENTROPY:
+        return not ((y < 0) | (y > 1))
+    if loss == CROSS_ENTROPY or loss == POISSON:
+        return not y < 0
+    return True
 
-    Those of rows of weight 0 may have any value.
-    """
-    cdef const floating *weights = <const floating *>batch.sample_weight
+
+cdef bint targets_valid(const plan_t *plan, const batch_t *batch, const floating *tag) noexcept nogil:
+    """Whether labels are classes, and targets in the range of the loss. Those of weight 0 may have any value."""
+    cdef const floating *of_outputs = <const floating *>batch.output_weight
+    cdef const floating *y = <const floating *>batch.targets
     cdef Py_ssize_t i
     cdef bint valid = True
-    if weights == NULL:
+    if batch.sample_weight == NULL and of_outputs == NULL:
         return rows_valid(plan, batch, 0, batch.rows, tag)
+    if of_outputs != NULL and y != NULL:
+        for i in range(batch.rows * plan.n_outputs):
+            valid &= of_outputs[i] == 0 or target_valid(plan.loss, y[i])
+        return valid
     for i in range(batch.rows):
-        if weights[i] != 0:
+        if has_weight(plan, batch, i, tag):
             valid &= rows_valid(plan, batch, i, i + 1, tag)
     return valid
 
@@ -258,8 +279,8 @@ cdef inline bint rows_valid(const plan_t *plan, const batch_t *batch, Py_ssize_t
             wrong |= (batch.labels[i] < 0) | (batch.labels[i] >= n)
     elif plan.loss == BINARY_CROSS_ENTROPY:
         for i in range(begin * n, end * n):
-            wrong |= (y[i] < 0) | (y[i] > 1)
+            wrong |= not target_valid(BINARY_CROSS_ENTROPY, y[i])
     elif plan.loss == CROSS_ENTROPY or plan.loss == POISSON:
         for i in range(begin * n, end * n):
-            wrong |= y[i] < 0
+            wrong |= not target_valid(POISSON, y[i])
     return not wrong

@@ -48,6 +48,7 @@ cdef struct plan_t:
     region_t columns                # columns of delta, packed
     region_t inputs                 # copied rows of X: (tile, input_stride)
     region_t targets                # and of their targets: (tile, n_outputs), labels (int64) and sample weights
+    region_t output_weight          # and of weights of single outputs: (tile, n_outputs)
     region_t labels
     region_t sample_weight
     region_t norms                  # of the gradient of each row, squared (double)
@@ -206,6 +207,7 @@ cdef void plan_layout(plan_t *plan, const isa_t *isa) noexcept nogil:
     reserve(&plan.columns, plan.tile * MC, &end, isa)
     reserve(&plan.inputs, plan.tile * plan.input_stride, &end, isa)
     reserve(&plan.targets, plan.tile * plan.n_outputs, &end, isa)
+    reserve(&plan.output_weight, plan.tile * plan.n_outputs, &end, isa)
     reserve(&plan.labels, plan.tile * (8 // isa.itemsize), &end, isa)
     reserve(&plan.sample_weight, plan.tile, &end, isa)
     reserve(&plan.norms, plan.tile * (8 // isa.itemsize), &end, isa)
@@ -248,13 +250,13 @@ cdef bint layout_holds(const plan_t *plan, const isa_t *isa) noexcept nogil:
     right &= plan.input_stride >= inputs and plan.input_stride % isa.lanes == 0
     right &= plan.delta.size >= tile * plan.input_stride and plan.scratch.size >= tile * plan.input_stride
     right &= plan.inputs.size >= tile * plan.input_stride
-    right &= plan.targets.size >= tile * plan.n_outputs
+    right &= plan.targets.size >= tile * plan.n_outputs and plan.output_weight.size >= tile * plan.n_outputs
     right &= plan.labels.size * isa.itemsize >= tile * 8
     right &= plan.sample_weight.size >= tile
     right &= plan.norms.size * isa.itemsize >= tile * 8
     right &= follows(&plan.delta, &end, isa) and follows(&plan.scratch, &end, isa)
     right &= follows(&plan.panels, &end, isa) and follows(&plan.columns, &end, isa)
     right &= follows(&plan.inputs, &end, isa) and follows(&plan.targets, &end, isa)
-    right &= follows(&plan.labels, &end, isa) and follows(&plan.sample_weight, &end, isa)
-    right &= follows(&plan.norms, &end, isa)
+    right &= follows(&plan.output_weight, &end, isa) and follows(&plan.labels, &end, isa)
+    right &= follows(&plan.sample_weight, &end, isa) and follows(&plan.norms, &end, isa)
     return right and plan.workspace >= end

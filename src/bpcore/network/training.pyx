@@ -69,12 +69,14 @@ cdef batch_t gather_batch(const context_t *context, const training_t *t, Py_ssiz
     cdef floating *numbers = <floating *>t.numbers
     cdef floating *weights = numbers + count * plan.n_inputs
     cdef floating *targets = weights + count
+    cdef floating *of_outputs = targets + count * plan.n_outputs
     cdef share_t share = row_share(count, 1, ROW_UNIT, context.size, context.rank)
     cdef batch_t batch
     cdef Py_ssize_t i
     if t.order == NULL:
         return batch_slice(plan, &t.rows, first, count, tag)
     batch = batch_of(plan, <const floating *>numbers, count)
+    batch.clip_norm = t.rows.clip_norm
     gather(<const floating *>t.rows.X, plan.n_inputs, order, &share, numbers)
     if t.rows.labels != NULL:
         for i in range(share.row, share.row + share.rows):
@@ -86,6 +88,9 @@ cdef batch_t gather_batch(const context_t *context, const training_t *t, Py_ssiz
     if t.rows.sample_weight != NULL:
         gather(<const floating *>t.rows.sample_weight, 1, order, &share, weights)
         batch.sample_weight = weights
+    if t.rows.output_weight != NULL:
+        gather(<const floating *>t.rows.output_weight, plan.n_outputs, order, &share, of_outputs)
+        batch.output_weight = of_outputs
     meet(context)
     return batch
 
