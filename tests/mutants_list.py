@@ -1722,6 +1722,10 @@ ACCUMULATOR = [
         ("total[:3] = losses, weight, len(batch.X)", "total[:3] = losses, len(batch.X), weight"),
     ),
     ("out may overlap the buffer", ("net.dtype, params, self.buffer)", "net.dtype, params)")),
+    ("the caller's memory is copied", ("shape, _validation.FLOAT64)", "shape, _validation.FLOAT64).copy()")),
+    ("a copy shares the buffer", ("made.buffer[...] = sums", "made._buffer = sums")),
+    ("a buffer can be replaced", ("if value is not self._buffer:", "if False:")),
+    ("memory may be merged with itself", ("if _validation.overlap(self._buffer, other._buffer):", "if False:")),
 ]
 
 #: The others of the file build packages.

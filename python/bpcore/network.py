@@ -548,12 +548,26 @@ class Network(Architecture):
             _chunks.drop_batch_pages(batch, r)
         return filled if out is None else out
 
-    def accumulator(self) -> Accumulator:
-        """An empty :class:`Accumulator` for this network.
+    def accumulator(self, buffer: Any = None) -> Accumulator:
+        """An :class:`Accumulator` for this network, empty unless its memory is given.
+
+        Parameters
+        ----------
+        buffer : ndarray of float64, shape (3 + n_parameters,), or the like, optional
+            Used in place, with the sums that are in it, as in :class:`Accumulator`.
+
+        Returns
+        -------
+        accumulator : Accumulator
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in :class:`Accumulator`.
 
         Examples
         --------
         >>> bpcore.Network([2, 1]).accumulator().rows
         0
         """
-        return Accumulator(self)
+        return Accumulator(self, buffer)
