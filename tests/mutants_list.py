@@ -1722,6 +1722,27 @@ ACCUMULATOR = [
         ("total[:3] = losses, weight, len(batch.X)", "total[:3] = losses, len(batch.X), weight"),
     ),
     ("out may overlap the buffer", ("net.dtype, params, self.buffer)", "net.dtype, params)")),
+    ("the caller's memory is copied", ("shape, _validation.FLOAT64)", "shape, _validation.FLOAT64).copy()")),
+    ("a copy shares the buffer", ("made.buffer[...] = sums", "made._buffer = sums")),
+    ("a buffer can be replaced", ("if value is not self._buffer:", "if False:")),
+    ("memory may be merged with itself", ("if _validation.overlap(self._buffer, other._buffer):", "if False:")),
+]
+
+GROWN = [
+    ("an optimizer's state is lost", ("self._copy_into(larger, state, zeros)", "zeros")),
+    (
+        "a seed draws the weights of old outputs",
+        ("weights[n_out:, :n_in] = drawn[n_out:, :n_in]", "weights[:, :n_in] = drawn[:, :n_in]"),
+    ),
+    (
+        "a seed draws the weights of new inputs",
+        ("weights[n_out:, :n_in] = drawn[n_out:, :n_in]", "weights[n_out:] = drawn[n_out:]"),
+    ),
+]
+
+GROWN_VECTORS = [
+    ("new inputs come first", ("new.weights[:n_out, :n_in]", "new.weights[:n_out, -n_in:]")),
+    ("the biases of new outputs come first", ("new.bias[:n_out] =", "new.bias[-n_out:] =")),
 ]
 
 #: The others of the file build packages.
@@ -1753,6 +1774,8 @@ MUTANTS = [
     ("_validation.py", "chunks contract", IN_PLACE),
     ("training.py", "training", TRAINING),
     ("accumulator.py", "accumulator contract", ACCUMULATOR),
+    ("network.py", "grow", GROWN),
+    ("architecture.py", "grow", GROWN_VECTORS),
     ("fallback.py", "gradients loops optimizers accumulator training found chunks", FALLBACK),
     ("fallback.py", "subnormal", FLUSHED),
     ("simd/simd.h", "loops parity", SIMD),

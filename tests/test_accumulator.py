@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import copy
+import ctypes
+import multiprocessing
 import pickle
 
 import hypothesis
@@ -119,16 +122,151 @@ def test_finish_leaves_the_sums_and_more_can_be_added(rng):
     assert not accumulator.buffer.any()
 
 
-def test_copies_and_pickles(rng):
+def through_read_only_memory(accumulator):
+    """As from a sender that passes arrays beside the pickle."""
+    parts = []
+    data = pickle.dumps(accumulator, protocol=5, buffer_callback=parts.append)
+    return pickle.loads(data, buffers=[bytes(part.raw()) for part in parts])
+
+
+@pytest.mark.parametrize("memory", ["its own", "an array", "a memory map"])
+def test_copies_and_pickles_do_not_share_memory(memory, rng, tmp_path):
     net = bpcore.Network([3, 2])
-    accumulator = net.accumulator()
-    accumulator.add(net.initialize(0), rng.normal(size=(5, 3)), rng.normal(size=(5, 2)))
-    for clone in (pickle.loads(pickle.dumps(accumulator)), copy.deepcopy(accumulator)):
+    shape = (3 + net.n_parameters,)
+    if memory == "a memory map":
+        buffer = np.memmap(tmp_path / "sums", np.float64, "w+", shape=shape)
+    else:
+        buffer = None if memory == "its own" else np.zeros(shape)
+    accumulator = net.accumulator(buffer)
+    params, X, Y = net.initialize(0), rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    accumulator.add(params, X, Y)
+    before = accumulator.buffer.copy()
+    clones = [copy.copy(accumulator), copy.deepcopy(accumulator), through_read_only_memory(accumulator)]
+    clones += [pickle.loads(pickle.dumps(accumulator, protocol)) for protocol in range(2, 6)]
+    for clone in clones:
+        assert type(clone) is bpcore.Accumulator
         assert clone.network == net
-        np.testing.assert_array_equal(clone.buffer, accumulator.buffer)
-        clone.reset()
-        assert accumulator.rows == 5
+        assert type(clone.buffer) is np.ndarray
+        np.testing.assert_array_equal(clone.buffer, before)
+        clone.add(params, X, Y)
+        assert clone.rows == 10
+        np.testing.assert_array_equal(accumulator.buffer, before)
     assert "5 rows" in repr(accumulator)
+
+
+def test_iadd_is_merge(dtype, rng):
+    net = bpcore.Network([3, 4, 2], "sigmoid", dtype=dtype)
+    params = make_parameters(net, rng)
+    X, Y, weights = make_data(net.sizes, net.loss, dtype, 30, rng)
+    first, second, merged = (net.accumulator() for _ in range(3))
+    first.add(params, X[:9], Y[:9], weights[:9])
+    second.add(params, X[9:], Y[9:], weights[9:])
+    for accumulator in (first, second):
+        merged.merge(accumulator)
+    name, before = first, second.buffer.copy()
+    first += second
+    assert first is name
+    np.testing.assert_array_equal(first.buffer, merged.buffer)
+    np.testing.assert_array_equal(second.buffer, before)
+    for bad, error in ((np.zeros_like(before), TypeError), (0, TypeError), (bpcore.Network([3, 2]), TypeError)):
+        with pytest.raises(error, match="other must be an Accumulator, got"):
+            first += bad
+    with pytest.raises(ValueError, match="other must be another accumulator, got this one"):
+        first += first
+    np.testing.assert_array_equal(first.buffer, merged.buffer)
+
+
+def test_a_buffer_is_changed_in_place_and_not_replaced(rng):
+    net = bpcore.Network([3, 2])
+    accumulator, other = net.accumulator(), rng.normal(size=3 + net.n_parameters)
+    buffer = accumulator.buffer
+    accumulator.buffer += other
+    accumulator.buffer -= 2 * other
+    accumulator.buffer *= -1.0
+    accumulator.buffer = buffer
+    assert accumulator.buffer is buffer
+    np.testing.assert_array_equal(buffer, other)
+    for bad, got in ((other, "another array"), (buffer.copy(), "another array"), (other.tolist(), "list")):
+        with pytest.raises(AttributeError, match=f"buffer must stay the array that it is: .*, got {got}"):
+            accumulator.buffer = bad
+    with pytest.raises(ValueError, match="broadcast"):
+        accumulator.buffer += other[:-1]
+    with pytest.raises(AttributeError):
+        del accumulator.buffer
+    assert accumulator.buffer is buffer
+    np.testing.assert_array_equal(buffer, other)
+
+
+class Exposes:
+    """An object that shows its memory by ``__array__`` alone."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+MEMORY = {
+    "array": np.zeros,
+    "row of a matrix": lambda n: np.zeros((3, n))[1],
+    "memoryview": lambda n: memoryview(np.zeros(n)),
+    "array.array": lambda n: array.array("d", bytes(8 * n)),
+    "ctypes": lambda n: (ctypes.c_double * n)(),
+    "shared by processes": lambda n: multiprocessing.RawArray("d", n),
+    "__array__": lambda n: Exposes(np.zeros(n)),
+}
+
+
+@pytest.mark.parametrize("kind", MEMORY)
+def test_memory_of_the_callers_is_used_in_place(kind, dtype, rng):
+    net = bpcore.Network([3, 4, 2], "tanh", dtype=dtype)
+    params = make_parameters(net, rng)
+    X, Y, weights = make_data(net.sizes, net.loss, dtype, 30, rng)
+    expected = net.accumulator()
+    expected.add(params, X, Y, weights)
+    memory = MEMORY[kind](3 + net.n_parameters)
+    seen = np.asarray(memory)
+    net.accumulator(buffer=memory).add(params, X[:10], Y[:10], weights[:10])
+    accumulator = bpcore.Accumulator(net, memory)  # what is in it counts
+    assert accumulator.rows == 10
+    accumulator.add(params, X[10:], Y[10:], weights[10:])
+    assert np.shares_memory(accumulator.buffer, seen)
+    np.testing.assert_array_equal(accumulator.buffer, seen)
+    assert_agree(seen[3:], expected.buffer[3:], dtype)
+    assert accumulator.finish(params, 0.1)[0] == pytest.approx(expected.finish(params, 0.1)[0], rel=1e-6)
+    accumulator.merge(expected)
+    assert seen[2] == 60
+    with pytest.raises(ValueError, match="other must not share memory with this accumulator"):
+        accumulator.merge(net.accumulator(memory))
+    assert seen[2] == 60
+    accumulator.reset()
+    assert not seen.any()
+
+
+def test_memory_that_does_not_fit():
+    net = bpcore.Network([3, 2])
+    n = 3 + net.n_parameters
+    read_only = np.zeros(n)
+    read_only.flags.writeable = False
+    unaligned = np.frombuffer(bytearray(8 * n + 1), np.uint8)[1:].view(np.float64)
+    for bad, error, message in (
+        (np.zeros(n, np.float32), ValueError, "buffer must have dtype float64, got float32"),
+        (np.zeros(n, np.dtype(np.float64).newbyteorder()), ValueError, "buffer must have dtype float64, got"),
+        (bytearray(8 * n), ValueError, "buffer must have dtype float64, got uint8"),
+        (np.zeros(n - 1), ValueError, rf"buffer must have shape \({n},\), got \({n - 1},\)"),
+        (np.zeros((1, n)), ValueError, "buffer must have shape"),
+        (np.zeros(2 * n)[::2], ValueError, "buffer must be C-contiguous and aligned"),
+        (unaligned, ValueError, "buffer must be C-contiguous and aligned"),
+        (read_only, ValueError, "buffer must be writable, got a read-only array"),
+        (memoryview(read_only), ValueError, "buffer must be writable, got a read-only array"),
+        (np.ma.zeros(n), TypeError, "buffer must not be a masked array"),
+        ([0.0] * n, TypeError, "buffer must be a NumPy array or expose its memory as one, got list"),
+        (n, TypeError, "buffer must be a NumPy array or expose its memory as one, got int"),
+    ):
+        for make in (net.accumulator, lambda buffer: bpcore.Accumulator(net, buffer=buffer)):
+            with pytest.raises(error, match=message):
+                make(bad)
 
 
 def test_merge_refuses():

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +42,16 @@ def test_python_blocks(path):
     for language, block in blocks(path):
         if language == "python":
             exec(compile(block, str(path), "exec"), names)
+
+
+def test_the_script_with_processes(tmp_path, backend):
+    """As a file: a process that is started anew imports what it computes from there."""
+    (script,) = [block for language, block in blocks(ROOT / "docs" / "quickstart.md") if language == "py"]
+    (tmp_path / "script.py").write_text(script + '    print("rows", whole.rows)\n')
+    environment = {**os.environ, "BPCORE_BACKEND": backend}
+    command = [sys.executable, "-W", "error", "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "rows 1000\n"), done.stdout + done.stderr
 
 
 def test_the_readme_trains():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import copy
 import ctypes
+import doctest
 import importlib.util
 import json
 import os
+import pickle
 import platform
 import re
 import shlex
@@ -19,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import READS_FLOAT_MODE, dispatch, float_flags, float_mode, unusual_float_mode
+from helpers import COMBINATIONS, READS_FLOAT_MODE, dispatch, float_flags, float_mode, unusual_float_mode
 
 import bpcore
 from bpcore import capi
@@ -343,6 +347,94 @@ def test_functions_backward(dtype, output, rows, rng):
     again = np.ones_like(params)
     assert c("backward", c.plan, c.workspace, params, X, rows, Y, again, None) == 0
     np.testing.assert_array_equal(again, sums)
+
+
+@pytest.mark.parametrize(("loss", "output"), COMBINATIONS)
+def test_functions_of_a_plan_for_python(dtype, loss, output, rng):
+    """The same plan as by hand, by the results, in the workspaces that it makes."""
+    hidden = [name for name in OUTPUTS if name not in ("softmax", "exp")]
+    net = bpcore.Network([5, *range(7, 7 + len(hidden)), 3], hidden, loss, output, dtype)
+    plan, c, (params, X, Y) = capi.Plan(net), Embedded(net), data(net, 9, rng)
+    assert (plan.network, plan.dtype, plan.n_parameters) == (net, net.dtype, net.n_parameters)
+    assert plan.network is net
+    assert repr(plan) == f"Plan({net!r})"
+    workspace = plan.new_workspace()
+    assert (workspace.dtype, workspace.shape) == (np.uint8, c.workspace.shape)
+    assert CALL["workspace_bytes"](plan.address) == workspace.size
+    places = plan.workspace, workspace.ctypes.data, plan.new_workspace().ctypes.data
+    assert len(set(places)) == 3
+    assert all(place % 64 == 0 for place in (plan.address, *places))
+    expected, J = np.zeros_like(params), np.zeros(1)
+    assert c("accumulate", c.plan, c.workspace, params, X, 9, Y, None, None, expected, J) == 0
+    workspace[:] = 255
+    for place in places[:2]:
+        sums, total = np.zeros_like(params), np.zeros(1)
+        assert plan.functions["accumulate"](
+            plan.address, place, params.ctypes.data, X.ctypes.data, 9, Y.ctypes.data, 0, 0, sums.ctypes.data,
+            total.ctypes.data,
+        ) == 0  # fmt: skip
+        np.testing.assert_array_equal(sums, expected)
+        assert total == J
+
+
+def test_functions_of_a_plan_by_name(dtype):
+    plan = capi.Plan(bpcore.Network([5, 3], dtype=dtype))
+    suffix = "_f32" if dtype == "float32" else "_f64"
+    expected = {re.sub("_f(32|64)$", "", name): name for name in CALL if not name.endswith(("_f32", "_f64"))}
+    expected |= {name.removesuffix(suffix): name for name in CALL if name.endswith(suffix)}
+    assert set(plan.functions) == set(expected)
+    address = ctypes.POINTER(ctypes.c_void_p)
+    for short, name in expected.items():
+        found, full = (ctypes.cast(ctypes.byref(f), address)[0] for f in (plan.functions[short], CALL[name]))
+        assert found == full, short
+        assert plan.functions[short].argtypes == CALL[name].argtypes
+    with pytest.raises(TypeError):
+        plan.functions["forward"] = None
+    for attribute in ("network", "dtype", "n_parameters", "address", "workspace", "functions"):
+        with pytest.raises(AttributeError):
+            setattr(plan, attribute, getattr(plan, attribute))
+
+
+def test_functions_of_a_copied_plan(rng):
+    """A plan that was copied byte by byte would be invalid."""
+    net = bpcore.Network([5, 8, 3])
+    params, X, _ = data(net, 4, rng)
+    plan = capi.Plan(net)
+    for clone in (pickle.loads(pickle.dumps(plan)), copy.copy(plan), copy.deepcopy(plan)):
+        assert clone.address != plan.address
+        assert clone.workspace != plan.workspace
+        out = np.zeros((4, 3))
+        assert clone.functions["forward"](
+            clone.address, clone.workspace, params.ctypes.data, X.ctypes.data, 4, out.ctypes.data
+        ) == 0  # fmt: skip
+        np.testing.assert_array_equal(out, net.forward(params, X))
+
+
+@pytest.mark.parametrize("bad", [None, [5, 3], bpcore.Network, "network"])
+def test_functions_of_a_plan_of_no_network(bad):
+    with pytest.raises(TypeError, match="network must be a Network, got"):
+        capi.Plan(bad)
+
+
+def test_functions_have_examples():
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    globs = {"bpcore": bpcore, "np": np}
+    for value in (capi.Plan, capi.Plan.new_workspace):
+        (example,) = finder.find(value, value.__name__, module=False, globs=globs)
+        assert example.examples
+        assert runner.run(example).failed == 0
+
+
+def test_the_stub_has_what_the_module_has():
+    stub = ast.parse(Path(bpcore.get_include()).parent.joinpath("capi.pyi").read_text())
+    classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
+    for name, enum in (("Activation", capi.Activation), ("Loss", capi.Loss)):
+        numbers = {node.targets[0].id: node.value.value for node in classes[name].body}
+        assert numbers == {member.name: member.value for member in enum}
+        assert all(NUMBER[constant.lower()] == value for constant, value in numbers.items())
+        assert issubclass(enum, int)
+    declared = {node.name for node in classes["Plan"].body} - {"__init__"}
+    assert declared == {name for name in dir(capi.Plan) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

@@ -22,6 +22,11 @@ def main() -> float:
         layer.weights[...] = layer.weights * 0.5 + layer.bias[:, np.newaxis]
     history: bpcore.History = bpcore.train(net, params, X, Y, optimizer=bpcore.Adam(1e-2), epochs=3)
     error: float = bpcore.check_gradient(net, params, X, Y)
+    larger: bpcore.Network
+    larger, grown = net.grow(params, inputs=3, optimizer=bpcore.Adam())
+    other = larger.accumulator(buffer=np.zeros(3 + larger.n_parameters))
+    other += bpcore.Accumulator(larger)
+    other.buffer += accumulator.buffer[0] * grown[0]
     name: str = bpcore.backend
     names: list[str] = bpcore.available_backends()
     assert name in names

@@ -358,16 +358,30 @@ def check_out(value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inpu
     """
     if value is None:
         return np.empty(shape, dtype)
-    value = view("out", value)
-    if value.dtype != dtype:
-        raise ValueError(f"out must have dtype {dtype}, got {value.dtype}")
-    if value.shape != shape:
-        raise ValueError(f"out must have shape {shape}, got {value.shape}")
-    check_writable("out", value)
+    array = check_filled("out", value, shape, dtype)
     for other in inputs:
-        if other is not None and overlap(value, other):
+        if other is not None and overlap(array, other):
             raise ValueError("out must not share memory with an input")
-    return value
+    return array
+
+
+def check_filled(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
+    """The caller's memory as an array that can be filled in place, of that shape and dtype; never a copy.
+
+    Raises
+    ------
+    TypeError
+        If it is neither an array nor an object that exposes its memory as one.
+    ValueError
+        If it has another dtype, shape or layout, or is read-only.
+    """
+    array = view(name, value)
+    if array.dtype != dtype:
+        raise ValueError(f"{name} must have dtype {dtype}, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    check_writable(name, array)
+    return array
 
 
 def check_writable(name: str, array: Array) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,15 @@ class Accumulator:
     """Running sums over rows: of losses, of weights, and of gradients (the textbooks' Delta).
 
     Sums are kept, never means, so pieces of any size merge into the gradient of the whole, and a penalty is counted
-    once, in :meth:`finish`.
+    once, in :meth:`finish`. A copy or a pickle has a buffer of its own.
 
     Parameters
     ----------
     network : Network
+    buffer : ndarray of float64, shape (3 + n_parameters,), or an object that exposes its memory as one, optional
+        Memory of the caller's to keep the sums in, such as memory that processes share: C-contiguous, aligned and
+        writable. It is used in place and not cleared: what is in it counts as sums, so new memory must be zero, which
+        :meth:`reset` makes it. Only one thread or process at a time may add to it. By default new memory of zeros.
 
     Attributes
     ----------
@@ -29,6 +33,11 @@ class Accumulator:
         ``[sum of weighted losses, sum of weights, rows, sums of gradients...]``, contiguous. Buffers add up, so
         ``comm.Allreduce(MPI.IN_PLACE, accumulator.buffer)`` merges those of all processes.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If ``network`` is no network, or ``buffer`` has another dtype, shape or layout, or is read-only.
+
     Examples
     --------
     >>> net = bpcore.Network([2, 1])
@@ -36,7 +45,7 @@ class Accumulator:
     >>> first, second = bpcore.Accumulator(net), bpcore.Accumulator(net)
     >>> first.add(params, X[:1], Y[:1])
     >>> second.add(params, X[1:], Y[1:])
-    >>> first.merge(second)
+    >>> first += second
     >>> first.rows, first.sample_weight_sum
     (4, 4.0)
     >>> first.finish(params)
@@ -44,15 +53,27 @@ class Accumulator:
     >>> first.reset()
     >>> first.rows
     0
+    >>> memory = np.zeros(3 + net.n_parameters)
+    >>> bpcore.Accumulator(net, buffer=memory).add(params, X, Y)
+    >>> memory
+    array([ 2.,  4.,  4., -4., -4., -4.])
     """
 
     __slots__ = ("_buffer", "_network")
 
-    def __init__(self, network: Architecture) -> None:
+    def __init__(self, network: Architecture, buffer: Any = None) -> None:
         if not isinstance(getattr(network, "n_parameters", None), int):
             raise TypeError(f"network must be a Network, got {network!r}")
         self._network = network
-        self._buffer: Floats = np.zeros(3 + network.n_parameters)
+        shape = (3 + network.n_parameters,)
+        if buffer is None:
+            self._buffer: Floats = np.zeros(shape)
+        else:
+            self._buffer = _validation.check_filled("buffer", buffer, shape, _validation.FLOAT64)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Also what copy.copy and copy.deepcopy call. As a plain array: a memory map would not know its file any more.
+        return _restore, (type(self), self._network, np.asarray(self._buffer))
 
     @property
     def network(self) -> Architecture:
@@ -63,6 +84,14 @@ class Accumulator:
     def buffer(self) -> Floats:
         """All sums, as one array: it may be written into, but not replaced."""
         return self._buffer
+
+    @buffer.setter
+    def buffer(self, value: Floats) -> None:
+        if value is not self._buffer:  # accumulator.buffer += sums sets what it has changed in place
+            raise AttributeError(
+                "buffer must stay the array that it is: write into it, as in accumulator.buffer[...] = sums, got "
+                f"{'another array' if isinstance(value, np.ndarray) else type(value).__name__}"
+            )
 
     def __repr__(self) -> str:
         return f"<Accumulator of {self.rows} rows, weight {self.sample_weight_sum:g}, for {self.network}>"
@@ -114,7 +143,7 @@ class Accumulator:
         self._buffer += total  # at once, so that an interrupt leaves all or nothing of a call
 
     def merge(self, other: Accumulator) -> None:
-        """Add the sums of another accumulator of the same network, which is not changed.
+        """Add the sums of another accumulator of the same network, which is not changed; ``+=`` does the same.
 
         Parameters
         ----------
@@ -123,7 +152,7 @@ class Accumulator:
         Raises
         ------
         TypeError, ValueError
-            If ``other`` is not an accumulator, is for another network, or is this one.
+            If ``other`` is not an accumulator, is for another network, is this one or shares its memory.
         """
         if not isinstance(other, Accumulator):
             raise TypeError(f"other must be an Accumulator, got {type(other).__name__}")
@@ -131,8 +160,14 @@ class Accumulator:
             raise ValueError(f"other must be of {self.network}, got one of {other.network}")
         if other is self:
             raise ValueError("other must be another accumulator, got this one")
+        if _validation.overlap(self._buffer, other._buffer):
+            raise ValueError("other must not share memory with this accumulator")
         with np.errstate(all="ignore"):  # as all results, sums may be infinite
             self._buffer += other.buffer
+
+    def __iadd__(self, other: Accumulator) -> Self:
+        self.merge(other)
+        return self
 
     def finish(self, params: npt.ArrayLike, l2: float = 0.0, out: Any = None) -> tuple[float, Floats]:
         """The cost and the gradient of all rows added: ``D = Delta / m + l2 * W``, ``Delta / m`` for biases.
@@ -170,3 +205,10 @@ class Accumulator:
         filled = _validation.check_out(out, params.shape, net.dtype, params, self.buffer)
         core.finish(plan, params, self.buffer[3:], weight, l2, filled)
         return core.cost(plan, params, losses, weight, l2), filled if out is None else out
+
+
+def _restore(kind: type[Accumulator], network: Architecture, sums: Floats) -> Accumulator:
+    """A copy of an accumulator, with memory of its own: that of a pickle may be read-only."""
+    made = kind(network)
+    made.buffer[...] = sums
+    return made

@@ -280,6 +280,13 @@ class Architecture:
             layer.bias[...], layer.weights[...] = theta[:, 0], theta[:, 1:]
         return params
 
+    def _copy_into(self, larger: Architecture, vector: Floats, zeros: Floats) -> Floats:
+        """Fill ``zeros``, a flat vector of a network with more inputs or outputs, with the entries of one of this."""
+        for old, new in zip(self.layers(vector), larger.layers(zeros)):
+            n_out, n_in = old.weights.shape
+            new.weights[:n_out, :n_in], new.bias[:n_out] = old
+        return zeros
+
 
 def _one_of(name: str, value: object, known: Iterable[str]) -> str:
     """The value as a plain string, if it is one of those that are known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from . import _chunks, _validation
 from ._validation import Floats
 from .accumulator import Accumulator
 from .architecture import Architecture
+from .optimizers import Adam, GradientDescent
 from .trace import Trace, backward, begin, try_backward
 
 
@@ -67,6 +68,85 @@ class Network(Architecture):
     """
 
     __slots__ = ()
+
+    # --------------------------------------------------------------------------------------- more inputs, more outputs
+
+    def grow(
+        self,
+        params: npt.ArrayLike,
+        inputs: int | None = None,
+        outputs: int | None = None,
+        seed: int | np.random.Generator | None = None,
+        optimizer: GradientDescent | Adam | None = None,
+    ) -> tuple[Self, Floats]:
+        """A network with more inputs or outputs, and its parameters: for features and classes that appear later.
+
+        New inputs and outputs come after the old ones, and the old weights and biases keep their values. The weights of
+        new inputs are 0, so that the network remains the same function of the old inputs. The weights and biases of new
+        outputs are 0, too: a new class has logit 0 for every input, and the logits of the old ones stay as they are.
+        Zeros do not keep them from learning, as the gradient of the weights of an output is its own delta times the
+        activations below it. Only an output of relu, whose derivative at 0 is 0, needs a ``seed``.
+
+        Parameters
+        ----------
+        params : array_like of shape (n_parameters,)
+            Not changed. Other vectors of this shape, such as the state of an optimizer of your own, grow in the same
+            way.
+        inputs, outputs : int, optional
+            Numbers of inputs and outputs of the new network, not smaller than they are; by default as they are. One of
+            the two must be given.
+        seed : int or Generator, optional
+            Draws the weights of the new outputs as :meth:`initialize` does; by default they are 0.
+        optimizer : GradientDescent or Adam, optional
+            Changed in place, to go on with the new parameters: its velocity or moments grow by zeros, and its number of
+            steps stays. It must have taken its steps with parameters of this shape, or none. As the number of steps is
+            that of all parameters, Adam's first steps of new weights are longer, up to 7 times the learning rate with
+            the default betas: it does not correct their moments for the start at 0 any more.
+
+        Returns
+        -------
+        network : Network
+        params : ndarray of shape (network.n_parameters,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind, shape or value; the message names it, and nothing is changed.
+
+        Examples
+        --------
+        >>> net = bpcore.Network([2, 1])
+        >>> params, adam = np.array([3.0, 4.0, 0.5]), bpcore.Adam()
+        >>> net, params = net.grow(params, inputs=3, outputs=2, optimizer=adam)
+        >>> net.sizes
+        (3, 2)
+        >>> net.layers(params)[0]
+        Layer(weights=array([[3., 4., 0.],
+               [0., 0., 0.]]), bias=array([0.5, 0. ]))
+        """
+        old = _validation.check_vector("params", params, self.n_parameters, self.dtype)
+        if inputs is None and outputs is None:
+            raise ValueError("inputs or outputs must be given, got neither")
+        sizes = list(self.sizes)
+        for i, name, number in ((0, "inputs", inputs), (-1, "outputs", outputs)):
+            if number is not None:
+                sizes[i] = _validation.check_int(name, number, sizes[i])
+        if optimizer is not None and not isinstance(optimizer, (GradientDescent, Adam)):
+            raise TypeError(f"optimizer must be a GradientDescent or an Adam, got {optimizer!r}")
+        larger = type(self)(sizes, self.hidden, self.loss, self.output, self.dtype)
+        grown = self._copy_into(larger, old, np.zeros(larger.n_parameters, self.dtype))
+        if seed is not None:
+            n_out, n_in = self.sizes[-1], self.sizes[-2]
+            drawn = larger.layers(larger.initialize(seed))[-1].weights
+            larger.layers(grown)[-1].weights[n_out:, :n_in] = drawn[n_out:, :n_in]
+        if optimizer is not None:
+
+            def replaced(state: Floats) -> Floats:
+                zeros = _validation.aligned_zeros_like(grown.astype(state.dtype, copy=False))
+                return self._copy_into(larger, state, zeros)
+
+            optimizer._replace_state(old, replaced)
+        return larger, grown
 
     # ------------------------------------------------------------------------------------------------ computation
 
@@ -566,12 +646,26 @@ class Network(Architecture):
             _chunks.drop_batch_pages(batch, r)
         return filled if out is None else out
 
-    def accumulator(self) -> Accumulator:
-        """An empty :class:`Accumulator` for this network.
+    def accumulator(self, buffer: Any = None) -> Accumulator:
+        """An :class:`Accumulator` for this network, empty unless its memory is given.
+
+        Parameters
+        ----------
+        buffer : ndarray of float64, shape (3 + n_parameters,), or the like, optional
+            Used in place, with the sums that are in it, as in :class:`Accumulator`.
+
+        Returns
+        -------
+        accumulator : Accumulator
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in :class:`Accumulator`.
 
         Examples
         --------
         >>> bpcore.Network([2, 1]).accumulator().rows
         0
         """
-        return Accumulator(self)
+        return Accumulator(self, buffer)

@@ -59,6 +59,13 @@ class _BaseOptimizer:
         rate = self.learning_rate
         return _validation.check_scalar("learning_rate", rate(self.steps) if callable(rate) else rate)
 
+    def _replace_state(self, params: Floats, replaced: Callable[[Floats], Floats]) -> None:
+        """Put other vectors in the place of the state, if there is any, which must be that of ``params``."""
+        for state in self._state:
+            if state.shape != params.shape:
+                raise ValueError(f"optimizer must have state of the shape of params, {params.shape}, got {state.shape}")
+        self._state = tuple(replaced(state) for state in self._state)
+
     #: How many vectors of state there are, and what else the update takes beside the learning rate.
     _n_state: int
     _hyperparameters: tuple[Any, ...]

@@ -11,7 +11,10 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from types import MappingProxyType
 
+import numpy as np
+
 from ._dispatch import core, name
+from .architecture import Architecture
 
 include "bindings/api.pyx"
 include "bindings/capi_functions.pyx"
@@ -36,7 +39,8 @@ def functions():
     -------
     functions : Mapping[str, ctypes function]
         By the names of ``bpcore.h``, with argument and result types. Pointers are integers: pass addresses, as in
-        ``array.ctypes.data``, and 0 for NULL. ctypes releases the GIL during a call.
+        ``array.ctypes.data``, and 0 for NULL. ctypes releases the GIL during a call. :class:`Plan` makes the plan and
+        the workspace that they take; the enums ``Activation`` and ``Loss`` have the numbers of ``bpcore.h``.
     """
     import ctypes
 
@@ -47,3 +51,105 @@ def functions():
     for i, (function, types) in enumerate(SIGNATURES.items()):
         found[function] = ctypes.CFUNCTYPE(*(kinds[kind] for kind in types))(addresses[i])
     return MappingProxyType(found)
+
+
+cdef object aligned_bytes(size_t size):
+    """New memory at the start of a cache line."""
+    block = np.empty(size + 63, np.uint8)
+    cdef size_t first = -<size_t>block.ctypes.data % 64
+    return block[first:first + size]
+
+
+cdef class Plan:
+    """What the C functions need of a network: a plan and a workspace, in memory that this object owns.
+
+    Both are valid as long as the object. Any number of threads may share a plan; each needs a workspace of its own.
+    A copy or a pickle makes memory of its own.
+
+    Parameters
+    ----------
+    network : Network
+
+    Attributes
+    ----------
+    network : Network
+    dtype : dtype
+        That of the network: the arrays whose addresses the functions take must have it.
+    n_parameters : int
+    address : int
+        The plan, a ``bpcore_plan *``.
+    workspace : int
+        The address of a workspace, for one thread at a time.
+    functions : Mapping[str, ctypes function]
+        Those of :func:`functions` for the dtype, without ``_f32`` or ``_f64`` in their names: "forward", "accumulate".
+
+    Raises
+    ------
+    TypeError
+        If ``network`` is no network.
+
+    Examples
+    --------
+    >>> net = bpcore.Network([2, 1])
+    >>> plan = bpcore.capi.Plan(net)
+    >>> params, X, out = np.array([3.0, 4.0, 0.0]), np.ones((2, 2)), np.empty((2, 1))
+    >>> forward = plan.functions["forward"]
+    >>> forward(plan.address, plan.workspace, params.ctypes.data, X.ctypes.data, len(X), out.ctypes.data)
+    0
+    >>> out
+    array([[7.],
+           [7.]])
+    """
+
+    cdef readonly object network
+    cdef readonly object dtype
+    cdef readonly Py_ssize_t n_parameters
+    cdef readonly size_t address
+    cdef readonly size_t workspace
+    cdef readonly object functions
+    cdef object memory  # of both
+
+    def __cinit__(self, network):
+        if not isinstance(network, Architecture):
+            raise TypeError(f"network must be a Network, got {network!r}")
+        suffix, other = ("_f32", "_f64") if network.dtype == np.float32 else ("_f64", "_f32")
+        self.network, self.dtype = network, network.dtype
+        self.functions = MappingProxyType(
+            {name.removesuffix(suffix): call for name, call in functions().items() if not name.endswith(other)}
+        )
+        sizes = np.array(network.sizes, np.intp)
+        activations = np.array([Activation[name.upper()] for name in (*network.hidden, network.output)], np.intc)
+        memory = aligned_bytes(plan_bytes(len(activations)))
+        error = self.functions["plan_init"](
+            memory.ctypes.data, memory.nbytes, len(activations), sizes.ctypes.data, activations.ctypes.data,
+            Loss[network.loss.upper()],
+        )
+        if error:
+            raise ValueError(f"network must be one for C, got {network!r}: {error_message(error).decode()}")
+        self.address = memory.ctypes.data
+        self.n_parameters = n_parameters(<const bpcore_plan *>self.address)
+        workspace = self.new_workspace()
+        self.workspace = workspace.ctypes.data
+        self.memory = memory, workspace
+
+    def new_workspace(self):
+        """A workspace for a further thread.
+
+        Returns
+        -------
+        workspace : ndarray of uint8
+            ``workspace.ctypes.data`` is its address, which is valid as long as the array. It begins a cache line.
+
+        Examples
+        --------
+        >>> plan = bpcore.capi.Plan(bpcore.Network([2, 1]))
+        >>> plan.new_workspace().ctypes.data % 64
+        0
+        """
+        return aligned_bytes(workspace_bytes(<const bpcore_plan *>self.address))
+
+    def __reduce__(self):
+        return Plan, (self.network,)
+
+    def __repr__(self):
+        return f"Plan({self.network!r})"

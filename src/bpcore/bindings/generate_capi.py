@@ -1,4 +1,4 @@
-"""Write what repeats the declarations of bpcore.h: enums, names, table and functions, for Cython and for ctypes.
+"""Write what repeats the declarations of bpcore.h: enums, names, table, functions and types, for Cython and Python.
 
     python src/bpcore/bindings/generate_capi.py [--check]
 
@@ -21,6 +21,29 @@ NOTE = "# Generated from bpcore.h by src/bpcore/bindings/generate_capi.py.\n"
 CYTHON = {"ptrdiff_t": "Py_ssize_t"}
 #: The types of arguments for ctypes; pointers are integers.
 CTYPES = {"double": "double", "int": "int", "ptrdiff_t": "ssize_t", "size_t": "size_t", "int64_t": "int64"}
+#: The types of what capi.pyx defines, but for the enums.
+STUB = """
+ABI_VERSION: int
+_C_API: object
+
+def functions() -> Mapping[str, Callable[..., Any]]: ...
+
+class Plan:
+    @property
+    def network(self) -> Architecture: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def n_parameters(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def workspace(self) -> int: ...
+    @property
+    def functions(self) -> Mapping[str, Callable[..., Any]]: ...
+    def __init__(self, network: Architecture) -> None: ...
+    def new_workspace(self) -> npt.NDArray[np.uint8]: ...
+"""
 #: How many there are of each.
 COUNTS = {"activation": "N_ACTIVATIONS", "loss": "N_LOSSES"}
 
@@ -130,6 +153,20 @@ def pxd(functions: list[Function], enums: dict[str, list[tuple[str, int]]]) -> s
     return "".join(lines)
 
 
+def pyi(enums: dict[str, list[tuple[str, int]]]) -> str:
+    """What type checkers and editors read."""
+    lines = [
+        NOTE,
+        "\nfrom collections.abc import Callable, Mapping\nfrom enum import IntEnum\nfrom typing import Any\n\n",
+        "import numpy as np\nimport numpy.typing as npt\n\nfrom .architecture import Architecture\n",
+        STUB,
+    ]
+    for name in ("activation", "loss"):
+        lines.append(f"\nclass {name.capitalize()}(IntEnum):\n")
+        lines += [f"    {constant} = {value}\n" for constant, value in enums[name]]
+    return "".join(lines)
+
+
 def capi_functions(functions: list[Function]) -> str:
     """The functions that are cimported, each a jump through the table; and their signatures for ctypes."""
     lines = [NOTE, "\n#: Result and arguments of each function, in the order of the table; pointers are size_t.\n"]
@@ -158,6 +195,7 @@ def generated() -> dict[Path, str]:
         here / "api.pyx": api(functions),
         here / "capi_functions.pyx": capi_functions(functions),
         ROOT / "python/bpcore/capi.pxd": pxd(functions, enums),
+        ROOT / "python/bpcore/capi.pyi": pyi(enums),
     }
 
 
