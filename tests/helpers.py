@@ -47,6 +47,15 @@ COMBINATIONS = [
 ]
 
 
+#: Losses that are finite for every finite logit: the others have an exponential that overflows.
+FINITE = [loss for loss in CANONICAL_OUTPUT if loss not in ("poisson", "gamma", "tweedie", "gaussian_nll")]
+
+
+def outputs_for(loss: str, n: int) -> int:
+    """About n outputs, as many as the loss takes: those of gaussian_nll are in pairs."""
+    return n + n % 2 if loss == "gaussian_nll" else n
+
+
 def assert_agree(found, expected, dtype: str, factor: float = 1.0) -> None:
     """Equal dtypes and shapes, NaN and infinities in the same places, and the rest within the agreed difference."""
     found, expected = np.asarray(found), np.asarray(expected)
@@ -63,10 +72,16 @@ def make_data(sizes, loss, dtype, rows, rng):
     """Inputs, targets that suit the loss, and sample weights with some zeros."""
     X = rng.normal(size=(rows, sizes[0])).astype(dtype)
     Y = rng.normal(size=(rows, sizes[-1])).astype(dtype)
-    if loss in ("binary_cross_entropy", "cross_entropy"):
+    if loss == "gaussian_nll":
+        Y = Y[:, ::2].copy()
+    if loss in ("binary_cross_entropy", "cross_entropy", "focal"):
         Y = rng.uniform(size=Y.shape).astype(dtype)
-    if loss == "poisson":
+    if loss in ("hinge", "squared_hinge"):
+        Y = np.sign(Y)
+    if loss in ("poisson", "tweedie"):
         Y = rng.poisson(2.0, size=Y.shape).astype(dtype)
+    if loss == "gamma":
+        Y = rng.gamma(2.0, size=Y.shape).astype(dtype)
     weights = rng.choice([0.0, 0.5, 1.0, 3.0], rows).astype(dtype)
     weights[0] = 1
     return X, Y, weights

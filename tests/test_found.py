@@ -224,7 +224,8 @@ def test_rows_without_weight_may_hold_anything(loss, rows, dtype, rng):
     net = bpcore.Network([3, 8, 4], "silu", loss, dtype=dtype)
     params = net.initialize(0)
     X = rng.normal(size=(rows, 3)).astype(dtype)
-    Y = rng.uniform(size=(rows, 4)).astype(dtype)
+    n_targets = 2 if loss == "gaussian_nll" else 4
+    Y = rng.uniform(0.1, 1, size=(rows, n_targets)).astype(dtype)
     weights = rng.choice([0.0, 1.0, 2.0], rows).astype(dtype)
     weights[0] = 0
     weights[1] = 1
@@ -234,7 +235,7 @@ def test_rows_without_weight_may_hold_anything(loss, rows, dtype, rng):
     options = {"epochs": 2, "batch_size": None, "shuffle": False, "l2": 0.1}
     bpcore.train(net, trained, X, Y, sample_weight=weights, **options)
     X[~kept] = rng.choice([np.nan, np.inf], (np.count_nonzero(~kept), 3))
-    Y[~kept] = rng.choice([np.nan, -3, 7, np.inf], (np.count_nonzero(~kept), 4))
+    Y[~kept] = rng.choice([np.nan, -3, 7, np.inf], (np.count_nonzero(~kept), n_targets))
     for threads in (1, 2, None):
         J, grad = net.cost_and_gradient(params, X, Y, 0.1, weights, threads=threads)
         assert pytest.approx(expected[0], rel=1e-6) == J == net.cost(params, X, Y, 0.1, weights)
@@ -305,7 +306,7 @@ def test_every_activation_in_every_position_against_complex_steps(hidden, output
     """A library kept the derivative of the first activation for all layers; another took one loss's delta for all."""
     net = bpcore.Network([3, 5, 4, 6, 2], list(hidden), loss, output)
     params = net.initialize(0) + rng.normal(scale=0.3, size=net.n_parameters)
-    X, Y = rng.normal(size=(7, 3)), rng.uniform(0.1, 0.9, size=(7, 2))
+    X, Y = rng.normal(size=(7, 3)), rng.uniform(0.1, 0.9, size=(7, 1 if loss == "gaussian_nll" else 2))
     weights = rng.uniform(0.5, 2, 7)
     _, grad = net.cost_and_gradient(params, X, Y, 0.1, weights)
     reference = oracle.Reference(net.sizes, (*hidden, output), loss, params, X, 2.0**-52)

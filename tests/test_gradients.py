@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mpmath
 import numpy as np
 import pytest
@@ -86,6 +88,17 @@ def exact_loss(loss, z, a, y):
         return abs(a - y)
     if loss == "binary_cross_entropy":
         return mpmath.log1p(mpmath.exp(z)) - y * z
+    if loss == "quantile":
+        return abs(a - y) / 2
+    if loss == "focal":
+        p = 1 / (1 + mpmath.exp(-z))
+        return -y * (1 - p) ** 2 * mpmath.log(p) - (1 - y) * p**2 * mpmath.log1p(-p)
+    if loss in ("hinge", "squared_hinge"):
+        return max(1 - y * a, mpmath.mpf(0)) ** (2 if loss == "squared_hinge" else 1)
+    if loss == "gamma":
+        return z + y * mpmath.exp(-z)
+    if loss == "tweedie":
+        return 2 * mpmath.exp(z / 2) + 2 * y * mpmath.exp(-z / 2)
     return mpmath.exp(z) - y * z
 
 
@@ -114,29 +127,80 @@ def test_activations_in_extreme_ranges_against_exact_arithmetic(hidden, dtype):
             assert derivative[i, 0] == pytest.approx(right, rel=rel, abs=4 * tiny + eps * size), (hidden, x)
 
 
-@pytest.mark.parametrize("loss", [loss for loss in CANONICAL_OUTPUT if loss != "cross_entropy"])
+#: Targets. For whole ones nothing cancels; near a fraction or a count the difference is that of its terms.
+TARGETS = {
+    "binary_cross_entropy": [0.0, 0.25, 1.0],
+    "focal": [0.0, 0.25, 1.0],
+    "gamma": [0.5, 2.0],
+    "hinge": [-1.0, 0.5, 1.0],
+    "squared_hinge": [-1.0, 0.5, 1.0],
+}
+
+
+@pytest.mark.parametrize("loss", [loss for loss in CANONICAL_OUTPUT if loss not in ("cross_entropy", "gaussian_nll")])
 def test_losses_in_extreme_ranges_against_exact_arithmetic(loss, dtype):
     net = bpcore.Network([1, 1], (), loss, dtype=dtype)
     params = np.array([1, 0], dtype)
     eps, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny)
-    targets = [0.0, 0.25, 1.0] if loss == "binary_cross_entropy" else [0.0, 2.0]
     with mpmath.workdps(60):
         for z in np.array(EXTREMES, dtype):
-            if loss == "poisson" and z > 80:
+            if loss in ("poisson", "gamma", "tweedie") and abs(z) > 80:
                 continue  # exp overflows float32 there
-            for y in targets:
-                x = mpmath.mpf(float(z))
+            for y in TARGETS.get(loss, [0.0, 2.0]):
+                x, target = mpmath.mpf(float(z)), mpmath.mpf(y)
                 a = {"binary_cross_entropy": exact_activation("sigmoid", x), "poisson": mpmath.exp(x)}.get(loss, x)
                 J, grad = net.cost_and_gradient(params, np.array([[z]], dtype), np.array([[y]], dtype))
-                expected = exact_loss(loss, x, a, mpmath.mpf(y))
-                assert J == pytest.approx(float(expected), rel=8 * eps, abs=4 * tiny), (loss, z, y)
-                delta = a - mpmath.mpf(y)
+                with mpmath.workdps(9000 if loss == "focal" else 60):  # 1 - p of a logit of 1e4
+                    expected = exact_loss(loss, x, a, target)
+                size = 2 * (abs(float(z)) + y) if loss == "gamma" else 0.0
+                assert J == pytest.approx(float(expected), rel=16 * eps, abs=4 * tiny + eps * size), (loss, z, y)
+                delta = a - target
                 if loss in ("huber", "absolute_error"):
                     limit = 1 if loss == "huber" or delta == 0 else abs(delta)
                     delta = max(min(delta / limit, mpmath.mpf(1)), mpmath.mpf(-1))
-                # For whole targets nothing cancels; near a fraction or a count the difference is that of its terms.
+                elif loss not in ("squared_error", "binary_cross_entropy", "poisson"):
+                    delta = exact_loss_derivative(loss, x, target)
                 size = max(abs(float(a)), y) if y not in (0.0, 1.0) or loss == "poisson" else 0.0
-                assert grad[1] == pytest.approx(float(delta), rel=8 * eps, abs=4 * tiny + 2 * eps * size), (loss, z, y)
+                size = {"gamma": 4 + abs(float(delta)), "tweedie": 4 * math.exp(min(abs(float(z)), 100) / 2)}.get(loss, size)
+                rel = (64 if loss == "focal" else 16) * eps
+                assert grad[1] == pytest.approx(float(delta), rel=rel, abs=4 * tiny + 2 * eps * size), (loss, z, y)
+
+
+def exact_loss_derivative(loss, z, y):
+    """By z, by the formula."""
+    if loss == "quantile":
+        return mpmath.sign(z - y) / 2
+    if loss == "hinge":
+        return -y if 1 - y * z > 0 else mpmath.mpf(0)
+    if loss == "squared_hinge":
+        return -2 * y * max(1 - y * z, mpmath.mpf(0))
+    if loss == "gamma":
+        return 1 - y * mpmath.exp(-z)
+    if loss == "tweedie":
+        return mpmath.exp(z / 2) - y * mpmath.exp(-z / 2)
+    with mpmath.workdps(9000):
+        p = 1 / (1 + mpmath.exp(-z))
+        q = 1 / (1 + mpmath.exp(z))
+        return y * q**2 * (2 * p * mpmath.log(p) - q) - (1 - y) * p**2 * (2 * q * mpmath.log(q) - p)
+
+
+@pytest.mark.parametrize("logarithm", [-80.0, -3.0, 0.0, 1e-3, 5.0, 80.0])
+def test_gaussian_likelihoods_against_exact_arithmetic(logarithm, dtype):
+    net = bpcore.Network([1, 2], (), "gaussian_nll", dtype=dtype)
+    eps = float(np.finfo(dtype).eps)
+    for mean, y in ((0.5, 2.0), (1.0, 1.0), (-3.0, -3.5)):
+        params = np.array([0, 0, mean, logarithm], dtype)
+        J, grad = net.cost_and_gradient(params, np.array([[1.0]], dtype), np.array([[y]], dtype))
+        with mpmath.workdps(60):
+            s, r = mpmath.mpf(float(dtype_number(logarithm, dtype))), mpmath.mpf(mean) - mpmath.mpf(y)
+            square = r * r * mpmath.exp(-s)
+            assert J == pytest.approx(float((s + square) / 2), rel=16 * eps, abs=16 * eps)
+            assert grad[2] == pytest.approx(float(r * mpmath.exp(-s)), rel=16 * eps)
+            assert grad[3] == pytest.approx(float((1 - square) / 2), rel=16 * eps, abs=16 * eps)
+
+
+def dtype_number(x, dtype):
+    return np.array(x, dtype)[()]
 
 
 @pytest.mark.parametrize("spread", [1.0, 30.0, 800.0, 1e4])

@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 
-#: Losses whose targets are limited, and how.
+#: Losses whose targets are limited: the least, the largest, and both in words.
 TARGET_RANGES = {
-    "binary_cross_entropy": ">= 0 and <= 1",
-    "cross_entropy": ">= 0",
-    "poisson": ">= 0",
+    "binary_cross_entropy": (0.0, 1.0, ">= 0 and <= 1"),
+    "focal": (0.0, 1.0, ">= 0 and <= 1"),
+    "hinge": (-1.0, 1.0, ">= -1 and <= 1"),
+    "squared_hinge": (-1.0, 1.0, ">= -1 and <= 1"),
+    "cross_entropy": (0.0, np.inf, ">= 0"),
+    "poisson": (0.0, np.inf, ">= 0"),
+    "tweedie": (0.0, np.inf, ">= 0"),
+    "gamma": (5e-324, np.inf, "> 0"),
 }
 
 #: DLPack's kinds of device whose memory the CPU can address: its own, pinned for CUDA or ROCm, managed by CUDA.
@@ -250,7 +255,7 @@ def check_batch(
         raise TypeError(f"signed must be True or False, got {signed!r}")
     weights, total = _check_sample_weight(net, sample_weight, len(X), bool(signed))
     norm = 0.0 if clip_norm is None else check_scalar("clip_norm", clip_norm, strict=True)
-    return Batch(X, _check_targets(Y, len(X), net.sizes[-1], net.loss, weights), weights, norm), total
+    return Batch(X, _check_targets(net, Y, len(X), weights), weights, norm), total
 
 
 def check_rows(batch: Batch, total: float) -> None:
@@ -261,8 +266,8 @@ def check_rows(batch: Batch, total: float) -> None:
         raise ValueError("the sum of sample_weight must be > 0, got 0")
 
 
-def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weights: Array | None) -> Array:
-    """Targets as an array of shape ``(rows, n_outputs)``, or integer labels of shape ``(rows,)`` for cross_entropy.
+def _check_targets(net: Architecture, value: object, n_rows: int, weights: Array | None) -> Array:
+    """Targets as an array of shape ``(rows, targets of a row)``, or integer labels of shape ``(rows,)``.
 
     Those of weight 0 may have any value.
 
@@ -271,7 +276,7 @@ def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weight
     TypeError, ValueError
         If the kind, the shape or a value does not fit the loss.
     """
-    Y = real_array("Y", value)
+    Y, loss, n_outputs = real_array("Y", value), net.loss, net._n_targets
     labels = loss == "cross_entropy" and Y.ndim == 1
     if Y.ndim == 1 and n_outputs == 1 and not labels:
         Y = Y[:, np.newaxis]
@@ -287,10 +292,10 @@ def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weight
     if len(Y) != n_rows:
         raise ValueError(f"Y has {len(Y)} rows, but X has {n_rows}")
     if n_rows and (labels or loss in TARGET_RANGES):
-        limit = n_outputs - 1 if labels else 1 if loss == "binary_cross_entropy" else np.inf
+        least, limit, _ = TARGET_RANGES[loss] if not labels else (0, n_outputs - 1, "")
         low, high = Y.min(), Y.max()
-        if not (low >= 0 and high <= limit):  # or NaN, which is accepted, and hides what else is there
-            wrong = (Y < 0) | (Y > limit)
+        if not (low >= least and high <= limit):  # or NaN, which is accepted, and hides what else is there
+            wrong = (Y < least) | (Y > limit)
             if weights is not None:
                 used = np.asarray(weights != 0)
                 if labels:
@@ -303,7 +308,7 @@ def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weight
                 must = (
                     f"labels must be from 0 to {limit}"
                     if labels
-                    else f"targets of {loss} must be {TARGET_RANGES[loss]}"
+                    else f"targets of {loss} must be {TARGET_RANGES[loss][2]}"
                 )
                 raise ValueError(f"{must}, got Y[{', '.join(map(str, where))}] = {Y[where]}")
     return Y
@@ -320,7 +325,7 @@ def _check_sample_weight(net: Architecture, value: object, n_rows: int, signed: 
     """
     if value is None:
         return None, float(n_rows)
-    weights, n_outputs = real_array("sample_weight", value), net.sizes[-1]
+    weights, n_outputs = real_array("sample_weight", value), net._n_targets
     if weights.ndim == 1 and len(weights) != n_rows:
         raise ValueError(f"sample_weight has {len(weights)} entries, but X has {n_rows} rows")
     if weights.shape not in ((n_rows,), (n_rows, n_outputs)):

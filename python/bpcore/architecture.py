@@ -19,7 +19,7 @@ OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
 #: Each loss with its canonical output activation, the one for which delta is ``a - y`` (or nearly that).
 CANONICAL_OUTPUT = {loss: output for loss, (_, output) in fallback.LOSSES.items()}
 #: These are computed from the logits of their canonical output, so that they stay finite, and take no other.
-FROM_LOGITS = ("binary_cross_entropy", "cross_entropy", "poisson")
+FROM_LOGITS = ("binary_cross_entropy", "cross_entropy", "poisson", "gamma", "tweedie", "focal")
 
 #: He initialization suits these, Glorot the others.
 RECTIFIERS = ("relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
@@ -55,12 +55,14 @@ class Architecture:
     __slots__ = (
         "__weakref__",
         "_core",
+        "_n_targets",
         "_offsets",
         "_plan",
         "_small",
         "dtype",
         "hidden",
         "loss",
+        "loss_parameter",
         "n_parameters",
         "output",
         "sizes",
@@ -69,9 +71,11 @@ class Architecture:
     sizes: tuple[int, ...]
     hidden: tuple[str, ...]
     loss: str
+    loss_parameter: float | None
     output: str
     dtype: np.dtype[Any]
     n_parameters: int
+    _n_targets: int  # of a row
     _offsets: tuple[int, ...]  # where each layer's weights and bias begin in the flat vector, and its end
     _core: ModuleType
     _plan: _dispatch.Plan
@@ -84,6 +88,12 @@ class Architecture:
         loss: str = "squared_error",
         output: str | None = None,
         dtype: npt.DTypeLike = "float64",
+        *,
+        delta: float | None = None,
+        quantile: float | None = None,
+        power: float | None = None,
+        gamma: float | None = None,
+        label_smoothing: float | None = None,
     ) -> None:
         if hasattr(self, "sizes"):
             raise AttributeError("a Network is immutable: make a new one")
@@ -96,6 +106,10 @@ class Architecture:
                 f"output must be {CANONICAL_OUTPUT[loss]!r} for {loss}, which is computed from its logits, "
                 f"got {output!r}; squared_error, huber and absolute_error take any output"
             )
+        given = {"delta": delta, "quantile": quantile, "power": power, "gamma": gamma}
+        parameter = _loss_parameter(loss, {**given, "label_smoothing": label_smoothing})
+        if loss == "gaussian_nll" and sizes[-1] % 2:
+            raise ValueError(f"gaussian_nll needs two outputs for each target, got {sizes[-1]} outputs")
         activations = (*hidden, output)
         offsets = [0]
         for n_in, n_out in zip(sizes, sizes[1:]):
@@ -112,7 +126,9 @@ class Architecture:
         put(self, "n_parameters", offsets[-1])
         put(self, "_offsets", tuple(offsets))
         put(self, "_core", _dispatch.core)
-        put(self, "_plan", _dispatch.core.Plan(sizes, activations, loss, self.dtype))
+        put(self, "loss_parameter", parameter)
+        put(self, "_n_targets", sizes[-1] // 2 if loss == "gaussian_nll" else sizes[-1])
+        put(self, "_plan", _dispatch.core.Plan(sizes, activations, loss, self.dtype, parameter))
         put(self, "_small", (_chunks.serial_rows(self._plan), 1))
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -124,20 +140,29 @@ class Architecture:
     def _key(self) -> tuple[tuple[int, ...], tuple[str, ...], str, str, str]:
         return self.sizes, self.hidden, self.loss, self.output, self.dtype.name
 
-    def __reduce__(self) -> tuple[type[Architecture], tuple[object, ...]]:
-        return type(self), self._key()
+    def _options(self) -> dict[str, float]:
+        """The parameter of the loss by its name, if it has one that is not the usual one."""
+        name, usual = fallback.LOSS_PARAMETERS.get(self.loss, ("", None))
+        return {} if self.loss_parameter == usual or self.loss_parameter is None else {name: self.loss_parameter}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remake, (type(self), self._key(), self._options())
 
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Architecture) else NotImplemented
+        if not isinstance(other, Architecture):
+            return NotImplemented
+        return (self._key(), self.loss_parameter) == (other._key(), other.loss_parameter)
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash((self._key(), self.loss_parameter))
 
     def __repr__(self) -> str:
         hidden = repr(self.hidden[0]) if len(set(self.hidden)) == 1 else repr(list(self.hidden))
         return (
             f"Network({list(self.sizes)}, hidden={hidden}, loss={self.loss!r}, "
-            f"output={self.output!r}, dtype={self.dtype.name!r})"
+            f"output={self.output!r}, dtype={self.dtype.name!r}"
+            + "".join(f", {name}={value!r}" for name, value in self._options().items())
+            + ")"
         )
 
     def _large(self, passes: int, threads: int | None, X: object, *others: object) -> tuple[int, int] | None:
@@ -286,6 +311,32 @@ class Architecture:
             n_out, n_in = old.weights.shape
             new.weights[:n_out, :n_in], new.bias[:n_out] = old
         return zeros
+
+
+def _remake(kind: type[Architecture], key: tuple[Any, ...], options: dict[str, float]) -> Architecture:
+    """For pickles."""
+    arguments: Any = options
+    return kind(*key, **arguments)
+
+
+def _loss_parameter(loss: str, given: dict[str, float | None]) -> float | None:
+    """The parameter of a loss, which is named by the keyword that gives it; None for those without."""
+    name, value = fallback.LOSS_PARAMETERS.get(loss, ("", None))
+    for other in given:
+        if other != name and given[other] is not None:
+            takes = next(loss for loss, (known, _) in fallback.LOSS_PARAMETERS.items() if known == other)
+            raise ValueError(f"{other} is a parameter of {takes}, not of {loss}, got {given[other]!r}")
+    chosen = given.get(name)
+    if chosen is None:
+        return value
+    if name == "delta":
+        return _validation.check_scalar(name, chosen, strict=True)
+    if name == "gamma":
+        return _validation.check_scalar(name, chosen)
+    if name == "label_smoothing":
+        return _validation.check_scalar(name, chosen, high=1.0, below=True)
+    low, high = (1.0, 2.0) if name == "power" else (0.0, 1.0)
+    return _validation.check_scalar(name, chosen, low, high, strict=True, below=True)
 
 
 def _one_of(name: str, value: object, known: Iterable[str]) -> str:

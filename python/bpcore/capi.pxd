@@ -34,6 +34,13 @@ cpdef enum Loss:
     HUBER = 3
     ABSOLUTE_ERROR = 4
     POISSON = 5
+    QUANTILE = 6
+    GAUSSIAN_NLL = 7
+    GAMMA = 8
+    TWEEDIE = 9
+    FOCAL = 10
+    HINGE = 11
+    SQUARED_HINGE = 12
 
 cdef const char *error_message(int error) noexcept nogil
 cdef size_t plan_bytes(Py_ssize_t n_layers) noexcept nogil
@@ -75,3 +82,24 @@ cdef int sgd_rows_f32(const bpcore_plan *plan, void *workspace, float *params, c
 cdef int sgd_rows_f64(const bpcore_plan *plan, void *workspace, double *params, const double *X, Py_ssize_t m,
                       const double *targets, const int64_t *labels, const double *sample_weight, double learning_rate,
                       double *loss) noexcept nogil
+cdef int plan_set_loss_parameter(bpcore_plan *plan, double parameter) noexcept nogil
+cdef int jacobian_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X, Py_ssize_t m,
+                      float *out) noexcept nogil
+cdef int jacobian_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X, Py_ssize_t m,
+                      double *out) noexcept nogil
+cdef int input_jacobian_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X,
+                            Py_ssize_t m, float *out) noexcept nogil
+cdef int input_jacobian_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
+                            Py_ssize_t m, double *out) noexcept nogil
+cdef int jvp_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X, Py_ssize_t m,
+                 const float *d_params, const float *d_inputs, float *out, float *d_out) noexcept nogil
+cdef int jvp_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X, Py_ssize_t m,
+                 const double *d_params, const double *d_inputs, double *out, double *d_out) noexcept nogil
+cdef int row_gradients_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X, Py_ssize_t m,
+                           const float *targets, const int64_t *labels, float *out) noexcept nogil
+cdef int row_gradients_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
+                           Py_ssize_t m, const double *targets, const int64_t *labels, double *out) noexcept nogil
+cdef int gradient_norms_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X,
+                            Py_ssize_t m, const float *targets, const int64_t *labels, float *out) noexcept nogil
+cdef int gradient_norms_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
+                            Py_ssize_t m, const double *targets, const int64_t *labels, double *out) noexcept nogil

@@ -50,3 +50,10 @@ class Loss(IntEnum):
     HUBER = 3
     ABSOLUTE_ERROR = 4
     POISSON = 5
+    QUANTILE = 6
+    GAUSSIAN_NLL = 7
+    GAMMA = 8
+    TWEEDIE = 9
+    FOCAL = 10
+    HINGE = 11
+    SQUARED_HINGE = 12

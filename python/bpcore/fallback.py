@@ -94,6 +94,7 @@ class Plan(NamedTuple):
     activations: tuple[str, ...]
     loss: str
     dtype: np.dtype[Any]
+    loss_parameter: float | None = None
 
     @property
     def n_parameters(self) -> int:
@@ -254,27 +255,75 @@ def output_backward(name: str, a: Floats, derivative: Floats | None, dA: Floats)
 # ---------------------------------------------------- losses: that of each output, and delta(L) = dLoss/dz or dLoss/da
 
 
-def squared_error(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
+def squared_error(z: Floats, a: Floats, y: Floats, _: float) -> tuple[Floats, Floats]:
     return (a - y) ** 2 / 2, a - y
 
 
-def huber(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
-    r = np.abs(a - y)
-    return np.where(r <= 1, r * r / 2, r - 0.5), np.clip(a - y, -1, 1)
+def huber(z: Floats, a: Floats, y: Floats, delta: float) -> tuple[Floats, Floats]:
+    clipped = np.clip(a - y, -delta, delta)
+    return clipped * (a - y - clipped / 2), clipped
 
 
-def absolute_error(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
+def absolute_error(z: Floats, a: Floats, y: Floats, _: float) -> tuple[Floats, Floats]:
     return np.abs(a - y), np.sign(a - y)
 
 
-def binary_cross_entropy(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
+def quantile(z: Floats, a: Floats, y: Floats, q: float) -> tuple[Floats, Floats]:
+    r = a - y
+    rate = np.where(r > 0, 1 - q, np.where(r < 0, -q, r)).astype(r.dtype)
+    return rate * r, rate
+
+
+def gaussian_nll(z: Floats, a: Floats, y: Floats, _: float) -> tuple[Floats, Floats]:
+    """(s + (y - mu)^2 e^-s) / 2, for the mean mu and the logarithm s of the variance: the halves of the outputs."""
+    mu, s = np.hsplit(a, 2)
+    scaled = (mu - y) * np.exp(-s)
+    square = (mu - y) * scaled
+    return (s + square) / 2, np.hstack([scaled, (1 - square) / 2])
+
+
+def gamma(z: Floats, a: Floats, y: Floats, _: float) -> tuple[Floats, Floats]:
+    return z + y * np.exp(-z), 1 - y * np.exp(-z)
+
+
+def tweedie(z: Floats, a: Floats, y: Floats, p: float) -> tuple[Floats, Floats]:
+    low = np.where(y == 0, 0, y * np.exp((1 - p) * z))
+    return np.exp((2 - p) * z) / (2 - p) + low / (p - 1), np.exp((2 - p) * z) - low
+
+
+def hinge(z: Floats, a: Floats, y: Floats, _: float) -> tuple[Floats, Floats]:
+    margin = 1 - y * a
+    delta = np.where(np.isnan(margin), margin, -y)
+    return np.where(margin <= 0, 0, margin), np.where(margin <= 0, 0, delta)
+
+
+def squared_hinge(z: Floats, a: Floats, y: Floats, _: float) -> tuple[Floats, Floats]:
+    margin = np.where(1 - y * a <= 0, 0, 1 - y * a)
+    return margin**2, -2 * y * margin
+
+
+def focal(z: Floats, a: Floats, y: Floats, gamma: float) -> tuple[Floats, Floats]:
+    """y F(z) + (1 - y) F(-z), for F(t) = sigmoid(-t)^gamma softplus(-t); F' = -q^gamma (gamma p softplus(-t) + q)."""
+
+    def part(t: Floats) -> tuple[Floats, Floats]:
+        p, q, loss = sigmoid(t), sigmoid(-t), softplus(-t)
+        power = np.exp(-gamma * softplus(t)) if gamma else np.ones_like(t)
+        return power * loss, -power * (gamma * np.where(p == 0, 0, p * loss) + q)
+
+    (right, d_right), (wrong, d_wrong) = part(z), part(-z)
+    yes, no = y == 0, y == 1
+    losses = np.where(yes, 0, y * right) + np.where(no, 0, (1 - y) * wrong)
+    return losses, np.where(yes, 0, y * d_right) - np.where(no, 0, (1 - y) * d_wrong)
+
+
+def binary_cross_entropy(z: Floats, a: Floats, y: Floats, _: float) -> tuple[Floats, Floats]:
     """-y log a - (1 - y) log(1 - a), from z: log(1 + e^z) - y z, and its derivative a - y, so that neither cancels."""
     wrong = np.where(z > 0, 1 - y, y)
     cost = np.log1p(np.exp(-np.abs(z))) + np.where(wrong == 0, 0, wrong * np.abs(z))
     return cost, (1 - y) * sigmoid(z) - y * sigmoid(-z)
 
 
-def cross_entropy(z: Floats, a: Floats, y: Array) -> tuple[Floats, Floats]:
+def cross_entropy(z: Floats, a: Floats, y: Array, _: float) -> tuple[Floats, Floats]:
     """-y log a, from z: y (log sum e^z - z). A label stands for a row with a single 1, and has one loss.
 
     Its derivative is ``a sum(y) - y``, which is ``a (the other y) - y (the other a)``, and computed so for the label or
@@ -297,7 +346,7 @@ def cross_entropy(z: Floats, a: Floats, y: Array) -> tuple[Floats, Floats]:
     return np.where(y == 0, 0, y * (log_sum - z)), delta
 
 
-def poisson(z: Floats, a: Floats, y: Floats) -> tuple[Floats, Floats]:
+def poisson(z: Floats, a: Floats, y: Floats, _: float) -> tuple[Floats, Floats]:
     return a - y * z, a - y
 
 
@@ -309,15 +358,33 @@ LOSSES = {
     "huber": (huber, "identity"),
     "absolute_error": (absolute_error, "identity"),
     "poisson": (poisson, "exp"),
+    "quantile": (quantile, "identity"),
+    "gaussian_nll": (gaussian_nll, "identity"),
+    "gamma": (gamma, "exp"),
+    "tweedie": (tweedie, "exp"),
+    "focal": (focal, "sigmoid"),
+    "hinge": (hinge, "identity"),
+    "squared_hinge": (squared_hinge, "identity"),
+}
+#: The parameter that a loss has, and its value where none is given.
+LOSS_PARAMETERS = {
+    "huber": ("delta", 1.0),
+    "quantile": ("quantile", 0.5),
+    "tweedie": ("power", 1.5),
+    "focal": ("gamma", 2.0),
+    "cross_entropy": ("label_smoothing", 0.0),
 }
 
 
-def class_weights(y: Array, weights: Floats | None) -> tuple[Array, Floats | None]:
-    """For a cross-entropy weights of classes become the weight of each label, or part of the probabilities."""
+def class_targets(plan: Plan, y: Array, weights: Floats | None, smoothing: float) -> tuple[Array, Floats | None]:
+    """The targets of a cross-entropy, smoothed, and weights of rows: those of classes become part of the targets."""
+    if weights is not None and weights.ndim == 2 and y.ndim == 1 and not smoothing:
+        return y, weights[np.arange(len(y)), y]
+    if smoothing:
+        y = np.eye(plan.sizes[-1], dtype=plan.dtype)[y] if y.ndim == 1 else y
+        y = ((1 - smoothing) * y + smoothing / plan.sizes[-1]).astype(plan.dtype)
     if weights is None or weights.ndim == 1:
         return y, weights
-    if y.ndim == 1:
-        return y, weights[np.arange(len(y)), y]
     return weigh(y, weights), None
 
 
@@ -334,10 +401,14 @@ def loss_and_delta(
 ) -> tuple[Floats, Floats]:
     """The weighted loss of each row, and delta(L). A loss gives dLoss/dz for its canonical output, else dLoss/da."""
     function, canonical = LOSSES[plan.loss]
+    parameter = LOSS_PARAMETERS.get(plan.loss, ("", 0.0))[1] if plan.loss_parameter is None else plan.loss_parameter
     if plan.loss == "cross_entropy":
-        y, weights = class_weights(y, weights)
-    losses, delta = function(z, a, flushed(y))
-    losses, delta = weigh(losses, weights), weigh(delta, weights)
+        y, weights = class_targets(plan, y, weights, parameter)
+    losses, delta = function(z, a, flushed(y), parameter)
+    of_delta = weights
+    if weights is not None and weights.ndim == 2 and weights.shape != delta.shape:
+        of_delta = np.tile(weights, 2)  # gaussian_nll has two outputs for each target
+    losses, delta = weigh(losses, weights), weigh(delta, of_delta)
     output = plan.activations[-1]
     delta = delta if output == canonical else activation_backward(output, a, derivative, delta)
     return flushed(np.sum(flushed(losses), axis=1)), flushed(delta)

@@ -319,6 +319,7 @@ def _contents(model: Model) -> tuple[str, dict[str, NDArray[Any]]]:
             "hidden": net.hidden,
             "output": net.output,
             "loss": net.loss,
+            "loss_options": net._options(),
             "dtype": net.dtype.name,
             "class_names": model.class_names,
             "feature_names": model.feature_names,
@@ -557,7 +558,10 @@ def _read_model(arrays: _Arrays, size: int) -> Model:
     if not isinstance(hidden, list):  # Network would take a name, too
         raise ModelFileError("hidden is not a list")
     output, loss = str(_field(about, "output")), str(_field(about, "loss"))
-    net = Network(sizes, hidden, loss, output, dtype)
+    options: Any = about.get("loss_options", {})
+    if not isinstance(options, dict) or not all(type(value) in (int, float) for value in options.values()):
+        raise ModelFileError("loss_options is not an object of numbers")
+    net = Network(sizes, hidden, loss, output, dtype, **options)
 
     params = np.empty(net.n_parameters, dtype)
     for i, layer in enumerate(net.layers(params)):

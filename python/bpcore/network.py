@@ -36,20 +36,38 @@ class Network(Architecture):
 
         - squared_error: ``1/2 (a - y)^2``
         - binary_cross_entropy: ``-y log a - (1 - y) log(1 - a)``, y in [0, 1], output sigmoid
-        - cross_entropy: ``-y log a``, y a row of probabilities (not renormalised) or an integer label, output softmax
-        - huber: ``1/2 (a - y)^2`` where ``|a - y| <= 1``, else ``|a - y| - 1/2``
+        - cross_entropy: ``-y log a``, y a row of probabilities (not renormalised) or an integer label, output softmax;
+          with ``label_smoothing`` s and n classes ``(1 - s) y + s/n`` in place of y
+        - huber: ``1/2 (a - y)^2`` where ``|a - y| <= delta``, else ``delta (|a - y| - delta/2)``
         - absolute_error: ``|a - y|``
-        - poisson: ``exp(z) - y z``, output ``exp``; it overflows where exp does, as it must
+        - quantile: ``quantile (y - a)`` where ``y > a``, else ``(1 - quantile) (a - y)``, the pinball loss
+        - poisson: ``exp(z) - y z``, y >= 0, output ``exp``; it overflows where exp does, as it must
+        - gamma: ``z + y exp(-z)``, y > 0, output ``exp``: half the deviance of the gamma distribution
+        - tweedie: ``exp((2 - p) z) / (2 - p) + y exp((1 - p) z) / (p - 1)``, y >= 0, for the ``power`` p, output
+          ``exp``: half the deviance of a compound Poisson-gamma distribution. These three leave out what depends on y
+          alone
+        - gaussian_nll: ``1/2 (s + (y - a)^2 exp(-s))``, for k targets of a row and 2 k outputs: k means a, then k
+          logarithms s of variances; ``1/2 log(2 pi)`` is left out
+        - focal: binary_cross_entropy with ``(1 - a)^gamma`` before ``log a`` and ``a^gamma`` before ``log(1 - a)``,
+          output sigmoid (T.-Y. Lin et al. 2017, arXiv:1708.02002)
+        - hinge, squared_hinge: ``max(0, 1 - y a)`` and its square, y from -1 to 1
+
+        Those with the output sigmoid, softmax or exp are computed from the logits z, and stay finite.
     output : str, optional
-        Activation of the output layer: any of the above, softmax or exp. By default the canonical one of the loss:
-        identity for squared_error, huber and absolute_error, which take any other too.
+        Activation of the output layer: any of the above, softmax or exp. By default the canonical one of the loss,
+        which is the identity for those that name none; these take any other too.
     dtype : "float64" or "float32", default "float64"
         Of parameters, inputs, outputs and gradients alike.
+    delta, quantile, power, gamma, label_smoothing : float, optional
+        The parameter of huber (> 0, default 1), quantile (between 0 and 1, default 0.5), tweedie (between 1 and 2,
+        default 1.5), focal (>= 0, default 2) and cross_entropy (from 0 to less than 1, default 0).
 
     Attributes
     ----------
     sizes, hidden, loss, output, dtype
         As above; ``hidden`` is a tuple with an activation for each hidden layer.
+    loss_parameter : float or None
+        The parameter of the loss, if it has one.
     n_parameters : int
         Weights and biases of all layers.
 
@@ -133,7 +151,8 @@ class Network(Architecture):
                 sizes[i] = _validation.check_int(name, number, sizes[i])
         if optimizer is not None and not isinstance(optimizer, (GradientDescent, Adam)):
             raise TypeError(f"optimizer must be a GradientDescent or an Adam, got {optimizer!r}")
-        larger = type(self)(sizes, self.hidden, self.loss, self.output, self.dtype)
+        options: Any = self._options()
+        larger = type(self)(sizes, self.hidden, self.loss, self.output, self.dtype, **options)
         grown = self._copy_into(larger, old, np.zeros(larger.n_parameters, self.dtype))
         if seed is not None:
             n_out, n_in = self.sizes[-1], self.sizes[-2]

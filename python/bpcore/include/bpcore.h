@@ -12,7 +12,8 @@
    The length of an array cannot be checked here: a call reads and writes exactly what is documented below. Arrays that
    are written to must not overlap others, except where stated. A workspace may have any address and any contents.
 
-   Matrices are C-contiguous, one example per row: X is (m, n_inputs), targets and outputs are (m, n_outputs).
+   Matrices are C-contiguous, one example per row: X is (m, n_inputs), targets and outputs are (m, n_outputs)
+   (targets of gaussian_nll: half of that).
    Parameters, gradients and sums are one vector each: for each layer the weights, (n_out, n_in), then the bias,
    (n_out).
 
@@ -55,7 +56,14 @@ enum bpcore_loss {
     BPCORE_CROSS_ENTROPY = 2,        /* with a softmax output */
     BPCORE_HUBER = 3,
     BPCORE_ABSOLUTE_ERROR = 4,
-    BPCORE_POISSON = 5 /* with an exp output */
+    BPCORE_POISSON = 5,        /* with an exp output */
+    BPCORE_QUANTILE = 6,
+    BPCORE_GAUSSIAN_NLL = 7,   /* two outputs for each target: all means, then all logarithms of variances */
+    BPCORE_GAMMA = 8,          /* with an exp output */
+    BPCORE_TWEEDIE = 9,        /* with an exp output */
+    BPCORE_FOCAL = 10,         /* with a sigmoid output */
+    BPCORE_HINGE = 11,         /* targets from -1 to 1 */
+    BPCORE_SQUARED_HINGE = 12
 };
 
 enum bpcore_error {
@@ -148,6 +156,38 @@ typedef struct bpcore_api {
     int (*sgd_rows_f64)(const bpcore_plan *plan, void *workspace, double *params, const double *X, ptrdiff_t m,
                         const double *targets, const int64_t *labels, const double *sample_weight,
                         double learning_rate, double *loss);
+
+    /* Change the parameter of the loss of a plan that no other thread is using: huber's delta (> 0, else 1), the
+       quantile (between 0 and 1, else 0.5), tweedie's power (between 1 and 2, else 1.5), focal's gamma (>= 0, else 2),
+       cross_entropy's label smoothing (from 0 to less than 1, else 0). */
+    int (*plan_set_loss_parameter)(bpcore_plan *plan, double parameter);
+
+    /* The derivatives of the outputs by the parameters, (m, n_outputs, n_parameters), or by the inputs, (m, n_outputs,
+       n_inputs). */
+    int (*jacobian_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
+                        float *out);
+    int (*jacobian_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X, ptrdiff_t m,
+                        double *out);
+    int (*input_jacobian_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X,
+                              ptrdiff_t m, float *out);
+    int (*input_jacobian_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
+                              ptrdiff_t m, double *out);
+    /* The outputs, (m, n_outputs), and in `d_out` their derivative along a direction of the parameters, (n_parameters),
+       and of the inputs, (m, n_inputs), either of which may be NULL for none. */
+    int (*jvp_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X, ptrdiff_t m,
+                   const float *d_params, const float *d_inputs, float *out, float *d_out);
+    int (*jvp_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X, ptrdiff_t m,
+                   const double *d_params, const double *d_inputs, double *out, double *d_out);
+    /* The gradient of the loss of each row by itself, (m, n_parameters), or its Euclidean norm, (m), without making it.
+       Targets or labels as for accumulate. */
+    int (*row_gradients_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X,
+                             ptrdiff_t m, const float *targets, const int64_t *labels, float *out);
+    int (*row_gradients_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
+                             ptrdiff_t m, const double *targets, const int64_t *labels, double *out);
+    int (*gradient_norms_f32)(const bpcore_plan *plan, void *workspace, const float *params, const float *X,
+                              ptrdiff_t m, const float *targets, const int64_t *labels, float *out);
+    int (*gradient_norms_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
+                              ptrdiff_t m, const double *targets, const int64_t *labels, double *out);
 } bpcore_api;
 
 #ifdef Py_PYTHON_H

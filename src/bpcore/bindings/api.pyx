@@ -42,3 +42,24 @@ cdef extern from "bpcore.h" nogil:
                             const int64_t *, const float *, double, double *) noexcept nogil
         int (*sgd_rows_f64)(const bpcore_plan *, void *, double *, const double *, Py_ssize_t, const double *,
                             const int64_t *, const double *, double, double *) noexcept nogil
+        int (*plan_set_loss_parameter)(bpcore_plan *, double) noexcept nogil
+        int (*jacobian_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t,
+                            float *) noexcept nogil
+        int (*jacobian_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t,
+                            double *) noexcept nogil
+        int (*input_jacobian_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t,
+                                  float *) noexcept nogil
+        int (*input_jacobian_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t,
+                                  double *) noexcept nogil
+        int (*jvp_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t, const float *,
+                       const float *, float *, float *) noexcept nogil
+        int (*jvp_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t, const double *,
+                       const double *, double *, double *) noexcept nogil
+        int (*row_gradients_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t, const float *,
+                                 const int64_t *, float *) noexcept nogil
+        int (*row_gradients_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t,
+                                 const double *, const int64_t *, double *) noexcept nogil
+        int (*gradient_norms_f32)(const bpcore_plan *, void *, const float *, const float *, Py_ssize_t, const float *,
+                                  const int64_t *, float *) noexcept nogil
+        int (*gradient_norms_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t,
+                                  const double *, const int64_t *, double *) noexcept nogil

@@ -73,8 +73,8 @@ cdef bint acquire_inputs(buffers_t *buffers, Plan plan, X, batch_t *batch) excep
 cdef bint acquire_batch(buffers_t *buffers, Plan plan, given, batch_t *batch) except -1:
     """Whether these are rows to learn from: the one place where compiled code looks at X, Y and sample weights.
 
-    ``given``: X, Y, sample_weight and clip_norm. Y: int64 labels for cross_entropy, or targets of shape (m, n_outputs),
-    or (m,) if there is one output; sample_weight: (m,), (m, n_outputs) or None.
+    ``given``: X, Y, sample_weight and clip_norm. Y: int64 labels for cross_entropy, or targets of shape (m, n_targets),
+    or (m,) if there is one; sample_weight: (m,), (m, n_targets) or None.
     """
     cdef const plan_t *p = &plan.plan
     cdef Py_buffer *view = NULL
@@ -87,9 +87,9 @@ cdef bint acquire_batch(buffers_t *buffers, Plan plan, given, batch_t *batch) ex
         batch.labels = <const int64_t *>view.buf
     else:
         view = acquire_buffer(buffers, Y, plan.kind, 2, False)
-        if view == NULL and p.n_outputs == 1 and p.loss != CROSS_ENTROPY:
+        if view == NULL and p.n_targets == 1 and p.loss != CROSS_ENTROPY:
             view = acquire_buffer(buffers, Y, plan.kind, 1, False)
-        if view == NULL or (view.ndim == 2 and view.shape[1] != p.n_outputs):
+        if view == NULL or (view.ndim == 2 and view.shape[1] != p.n_targets):
             return False
         batch.targets = view.buf
     if view.shape[0] != batch.rows:
@@ -100,7 +100,7 @@ cdef bint acquire_batch(buffers_t *buffers, Plan plan, given, batch_t *batch) ex
 
 cdef bint acquire_sample_weight(buffers_t *buffers, Plan plan, sample_weight, batch_t *batch) except -1:
     """Whether these are weights of the rows, or of their outputs; those of one output are its row's."""
-    cdef Py_ssize_t n = plan.plan.n_outputs
+    cdef Py_ssize_t n = plan.plan.n_targets
     cdef Py_buffer *view = acquire_buffer(buffers, sample_weight, plan.kind, 1, False)
     if view == NULL:
         view = acquire_buffer(buffers, sample_weight, plan.kind, 2, False)

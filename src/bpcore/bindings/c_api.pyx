@@ -52,7 +52,7 @@ cdef const char *error_message(int error) noexcept nogil:
     if error == ERR_PLAN:
         return "the plan must be one of this number type, at the address where it was initialized"
     if error == ERR_SIZES:
-        return "there must be a layer, every layer must have a unit, and the memory must hold the plan"
+        return "there must be a layer, a unit in every layer (two outputs for a target of gaussian_nll), and room for it"
     if error == ERR_ACTIVATION:
         return "every activation must be known; softmax and exp are for the output layer only"
     if error == ERR_LOSS:
@@ -96,6 +96,8 @@ cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const 
             return ERR_ACTIVATION
     if not 0 <= loss < N_LOSSES:
         return ERR_LOSS
+    if loss == GAUSSIAN_NLL and sizes[n_layers] % 2 != 0:
+        return ERR_SIZES
     if canonical_output(<Loss>loss) != IDENTITY and <int>canonical_output(<Loss>loss) != output:
         return ERR_OUTPUT
     return OK
@@ -132,6 +134,16 @@ cdef int plan_init_f32(void *memory, size_t size, Py_ssize_t n_layers, const Py_
 cdef int plan_init_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes,
                        const int *activations, int loss) noexcept nogil:
     return init_plan(memory, size, n_layers, sizes, activations, loss, <const double *>NULL)
+
+
+cdef int plan_set_loss_parameter(bpcore_plan *plan, double parameter) noexcept nogil:
+    cdef plan_t *p = <plan_t *>plan_of_any(plan)
+    if p == NULL:
+        return ERR_PLAN
+    if not parameter_valid(p.loss, parameter):
+        return ERR_HYPERPARAMETER
+    p.loss_parameter = parameter
+    return OK
 
 
 cdef inline const plan_t *plan_of(const bpcore_plan *plan, const floating *tag) noexcept nogil:
@@ -384,6 +396,102 @@ cdef int capi_sgd_rows(const bpcore_plan *plan, void *workspace, floating *param
     return OK
 
 
+cdef void derive_alone(const plan_t *p, void *workspace, const floating *params, const batch_t *batch,
+                       const wanted_t *wanted) noexcept nogil:
+    cdef context_t context = new_context(p, workspace, batch.rows, NULL)
+    close_guards(p, workspace_of(&context, params))
+    derive_rows(&context, params, batch, wanted)
+    open_guards(p, workspace_of(&context, params))
+    end_context(&context)
+
+
+cdef int capi_jacobian_of(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                          Py_ssize_t m, Derivative what, floating *out) noexcept nogil:
+    cdef const plan_t *p = plan_of(plan, params)
+    cdef int error = check_call(p, workspace, params, X, m)
+    cdef wanted_t wanted
+    cdef batch_t batch
+    cdef Py_ssize_t size
+    if error != OK or m == 0:
+        return error
+    size = p.n_outputs * (p.n_parameters if what == JACOBIAN else p.n_inputs)
+    if m > PY_SSIZE_T_MAX // <Py_ssize_t>sizeof(floating) // size:
+        return ERR_COUNT
+    if out == NULL:
+        return ERR_NULL
+    if misaligned(<size_t>params | <size_t>X | <size_t>out, params):
+        return ERR_MISALIGNED
+    wanted.what, wanted.out, batch = what, out, batch_of(p, X, m)
+    derive_alone(p, workspace, params, &batch, &wanted)
+    return OK
+
+
+cdef int capi_jacobian(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                       Py_ssize_t m, floating *out) noexcept nogil:
+    return capi_jacobian_of(plan, workspace, params, X, m, JACOBIAN, out)
+
+
+cdef int capi_input_jacobian(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                             Py_ssize_t m, floating *out) noexcept nogil:
+    return capi_jacobian_of(plan, workspace, params, X, m, INPUT_JACOBIAN, out)
+
+
+cdef int capi_jvp(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X, Py_ssize_t m,
+                  const floating *d_params, const floating *d_inputs, floating *out,
+                  floating *d_out) noexcept nogil:
+    cdef const plan_t *p = plan_of(plan, params)
+    cdef int error = check_call(p, workspace, params, X, m)
+    cdef wanted_t wanted
+    cdef batch_t batch
+    if error != OK or m == 0:
+        return error
+    if out == NULL or d_out == NULL:
+        return ERR_NULL
+    if (misaligned(<size_t>params | <size_t>X | <size_t>d_params | <size_t>d_inputs, params)
+            or misaligned(<size_t>out | <size_t>d_out, params)):
+        return ERR_MISALIGNED
+    wanted.what, wanted.out, wanted.d_out, batch = TANGENTS, out, d_out, batch_of(p, X, m)
+    wanted.d_params, wanted.d_inputs = d_params, d_inputs
+    derive_alone(p, workspace, params, &batch, &wanted)
+    return OK
+
+
+cdef int capi_of_rows(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X, Py_ssize_t m,
+                      const floating *targets, const int64_t *labels, Derivative what, floating *out) noexcept nogil:
+    cdef const plan_t *p = plan_of(plan, params)
+    cdef int error = check_call(p, workspace, params, X, m)
+    cdef double loss
+    cdef wanted_t wanted
+    cdef batch_t batch
+    if error != OK:
+        return error
+    batch = rows_to_learn(p, X, m, targets, labels, <const floating *>NULL)
+    error = check_batch(p, &batch, &loss, params)
+    if error != OK or m == 0:
+        return error
+    if what == ROW_GRADIENTS and m > PY_SSIZE_T_MAX // <Py_ssize_t>sizeof(floating) // p.n_parameters:
+        return ERR_COUNT
+    if out == NULL:
+        return ERR_NULL
+    if misaligned(<size_t>out, params):
+        return ERR_MISALIGNED
+    wanted.what, wanted.out = what, out
+    derive_alone(p, workspace, params, &batch, &wanted)
+    return OK
+
+
+cdef int capi_row_gradients(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                            Py_ssize_t m, const floating *targets, const int64_t *labels,
+                            floating *out) noexcept nogil:
+    return capi_of_rows(plan, workspace, params, X, m, targets, labels, ROW_GRADIENTS, out)
+
+
+cdef int capi_gradient_norms(const bpcore_plan *plan, void *workspace, const floating *params, const floating *X,
+                             Py_ssize_t m, const floating *targets, const int64_t *labels,
+                             floating *out) noexcept nogil:
+    return capi_of_rows(plan, workspace, params, X, m, targets, labels, NORMS, out)
+
+
 cdef bpcore_api c_table
 
 
@@ -396,6 +504,7 @@ cdef object make_c_table():
     c_table.error_message = error_message
     c_table.plan_bytes = plan_bytes
     c_table.plan_init_f32, c_table.plan_init_f64 = plan_init_f32, plan_init_f64
+    c_table.plan_set_loss_parameter = plan_set_loss_parameter
     c_table.n_parameters, c_table.workspace_bytes = n_parameters, workspace_bytes
     c_table.forward_f32, c_table.forward_f64 = capi_forward[float], capi_forward[double]
     c_table.accumulate_f32, c_table.accumulate_f64 = capi_accumulate[float], capi_accumulate[double]
@@ -405,6 +514,13 @@ cdef object make_c_table():
     c_table.gradient_descent_f64 = capi_gradient_descent[double]
     c_table.adam_f32, c_table.adam_f64 = capi_adam[float], capi_adam[double]
     c_table.sgd_rows_f32, c_table.sgd_rows_f64 = capi_sgd_rows[float], capi_sgd_rows[double]
+    c_table.jacobian_f32, c_table.jacobian_f64 = capi_jacobian[float], capi_jacobian[double]
+    c_table.input_jacobian_f32 = capi_input_jacobian[float]
+    c_table.input_jacobian_f64 = capi_input_jacobian[double]
+    c_table.jvp_f32, c_table.jvp_f64 = capi_jvp[float], capi_jvp[double]
+    c_table.row_gradients_f32, c_table.row_gradients_f64 = capi_row_gradients[float], capi_row_gradients[double]
+    c_table.gradient_norms_f32 = capi_gradient_norms[float]
+    c_table.gradient_norms_f64 = capi_gradient_norms[double]
     return PyCapsule_New(&c_table, "bpcore.capi._C_API", NULL)
 
 

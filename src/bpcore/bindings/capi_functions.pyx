@@ -28,6 +28,17 @@ SIGNATURES = {
                      "size_t"),
     "sgd_rows_f64": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t", "size_t", "size_t", "double",
                      "size_t"),
+    "plan_set_loss_parameter": ("int", "size_t", "double"),
+    "jacobian_f32": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t"),
+    "jacobian_f64": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t"),
+    "input_jacobian_f32": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t"),
+    "input_jacobian_f64": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t"),
+    "jvp_f32": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t", "size_t", "size_t", "size_t"),
+    "jvp_f64": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t", "size_t", "size_t", "size_t"),
+    "row_gradients_f32": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t", "size_t", "size_t"),
+    "row_gradients_f64": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t", "size_t", "size_t"),
+    "gradient_norms_f32": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t", "size_t", "size_t"),
+    "gradient_norms_f64": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t", "size_t", "size_t"),
 }
 
 
@@ -131,3 +142,57 @@ cdef int sgd_rows_f64(const bpcore_plan *plan, void *workspace, double *params, 
                       const double *targets, const int64_t *labels, const double *sample_weight, double learning_rate,
                       double *loss) noexcept nogil:
     return c_table.sgd_rows_f64(plan, workspace, params, X, m, targets, labels, sample_weight, learning_rate, loss)
+
+
+cdef int plan_set_loss_parameter(bpcore_plan *plan, double parameter) noexcept nogil:
+    return c_table.plan_set_loss_parameter(plan, parameter)
+
+
+cdef int jacobian_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X, Py_ssize_t m,
+                      float *out) noexcept nogil:
+    return c_table.jacobian_f32(plan, workspace, params, X, m, out)
+
+
+cdef int jacobian_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X, Py_ssize_t m,
+                      double *out) noexcept nogil:
+    return c_table.jacobian_f64(plan, workspace, params, X, m, out)
+
+
+cdef int input_jacobian_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X,
+                            Py_ssize_t m, float *out) noexcept nogil:
+    return c_table.input_jacobian_f32(plan, workspace, params, X, m, out)
+
+
+cdef int input_jacobian_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
+                            Py_ssize_t m, double *out) noexcept nogil:
+    return c_table.input_jacobian_f64(plan, workspace, params, X, m, out)
+
+
+cdef int jvp_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X, Py_ssize_t m,
+                 const float *d_params, const float *d_inputs, float *out, float *d_out) noexcept nogil:
+    return c_table.jvp_f32(plan, workspace, params, X, m, d_params, d_inputs, out, d_out)
+
+
+cdef int jvp_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X, Py_ssize_t m,
+                 const double *d_params, const double *d_inputs, double *out, double *d_out) noexcept nogil:
+    return c_table.jvp_f64(plan, workspace, params, X, m, d_params, d_inputs, out, d_out)
+
+
+cdef int row_gradients_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X, Py_ssize_t m,
+                           const float *targets, const int64_t *labels, float *out) noexcept nogil:
+    return c_table.row_gradients_f32(plan, workspace, params, X, m, targets, labels, out)
+
+
+cdef int row_gradients_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
+                           Py_ssize_t m, const double *targets, const int64_t *labels, double *out) noexcept nogil:
+    return c_table.row_gradients_f64(plan, workspace, params, X, m, targets, labels, out)
+
+
+cdef int gradient_norms_f32(const bpcore_plan *plan, void *workspace, const float *params, const float *X,
+                            Py_ssize_t m, const float *targets, const int64_t *labels, float *out) noexcept nogil:
+    return c_table.gradient_norms_f32(plan, workspace, params, X, m, targets, labels, out)
+
+
+cdef int gradient_norms_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
+                            Py_ssize_t m, const double *targets, const int64_t *labels, double *out) noexcept nogil:
+    return c_table.gradient_norms_f64(plan, workspace, params, X, m, targets, labels, out)

@@ -21,4 +21,11 @@ LOSSES = {
     "huber": HUBER,
     "absolute_error": ABSOLUTE_ERROR,
     "poisson": POISSON,
+    "quantile": QUANTILE,
+    "gaussian_nll": GAUSSIAN_NLL,
+    "gamma": GAMMA,
+    "tweedie": TWEEDIE,
+    "focal": FOCAL,
+    "hinge": HINGE,
+    "squared_hinge": SQUARED_HINGE,
 }

@@ -61,6 +61,8 @@ cdef class Plan:
     loss : str
     dtype : numpy.dtype
         float32 or float64.
+    loss_parameter : float, optional
+        Of the losses that have one.
 
     Attributes
     ----------
@@ -81,7 +83,7 @@ cdef class Plan:
     cdef readonly Py_ssize_t group_size
     cdef readonly Py_ssize_t row_work
 
-    def __cinit__(self, tuple sizes, tuple activations, str loss, dtype):
+    def __cinit__(self, tuple sizes, tuple activations, str loss, dtype, loss_parameter=None):
         cdef architecture_t given = new_architecture(sizes, activations, loss)
         cdef isa_t isa
         try:
@@ -95,6 +97,10 @@ cdef class Plan:
                              &isa):
                 raise AssertionError(f"the layout for sizes {list(sizes)} does not hold what is written in it: a bug")
             given.layers = NULL  # it is the plan's now
+            if loss_parameter is not None:
+                if not parameter_valid(self.plan.loss, loss_parameter):
+                    raise ValueError(f"loss_parameter must be one that {loss} takes, got {loss_parameter!r}")
+                self.plan.loss_parameter = loss_parameter
         finally:
             free_architecture(&given)
         self.chunk_rows, self.group_size = self.plan.chunk_rows, self.plan.group_size

@@ -37,7 +37,7 @@ cdef inline bint has_weight(const plan_t *plan, const batch_t *batch, Py_ssize_t
     cdef Py_ssize_t j
     if batch.output_weight == NULL:
         return batch.sample_weight == NULL or (<const floating *>batch.sample_weight)[i] != 0
-    for j in range(i * plan.n_outputs, (i + 1) * plan.n_outputs):
+    for j in range(i * plan.n_targets, (i + 1) * plan.n_targets):
         if weights[j] != 0:
             return True
     return False
@@ -70,7 +70,7 @@ cdef bint weights_valid(const plan_t *plan, const batch_t *batch, bint negative,
     cdef floating w, largest = 0
     cdef bint valid = True
     if batch.output_weight != NULL:
-        weights, n = <const floating *>batch.output_weight, batch.rows * plan.n_outputs
+        weights, n = <const floating *>batch.output_weight, batch.rows * plan.n_targets
     if weights == NULL:
         return True
     for i in range(n):
@@ -94,7 +94,7 @@ cdef double sum_weights(const plan_t *plan, const batch_t *batch, const floating
     cdef Py_ssize_t i = 0, columns = 1, step, n
     cdef double total = 0
     if batch.output_weight != NULL:
-        weights, columns = <const floating *>batch.output_weight, plan.n_outputs
+        weights, columns = <const floating *>batch.output_weight, plan.n_targets
     if weights == NULL:
         return <double>batch.rows
     step = max(WEIGHTS_SUMMED_AT_ONCE // columns, <Py_ssize_t>1) * columns
@@ -120,11 +120,22 @@ cdef Py_ssize_t count_weighted(const plan_t *plan, const batch_t *batch, const f
     return count
 
 
-cdef inline void weigh_classes(const floating *y, const floating *weights, Py_ssize_t n, floating *out) noexcept nogil:
-    """Class probabilities times the weights of the classes: what a cross-entropy makes of these. 0 for a weight 0."""
-    cdef Py_ssize_t j
+cdef void class_targets(const plan_t *plan, const batch_t *batch, Py_ssize_t i, floating *out) noexcept nogil:
+    """A row's class probabilities as its cross-entropy takes them: smoothed, times the weights of the classes.
+
+    0 under a weight 0, whatever the target is.
+    """
+    cdef const floating *y = <const floating *>batch.targets
+    cdef const floating *weights = <const floating *>batch.output_weight
+    cdef Py_ssize_t j, n = plan.n_outputs
+    cdef floating smoothing = <floating>plan.loss_parameter, share = smoothing / <floating>n
     for j in range(n):
-        out[j] = select(weights[j] == 0, <floating>0, weights[j] * y[j])
+        out[j] = y[i * n + j] if y != NULL else <floating>(batch.labels[i] == j)
+        out[j] = (<floating>1 - smoothing) * out[j] + share
+        if weights != NULL:
+            out[j] = select(weights[i * n + j] == 0, <floating>0, weights[i * n + j] * out[j])
+    if y == NULL and not 0 <= batch.labels[i] < n:  # changed since it was checked
+        out[0] = INFINITY - INFINITY
 
 
 cdef void copy_weighted(const context_t *context, const batch_t *tile, const floating *tag) noexcept nogil:
@@ -135,20 +146,22 @@ cdef void copy_weighted(const context_t *context, const batch_t *tile, const flo
     cdef const floating *targets = <const floating *>tile.targets
     cdef const floating *of_outputs = <const floating *>tile.output_weight
     cdef int64_t *labels = <int64_t *>(work + plan.labels.start)
-    cdef Py_ssize_t i, k = 0, n = plan.n_outputs
+    cdef Py_ssize_t i, k = 0, n = plan.n_targets
     for i in range(tile.rows):
         if not has_weight(plan, tile, i, tag):
             continue
         memcpy(work + plan.inputs.start + k * plan.input_stride, <const floating *>tile.X + i * tile.x_stride,
                plan.n_inputs * sizeof(floating))
-        if targets == NULL:
+        if plan.loss == CROSS_ENTROPY and (plan.loss_parameter != 0 or (of_outputs != NULL and targets != NULL)):
+            class_targets(plan, tile, i, work + plan.targets.start + k * n)
+        elif targets == NULL:
             labels[k] = tile.labels[i]
-        elif of_outputs != NULL and plan.loss == CROSS_ENTROPY:
-            weigh_classes(targets + i * n, of_outputs + i * n, n, work + plan.targets.start + k * n)
         else:
             memcpy(work + plan.targets.start + k * n, targets + i * n, n * sizeof(floating))
-        if of_outputs == NULL:
+        if tile.sample_weight != NULL:
             weights[k] = (<const floating *>tile.sample_weight)[i]
+        elif of_outputs == NULL:
+            weights[k] = 1
         elif targets == NULL:  # a label that was changed since it was checked is an error of the loss
             weights[k] = of_outputs[i * n + tile.labels[i]] if 0 <= tile.labels[i] < n else <floating>1
         else:
@@ -160,13 +173,15 @@ cdef batch_t weighted_tile(const context_t *context, const batch_t *batch, const
                            const floating *tag) noexcept nogil:
     """A tile without the rows of weight 0, which may be none.
 
-    For a cross-entropy, weights of classes become weights of rows, or part of the targets.
+    For a cross-entropy, weights of classes become weights of rows, or part of the targets, as smoothing does.
     """
     cdef const plan_t *plan = context.plan
     cdef floating *work = workspace_of(context, tag)
     cdef batch_t tile = batch_slice(plan, batch, where.first, where.rows, tag)
     cdef Py_ssize_t count = count_weighted(plan, &tile, tag)
-    cdef bint of_classes = tile.output_weight != NULL and plan.loss == CROSS_ENTROPY
+    cdef bint learns = batch.targets != NULL or batch.labels != NULL
+    cdef bint smoothed = learns and plan.loss == CROSS_ENTROPY and plan.loss_parameter != 0
+    cdef bint of_classes = smoothed or (tile.output_weight != NULL and plan.loss == CROSS_ENTROPY)
     if count == where.rows and not of_classes:
         return tile_of(context, batch, where.first, where.rows, tag)
     if count > 0:
@@ -174,14 +189,14 @@ cdef batch_t weighted_tile(const context_t *context, const batch_t *batch, const
             copy_weighted(context, &tile, tag)
         meet(context)
     tile.X, tile.x_stride, tile.rows = work + plan.inputs.start, plan.input_stride, count
-    if tile.targets == NULL or tile.output_weight == NULL:
+    if tile.sample_weight != NULL or (tile.output_weight != NULL and tile.targets == NULL and not smoothed):
         tile.sample_weight, tile.output_weight = work + plan.sample_weight.start, NULL
     elif of_classes:
         tile.output_weight = NULL
-    else:
+    elif tile.output_weight != NULL:
         tile.output_weight = work + plan.output_weight.start
-    if tile.targets != NULL:
-        tile.targets = work + plan.targets.start
+    if tile.targets != NULL or smoothed:
+        tile.targets, tile.labels = work + plan.targets.start, NULL
     else:
         tile.labels = <const int64_t *>(work + plan.labels.start)
     return tile

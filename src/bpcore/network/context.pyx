@@ -10,10 +10,10 @@ cdef struct batch_t:
     # Rows to compute, or to learn from: of a call, a chunk or a tile. The numbers are of the plan's type.
     const void *X
     Py_ssize_t x_stride             # from one row of X to the next
-    const void *targets             # (rows, n_outputs), or NULL
+    const void *targets             # (rows, n_targets), or NULL
     const int64_t *labels           # (rows,), or NULL
     const void *sample_weight       # (rows,), or NULL
-    const void *output_weight       # (rows, n_outputs) in place of these, or NULL
+    const void *output_weight       # (rows, n_targets) in place of these, or NULL
     double clip_norm                # of a row's gradient, at most; 0: as it is
     const void *output_gradient     # in place of targets: dLoss/da(L), (rows, n_outputs), or NULL
     bint of_logits                  # it is dLoss/dz(L)
@@ -307,13 +307,13 @@ cdef inline batch_t batch_slice(const plan_t *plan, const batch_t *batch, Py_ssi
     part.rows, part.first = rows, batch.first + first
     part.X = <const floating *>batch.X + first * batch.x_stride
     if batch.targets != NULL:
-        part.targets = <const floating *>batch.targets + first * plan.n_outputs
+        part.targets = <const floating *>batch.targets + first * plan.n_targets
     if batch.labels != NULL:
         part.labels = batch.labels + first
     if batch.sample_weight != NULL:
         part.sample_weight = <const floating *>batch.sample_weight + first
     if batch.output_weight != NULL:
-        part.output_weight = <const floating *>batch.output_weight + first * plan.n_outputs
+        part.output_weight = <const floating *>batch.output_weight + first * plan.n_targets
     if batch.output_gradient != NULL:
         part.output_gradient = <const floating *>batch.output_gradient + first * plan.n_outputs
     if batch.input_gradient != NULL:

@@ -281,7 +281,8 @@ cdef void derive_rows(const context_t *context, const floating *params, const ba
                       const wanted_t *wanted) noexcept nogil:
     """What is wanted of all rows: each thread takes the next few, and computes them by itself."""
     cdef context_t own = alone(context)
-    cdef Py_ssize_t size = rows_at_a_time(context, wanted, batch.rows), first, piece = 0
+    cdef Py_ssize_t size = rows_at_a_time(context, wanted, batch.rows), piece = 0
+    cdef tile_t where
     cdef batch_t tile
     own.small_batch = batch.rows < PACK_MIN_ROWS
     own.pack_whole = batch.rows > size * context.size
@@ -291,10 +292,11 @@ cdef void derive_rows(const context_t *context, const floating *params, const ba
         if wanted.what != TANGENTS:
             pack_backward(&own, params, wanted.what == INPUT_JACOBIAN)
     while not should_stop(own.interrupt, 0):
-        first = size * (take_piece(&context.shared.team) if context.size > 1 else piece)
-        if first >= batch.rows:
+        where.first = size * (take_piece(&context.shared.team) if context.size > 1 else piece)
+        if where.first >= batch.rows:
             return
         piece += 1
-        tile = tile_of(&own, batch, first, min(size, batch.rows - first), params)
+        where.rows = min(size, batch.rows - where.first)
+        tile = weighted_tile(&own, batch, &where, params)
         derive_tile(&own, params, &tile, wanted)
         check_guards(own.plan, workspace_of(&own, params))

@@ -8,10 +8,10 @@ cdef inline floating squared_error(floating a, floating y, floating *d) noexcept
     d[0] = a - y
     return <floating>0.5 * d[0] * d[0]
 
-cdef inline floating huber(floating a, floating y, floating *d) noexcept nogil:
+cdef inline floating huber(floating a, floating y, floating threshold, floating *d) noexcept nogil:
     cdef floating r = a - y, c
-    c = select(r > 1, <floating>1, r)
-    c = select(c < -1, <floating>-1, c)
+    c = select(r > threshold, threshold, r)
+    c = select(c < -threshold, -threshold, c)
     d[0] = c
     return c * (r - <floating>0.5 * c)
 
@@ -32,6 +32,59 @@ cdef inline floating binary_cross_entropy(floating z, floating y, floating *d) n
         e = exp_(-abs_(z))
     d[0] = (select(z < 0, e, <floating>1) * (<floating>1 - y) - y * select(z < 0, <floating>1, e)) / (<floating>1 + e)
     return log1p_(e) + select(c == 0, <floating>0, c * abs_(z))  # an infinite z that is right costs nothing
+
+cdef inline floating quantile(floating a, floating y, floating q, floating *d) noexcept nogil:
+    """The pinball loss: q for each unit that a is too small, 1 - q for each that it is too large."""
+    cdef floating r = a - y, rate
+    rate = select(r > 0, <floating>1 - q, select(r < 0, -q, r))
+    d[0] = rate
+    return rate * r
+
+cdef inline floating focal(floating z, floating y, floating gamma, floating *d) noexcept nogil:
+    """``y F(z) + (1 - y) F(-z)`` for ``F(t) = q^gamma softplus(-t)`` with ``q = sigmoid(-t)``, for gamma > 0.
+
+    ``F' = -q^gamma (gamma p softplus(-t) + q)``. ``q^gamma`` is ``exp(-gamma softplus(t))``; one exponential and one
+    logarithm serve both signs of z.
+    """
+    cdef floating e = exp_(-abs_(z)), low, high, below, above, p, q, power, value, no = <floating>1 - y
+    low = log1p_(e)                                 # softplus of -|z|
+    high = abs_(z) + low                            # and of |z|
+    above, below = <floating>1 / (<floating>1 + e), e / (<floating>1 + e)
+    p, q = select(z < 0, below, above), select(z < 0, above, below)
+    # y = 1: t is z
+    power = exp_(-gamma * select(z < 0, low, high))
+    value = select(z < 0, high, low)
+    d[0] = select(y == 0, <floating>0, -y * power * (gamma * select(p == 0, <floating>0, p * value) + q))
+    value = select(y == 0, <floating>0, y * power * value)
+    # y = 0: t is -z
+    power = exp_(-gamma * select(z < 0, high, low))
+    low = select(z < 0, low, high)
+    d[0] += select(no == 0, <floating>0, no * power * (gamma * select(q == 0, <floating>0, q * low) + p))
+    return value + select(no == 0, <floating>0, no * power * low)
+
+cdef inline floating hinge(floating a, floating y, floating *d) noexcept nogil:
+    cdef floating margin = <floating>1 - y * a
+    d[0] = select(margin <= 0, <floating>0, select(margin == margin, -y, margin))
+    return select(margin <= 0, <floating>0, margin)
+
+cdef inline floating squared_hinge(floating a, floating y, floating *d) noexcept nogil:
+    cdef floating margin = <floating>1 - y * a
+    margin = select(margin <= 0, <floating>0, margin)
+    d[0] = <floating>-2 * y * margin
+    return margin * margin
+
+cdef inline floating gamma_deviance(floating z, floating y, floating *d) noexcept nogil:
+    """Half of it, but for terms of y alone: ``z + y e^-z``."""
+    cdef floating r = y * exp_(-z)
+    d[0] = <floating>1 - r
+    return z + r
+
+cdef inline floating tweedie(floating z, floating y, floating power, floating *d) noexcept nogil:
+    """Half of its deviance, but for terms of y alone, for a power between 1 and 2."""
+    cdef floating one = power - <floating>1, two = <floating>2 - power
+    cdef floating low = select(y == 0, <floating>0, y * exp_(-one * z)), high = exp_(two * z)
+    d[0] = high - low
+    return high / two + low / one
 
 cdef inline floating poisson(floating z, floating y, floating *d) noexcept nogil:
     cdef floating a = exp_(z)
@@ -127,20 +180,32 @@ cdef double cross_entropy(const floating[:, ::1] Z, Py_ssize_t n, const batch_t 
     return total
 
 
-cdef inline floating pointwise_loss(Loss loss, floating a, floating y, floating *d) noexcept nogil:
+cdef inline floating pointwise_loss(Loss loss, floating parameter, floating a, floating y, floating *d) noexcept nogil:
     """The loss of one entry, and its derivative; ``loss`` is a constant here."""
     if loss == SQUARED_ERROR:
         return squared_error(a, y, d)
     if loss == HUBER:
-        return huber(a, y, d)
+        return huber(a, y, parameter, d)
     if loss == ABSOLUTE_ERROR:
         return absolute_error(a, y, d)
     if loss == BINARY_CROSS_ENTROPY:
         return binary_cross_entropy(a, y, d)
+    if loss == QUANTILE:
+        return quantile(a, y, parameter, d)
+    if loss == FOCAL:
+        return focal(a, y, parameter, d)
+    if loss == HINGE:
+        return hinge(a, y, d)
+    if loss == SQUARED_HINGE:
+        return squared_hinge(a, y, d)
+    if loss == GAMMA:
+        return gamma_deviance(a, y, d)
+    if loss == TWEEDIE:
+        return tweedie(a, y, parameter, d)
     return poisson(a, y, d)
 
 
-cdef inline double one_output_loss_rows(Loss loss, const floating[:, ::1] A, const batch_t *batch,
+cdef inline double one_output_loss_rows(Loss loss, double parameter, const floating[:, ::1] A, const batch_t *batch,
                                         floating[:, ::1] delta, Py_ssize_t *done) noexcept nogil:
     """`pointwise_loss_rows` for one output, as many rows at a time as a vector has numbers: the first ``done`` rows."""
     cdef const floating *y = <const floating *>batch.targets
@@ -159,7 +224,7 @@ cdef inline double one_output_loss_rows(Loss loss, const floating[:, ::1] A, con
         if batch.sample_weight == NULL:
             weight = ones
         for k in range(lanes(y)):
-            z[k] = weight[k] * pointwise_loss(loss, z[k], y[k], &d[k])
+            z[k] = weight[k] * pointwise_loss(loss, <floating>parameter, z[k], y[k], &d[k])
             d[k] = weight[k] * d[k]
             sums[k] += z[k]
         for k in range(lanes(y)):
@@ -172,10 +237,11 @@ cdef inline double one_output_loss_rows(Loss loss, const floating[:, ::1] A, con
     return total
 
 
-cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_ssize_t n, const batch_t *batch,
+cdef inline double pointwise_loss_rows(Loss loss, const plan_t *plan, const floating[:, ::1] A, const batch_t *batch,
                                        floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of the first rows of a batch, summed, and their ``delta``; ``loss`` is a constant here."""
-    cdef Py_ssize_t i, j, k, rows = A.shape[0], done = 0
+    cdef Py_ssize_t i, j, k, n = plan.n_outputs, rows = A.shape[0], done = 0
+    cdef double parameter = plan.loss_parameter
     cdef const floating *targets = <const floating *>batch.targets
     cdef const floating *weights = <const floating *>batch.sample_weight
     cdef const floating *y
@@ -189,7 +255,7 @@ cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_s
     cdef Py_ssize_t count
     cdef floating weight = 1
     if n == 1 and rows >= lanes(targets):
-        total = one_output_loss_rows(loss, A, batch, delta, &done)
+        total = one_output_loss_rows(loss, parameter, A, batch, delta, &done)
     memset(rest, 0, sizeof(rest))
     j = 0
     while j < n:
@@ -203,7 +269,7 @@ cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_s
             if weights != NULL:
                 weight = weights[i]
             for k in range(lanes(targets)):
-                value[k] = pointwise_loss(loss, (&A[i, j])[k], y[k], &d[k])
+                value[k] = pointwise_loss(loss, <floating>parameter, (&A[i, j])[k], y[k], &d[k])
                 d[k] = weight * d[k]
                 value[k] = weight * value[k]
             if of_outputs != NULL:
@@ -221,6 +287,31 @@ cdef inline double pointwise_loss_rows(Loss loss, const floating[:, ::1] A, Py_s
     return total
 
 
+cdef double gaussian_nll_rows(const plan_t *plan, const floating[:, ::1] A, const batch_t *batch,
+                              floating[:, ::1] delta) noexcept nogil:
+    """``(s + (y - a)^2 e^-s) / 2``, weighted and summed: the first half of the outputs are a, the second s."""
+    cdef Py_ssize_t i, j, n = plan.n_targets
+    cdef const floating *y = <const floating *>batch.targets
+    cdef const floating *of_rows = <const floating *>batch.sample_weight
+    cdef const floating *of_outputs = <const floating *>batch.output_weight
+    cdef floating weight = 1, r, s, scaled
+    cdef double total = 0
+    for i in range(A.shape[0]):
+        memset(&delta[i, 0], 0, delta.shape[1] * sizeof(floating))
+        if of_rows != NULL:
+            weight = of_rows[i]
+        for j in range(n):
+            if of_outputs != NULL:
+                weight = of_outputs[i * n + j]
+            if weight != 0:  # a target of weight 0 may be anything
+                r, s = A[i, j] - y[i * n + j], A[i, n + j]
+                scaled = r * exp_(-s)
+                total += <double>(weight * (<floating>0.5 * (s + r * scaled)))
+                delta[i, j] = weight * scaled
+                delta[i, n + j] = weight * (<floating>0.5 * (<floating>1 - r * scaled))
+    return total
+
+
 cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] A, const batch_t *batch,
                            floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of rows, summed, and dLoss/dz(L), or dLoss/da(L) if the output is not the canonical one.
@@ -229,24 +320,44 @@ cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] A, const b
     batch. This is where the output layer's delta is made.
     """
     if plan.loss == SQUARED_ERROR:
-        return pointwise_loss_rows(SQUARED_ERROR, A, plan.n_outputs, batch, delta)
+        return pointwise_loss_rows(SQUARED_ERROR, plan, A, batch, delta)
     if plan.loss == HUBER:
-        return pointwise_loss_rows(HUBER, A, plan.n_outputs, batch, delta)
+        return pointwise_loss_rows(HUBER, plan, A, batch, delta)
     if plan.loss == ABSOLUTE_ERROR:
-        return pointwise_loss_rows(ABSOLUTE_ERROR, A, plan.n_outputs, batch, delta)
+        return pointwise_loss_rows(ABSOLUTE_ERROR, plan, A, batch, delta)
     if plan.loss == BINARY_CROSS_ENTROPY:
-        return pointwise_loss_rows(BINARY_CROSS_ENTROPY, A, plan.n_outputs, batch, delta)
+        return pointwise_loss_rows(BINARY_CROSS_ENTROPY, plan, A, batch, delta)
     if plan.loss == POISSON:
-        return pointwise_loss_rows(POISSON, A, plan.n_outputs, batch, delta)
+        return pointwise_loss_rows(POISSON, plan, A, batch, delta)
+    if plan.loss == QUANTILE:
+        return pointwise_loss_rows(QUANTILE, plan, A, batch, delta)
+    if plan.loss == HINGE:
+        return pointwise_loss_rows(HINGE, plan, A, batch, delta)
+    if plan.loss == SQUARED_HINGE:
+        return pointwise_loss_rows(SQUARED_HINGE, plan, A, batch, delta)
+    if plan.loss == GAMMA:
+        return pointwise_loss_rows(GAMMA, plan, A, batch, delta)
+    if plan.loss == TWEEDIE:
+        return pointwise_loss_rows(TWEEDIE, plan, A, batch, delta)
+    if plan.loss == FOCAL and plan.loss_parameter == 0:
+        return pointwise_loss_rows(BINARY_CROSS_ENTROPY, plan, A, batch, delta)
+    if plan.loss == FOCAL:
+        return pointwise_loss_rows(FOCAL, plan, A, batch, delta)
+    if plan.loss == GAUSSIAN_NLL:
+        return gaussian_nll_rows(plan, A, batch, delta)
     return cross_entropy(A, plan.n_outputs, batch, delta)
 
 
 cdef inline bint target_valid(Loss loss, floating y) noexcept nogil:
-    """Whether a binary target is in [0, 1], and a probability or count not negative; or NaN."""
-    if loss == BINARY_CROSS_ENTROPY:
+    """Whether a target is in the range of the loss; or NaN."""
+    if loss == BINARY_CROSS_ENTROPY or loss == FOCAL:
         return not ((y < 0) | (y > 1))
-    if loss == CROSS_ENTROPY or loss == POISSON:
+    if loss == HINGE or loss == SQUARED_HINGE:
+        return not ((y < -1) | (y > 1))
+    if loss == CROSS_ENTROPY or loss == POISSON or loss == TWEEDIE:
         return not y < 0
+    if loss == GAMMA:
+        return not y <= 0
     return True
 
 
@@ -259,7 +370,7 @@ cdef bint targets_valid(const plan_t *plan, const batch_t *batch, const floating
     if batch.sample_weight == NULL and of_outputs == NULL:
         return rows_valid(plan, batch, 0, batch.rows, tag)
     if of_outputs != NULL and y != NULL:
-        for i in range(batch.rows * plan.n_outputs):
+        for i in range(batch.rows * plan.n_targets):
             valid &= of_outputs[i] == 0 or target_valid(plan.loss, y[i])
         return valid
     for i in range(batch.rows):
@@ -272,15 +383,18 @@ cdef inline bint rows_valid(const plan_t *plan, const batch_t *batch, Py_ssize_t
                             const floating *tag) noexcept nogil:
     """The same for some rows, whatever their weight."""
     cdef const floating *y = <const floating *>batch.targets
-    cdef Py_ssize_t i, n = plan.n_outputs
+    cdef Py_ssize_t i, n = plan.n_targets
     cdef bint wrong = False
     if batch.labels != NULL:
         for i in range(begin, end):
-            wrong |= (batch.labels[i] < 0) | (batch.labels[i] >= n)
-    elif plan.loss == BINARY_CROSS_ENTROPY:
+            wrong |= (batch.labels[i] < 0) | (batch.labels[i] >= plan.n_outputs)
+    elif plan.loss == BINARY_CROSS_ENTROPY:  # the usual ones by loops that are vectorized
         for i in range(begin * n, end * n):
             wrong |= not target_valid(BINARY_CROSS_ENTROPY, y[i])
     elif plan.loss == CROSS_ENTROPY or plan.loss == POISSON:
         for i in range(begin * n, end * n):
             wrong |= not target_valid(POISSON, y[i])
+    elif target_valid(plan.loss, <floating>-2) == 0:
+        for i in range(begin * n, end * n):
+            wrong |= not target_valid(plan.loss, y[i])
     return not wrong

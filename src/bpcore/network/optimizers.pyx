@@ -124,15 +124,18 @@ cdef void sgd_rows(context_t *context, floating *params, const batch_t *batch, f
     """Online gradient descent, a step for each row in turn; the loss of each, before its step, is added to ``loss``."""
     cdef const plan_t *plan = context.plan
     cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
-    cdef const floating *weights = <const floating *>batch.sample_weight
-    cdef floating *work = workspace_of(context, <const floating *>params)
+    cdef const floating *theta = params
+    cdef floating *work = workspace_of(context, theta)
+    cdef tile_t where
     cdef batch_t row
     cdef Py_ssize_t i
     context.small_batch = True
+    where.rows = 1
     for i in range(batch.rows):
-        if weights != NULL and weights[i] == 0:  # left out, whatever the row holds
+        where.first = i
+        row = weighted_tile(context, batch, &where, theta)
+        if row.rows == 0:  # left out, whatever the row holds
             continue
-        row = batch_slice(plan, batch, i, 1, weights)
         forward_tile(context, <const floating *>params, &row, plan.canonical != IDENTITY, True)
         loss[0] += loss_and_delta(plan, matrix(<const floating *>work + last.a.start, 1, last.stride), &row,
                                   matrix(<const floating *>work + plan.delta.start, 1, last.stride))

@@ -35,7 +35,9 @@ cdef struct plan_t:
     Py_ssize_t n_parameters
     Py_ssize_t n_inputs
     Py_ssize_t n_outputs
+    Py_ssize_t n_targets            # of a row: one for each output, but for gaussian_nll, whose outputs are in pairs
     Loss loss
+    double loss_parameter           # what there is of quantile, delta, power, gamma or label_smoothing
     Activation canonical            # the output activation for which the loss gives dLoss/dz; dLoss/da for any other
     Py_ssize_t chunk_rows           # maximum rows of a chunk
     Py_ssize_t group_size           # chunks whose sums are added up in the network's dtype
@@ -141,8 +143,9 @@ cdef bint plan_init(plan_t *plan, layer_t *layers, Py_ssize_t n_layers, const Py
         offset = layer.bias + layer.n_out
     plan.n_parameters = offset
     plan.n_inputs, plan.n_outputs = sizes[0], sizes[n_layers]
-    plan.loss = <Loss>loss
+    plan.loss, plan.loss_parameter = <Loss>loss, default_parameter(<Loss>loss)
     plan.canonical = canonical_output(plan.loss)
+    plan.n_targets = plan.n_outputs // 2 if plan.loss == GAUSSIAN_NLL else plan.n_outputs
     plan_rows(plan, isa)
     plan_layout(plan, isa)
     return layout_holds(plan, isa)
@@ -156,13 +159,40 @@ cdef inline bint keeps_derivative(Activation activation) noexcept nogil:
 
 cdef inline Activation canonical_output(Loss loss) noexcept nogil:
     """The output activation for which dLoss/dz is as simple as ``a - y``; as in generalised linear models."""
-    if loss == BINARY_CROSS_ENTROPY:
+    if loss == BINARY_CROSS_ENTROPY or loss == FOCAL:
         return SIGMOID
     if loss == CROSS_ENTROPY:
         return SOFTMAX
-    if loss == POISSON:
+    if loss == POISSON or loss == GAMMA or loss == TWEEDIE:
         return EXP
     return IDENTITY
+
+
+cdef inline double default_parameter(Loss loss) noexcept nogil:
+    if loss == HUBER:
+        return 1
+    if loss == QUANTILE:
+        return 0.5
+    if loss == TWEEDIE:
+        return 1.5
+    if loss == FOCAL:
+        return 2
+    return 0
+
+
+cdef inline bint parameter_valid(Loss loss, double parameter) noexcept nogil:
+    """Whether a loss takes this parameter; 0 for those that have none."""
+    if loss == HUBER:
+        return 0 < parameter < INFINITY
+    if loss == QUANTILE:
+        return 0 < parameter < 1
+    if loss == TWEEDIE:
+        return 1 < parameter < 2
+    if loss == FOCAL:
+        return 0 <= parameter < INFINITY
+    if loss == CROSS_ENTROPY:
+        return 0 <= parameter < 1
+    return parameter == 0
 
 
 cdef void plan_rows(plan_t *plan, const isa_t *isa) noexcept nogil:

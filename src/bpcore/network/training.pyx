@@ -69,7 +69,7 @@ cdef batch_t gather_batch(const context_t *context, const training_t *t, Py_ssiz
     cdef floating *numbers = <floating *>t.numbers
     cdef floating *weights = numbers + count * plan.n_inputs
     cdef floating *targets = weights + count
-    cdef floating *of_outputs = targets + count * plan.n_outputs
+    cdef floating *of_outputs = targets + count * plan.n_targets
     cdef share_t share = row_share(count, 1, ROW_UNIT, context.size, context.rank)
     cdef batch_t batch
     cdef Py_ssize_t i
@@ -83,13 +83,13 @@ cdef batch_t gather_batch(const context_t *context, const training_t *t, Py_ssiz
             t.labels[i] = t.rows.labels[order[i]]
         batch.labels = t.labels
     else:
-        gather(<const floating *>t.rows.targets, plan.n_outputs, order, &share, targets)
+        gather(<const floating *>t.rows.targets, plan.n_targets, order, &share, targets)
         batch.targets = targets
     if t.rows.sample_weight != NULL:
         gather(<const floating *>t.rows.sample_weight, 1, order, &share, weights)
         batch.sample_weight = weights
     if t.rows.output_weight != NULL:
-        gather(<const floating *>t.rows.output_weight, plan.n_outputs, order, &share, of_outputs)
+        gather(<const floating *>t.rows.output_weight, plan.n_targets, order, &share, of_outputs)
         batch.output_weight = of_outputs
     meet(context)
     return batch
