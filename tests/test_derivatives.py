@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import assert_agree, make_data, make_parameters
+from helpers import assert_agree, dispatch, make_data, make_parameters
 
 import bpcore
 from bpcore import _chunks
@@ -133,8 +133,25 @@ def test_same_bits_for_any_number_of_threads(backend, dtype, rng, every_thread, 
             np.testing.assert_array_equal(found, expected)
 
 
-def test_arrays_of_any_dtype_and_layout(backend, rng):
-    """Converted rows come in blocks; a result may differ by the order of additions alone."""
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_more_outputs_than_rows_of_a_tile(backend, dtype, rng, rows):
+    """Whose deltas do not all have room side by side."""
+    net, params = network([3, 2, 300], dtype, rng, "tanh", "softmax")
+    X, d_params, d_X = (rng.normal(size=s).astype(dtype) for s in ((rows, 3), params.shape, (rows, 3)))
+    J, Jx = net.jacobian(params, X), net.input_jacobian(params, X)
+    assert_agree(J @ d_params, net.jvp(params, X, d_params)[1], dtype, 100)
+    assert_agree(np.einsum("mki,mi->mk", Jx, d_X), net.jvp(params, X, d_X=d_X)[1], dtype, 100)
+    for k in (0, 150, 299):
+        dA = np.zeros((rows, 300), dtype)
+        dA[:, k] = 1
+        grad, dX = net.backward(params, X, dA, input_gradient=True)
+        assert_agree(J[:, k].sum(axis=0), grad, dtype, 30)
+        assert_agree(Jx[:, k], dX, dtype, 30)
+
+
+def test_arrays_of_any_dtype_and_layout(backend, rng, monkeypatch):
+    """Rows that are converted come in blocks, here of one chunk, and give the same bits."""
+    monkeypatch.setattr(_chunks, "BLOCK_BYTES", 1)
     net, params = network([5, 12, 3], "float32", rng, "tanh", "identity")
     X, Y = rng.normal(size=(30_000, 5)).astype("float32"), rng.normal(size=(30_000, 3)).astype("float32")
     d_X = rng.normal(size=X.shape).astype("float32")
@@ -146,10 +163,10 @@ def test_arrays_of_any_dtype_and_layout(backend, rng):
         ([net.input_jacobian(params, wide[0])], [net.input_jacobian(params, X)]),
         ([net.trace(params, wide[0]).backward(wide[1])], [net.trace(params, X).backward(Y)]),
         (net.trace(params, wide[0]).deltas(wide[1]), net.trace(params, X).deltas(Y)),
-        ([net.jacobian(params, wide[0][:500])], [net.jacobian(params, X[:500])]),
+        ([net.jacobian(params, wide[0][:5000])], [net.jacobian(params, X[:5000])]),
         (
-            [net.per_row_gradients(params, wide[0][:500], wide[1][:500])],
-            [net.per_row_gradients(params, X[:500], Y[:500])],
+            [net.per_row_gradients(params, wide[0][:5000], wide[1][:5000])],
+            [net.per_row_gradients(params, X[:5000], Y[:5000])],
         ),
     ):
         for one, other in zip(found, expected, strict=True):
@@ -174,6 +191,50 @@ def test_out_is_filled_and_returned(backend, dtype, rng):
         out.flags.writeable = False
         with pytest.raises(ValueError, match="out must be writable"):
             call(out)
+
+
+def test_out_may_not_overlap_an_input(rng):
+    net = bpcore.Network([3, 3])
+    memory = rng.normal(size=100)
+    before = memory.copy()
+    params, X, Y = rng.normal(size=12), rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    inside, many = memory[:12], rng.normal(size=(4, 3, 12))
+    for call in (
+        lambda: net.backward(inside, X, Y, out=memory[11:23]),
+        lambda: net.backward(params, inside.reshape(4, 3), Y, out=memory[11:23]),
+        lambda: net.backward(params, X, inside.reshape(4, 3), out=memory[11:23]),
+        lambda: net.trace(params, inside.reshape(4, 3)).backward(Y, out=inside),
+        lambda: net.trace(params, X).backward(inside.reshape(4, 3), out=inside),
+        lambda: net.input_jacobian(inside, X, out=memory[11:47].reshape(4, 3, 3)),
+        lambda: net.input_jacobian(params, inside.reshape(4, 3), out=memory[11:47].reshape(4, 3, 3)),
+        lambda: net.jacobian(many[3, 2], X, out=many),
+        lambda: net.per_row_gradients(inside, X, Y, out=memory[11:59].reshape(4, 12)),
+        lambda: net.per_row_gradients(params, inside.reshape(4, 3), Y, out=memory[11:59].reshape(4, 12)),
+        lambda: net.per_row_gradients(params, X, inside.reshape(4, 3), out=memory[11:59].reshape(4, 12)),
+    ):
+        with pytest.raises(ValueError, match="out must not share memory with an input"):
+            call()
+    np.testing.assert_array_equal(memory, before)
+
+
+def test_subnormal_numbers_count_as_zero(backend, dtype):
+    """Directions that times a large number would be 0.1, and results."""
+    if not dispatch.core.FLUSHES_SUBNORMALS:
+        pytest.skip("this processor has no mode for it")
+    tiny = np.finfo(dtype).tiny
+    net = bpcore.Network([3, 2], dtype=dtype)
+    for rows in (1, 9):
+        ones, large = np.ones((rows, 3), dtype), np.full((rows, 3), 0.1 / (tiny / 4), dtype)
+        params, small = np.ones(8, dtype), np.full((rows, 3), tiny / 4, dtype)
+        assert not net.jvp(params, large, np.full(8, tiny / 4, dtype))[1].any()
+        assert not net.jvp(large[0, 0] * params, ones, d_X=small)[1].any()
+        assert not net.jvp(params / 8, ones, d_X=4 * small)[1].any()
+        assert not net.input_jacobian(np.full(8, tiny / 4, dtype), ones).any()
+        params[...] = 0
+        Y = np.full((rows, 2), -1.5 * tiny, dtype)
+        G = net.per_row_gradients(params, ones / 2, Y)
+        assert not G[:, :6].any()
+        np.testing.assert_array_equal(G[:, 6:], 1.5 * tiny)
 
 
 def test_errors_name_the_argument(backend, rng):
