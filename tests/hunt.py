@@ -79,6 +79,8 @@ HANGS = 30.0
 #: Seconds that must be left where a case may be slow.
 SLOW = 15.0
 THREADS = (2, 3, 7)
+#: Of rows that are converted: so few that most cases have several blocks.
+BLOCK_BYTES = 1 << 14
 #: Of the optimizers that are tried.
 RATE, MOMENTUM, BETA1, BETA2, EPSILON = 0.01, 0.75, 0.9, 0.999, 1e-2
 #: Numbers of Jacobians or gradients of rows, at most: of some rows alone where all would be more. And multiplications
@@ -733,7 +735,9 @@ class Checker:
         self.same_for_threads(net.backward, found, "backward", p.params, p.X, p.dA)
         found = self.call(net.backward, *given, self.output_gradient(), input_gradient=True, logits=True)
         self.backward_near(found, self.of_logits(), "backward, logits=True")
-        if net.output in ("sigmoid", "tanh"):
+        # The outputs must be those of backward to the last bit. NumPy rounds a product by its number of rows, which in
+        # forward may be another one: there only a trace has them.
+        if net.output in ("sigmoid", "tanh") and bpcore.backend != "python":
             a = self.call(net.forward, *given)
             self.pole(a, functools.partial(net.backward, p.params, p.X), "backward of a pole")
 
@@ -931,7 +935,8 @@ class Checker:
         close(along, oracle.by_complex_step(losses, 0.0, 1.0), error, size, "gradients of rows")
         gradients = [*(weights for _, weights, _ in r.row_gradients(deltas)), *(delta for _, delta, _ in deltas)]
         norms = np.sqrt(sum((part * part).reshape(count, -1).sum(axis=1) for part in gradients))
-        self.near(r.gradient_norms(*r.output_delta(targets))[0], norms, 1e-14 * norms, "the reference's norms")
+        error = 1e-14 * norms + SMALLEST_NORM
+        self.near(r.gradient_norms(*r.output_delta(targets))[0], norms, error, "the reference's norms")
 
     def along(self, r, deltas, direction) -> tuple:
         """The product of each row's gradient with a direction, its error, and a sum that it is no larger than."""
@@ -1265,7 +1270,11 @@ def weighted_batch(p: Problem, params, rows) -> SimpleNamespace:
 
 def check(**case) -> SimpleNamespace:
     """Raise an AssertionError that says what is wrong with a case; else how many calls were made."""
-    with np.errstate(all="ignore"), mock.patch.object(_chunks, "THREAD_WORK", 1):  # no work is too small for threads
+    with (
+        np.errstate(all="ignore"),
+        mock.patch.object(_chunks, "THREAD_WORK", 1),  # no work is too small for threads
+        mock.patch.object(_chunks, "BLOCK_BYTES", BLOCK_BYTES),
+    ):
         try:
             checker = Checker(case)
         except Unsuitable:
