@@ -79,9 +79,9 @@ HANGS = 30.0
 #: Seconds that must be left where a case may be slow.
 SLOW = 15.0
 THREADS = (2, 3, 7)
-#: Of rows that are converted: so few that most cases have several blocks. But where NumPy computes, for it rounds a
-#: product by its number of rows, and the outputs of a row depend on where it is in its block.
-BLOCK_BYTES = 1 << 14
+#: Of rows that are converted: so few that most cases have several blocks. But one where NumPy computes, which rounds a
+#: product by its number of rows: the outputs of a row would not be those without a conversion, to the last bit.
+BLOCK_BYTES, ONE_BLOCK = 1 << 14, 1 << 40
 #: Of the optimizers that are tried.
 RATE, MOMENTUM, BETA1, BETA2, EPSILON = 0.01, 0.75, 0.9, 0.999, 1e-2
 #: Numbers of Jacobians or gradients of rows, at most: of some rows alone where all would be more. And multiplications
@@ -1274,7 +1274,7 @@ def check(**case) -> SimpleNamespace:
     with (
         np.errstate(all="ignore"),
         mock.patch.object(_chunks, "THREAD_WORK", 1),  # no work is too small for threads
-        mock.patch.object(_chunks, "BLOCK_BYTES", _chunks.BLOCK_BYTES if bpcore.backend == "python" else BLOCK_BYTES),
+        mock.patch.object(_chunks, "BLOCK_BYTES", ONE_BLOCK if bpcore.backend == "python" else BLOCK_BYTES),
     ):
         try:
             checker = Checker(case)
