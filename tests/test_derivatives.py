@@ -106,6 +106,16 @@ def test_a_trace_gives_what_one_pass_gives(backend, dtype, rng, sizes, rows):
     assert not trace.logits.flags.writeable
 
 
+@pytest.mark.parametrize("rows", [3000, 5000])
+def test_chunks_are_added_up(backend, dtype, rng, rows):
+    """Two of them, and three."""
+    net, params = network([5, 12, 3], dtype, rng, "tanh", "identity")
+    X, dA = rng.normal(size=(rows, 5)).astype(dtype), rng.normal(size=(rows, 3)).astype(dtype)
+    halves = [net.backward(params, X[half], dA[half]) for half in (slice(rows // 2), slice(rows // 2, rows))]
+    assert_agree(net.backward(params, X, dA), halves[0] + halves[1], dtype, 10)
+    assert_agree(net.trace(params, X).backward(dA), halves[0] + halves[1], dtype, 10)
+
+
 @pytest.mark.parametrize("rows", [6, 100, 1500])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_same_bits_for_any_number_of_threads(backend, dtype, rng, every_thread, sizes, rows):
