@@ -7,8 +7,8 @@ import pytest
 from helpers import assert_agree, dispatch, make_data, make_parameters
 
 import bpcore
-from bpcore import _chunks
-from bpcore.architecture import ACTIVATIONS, OUTPUTS
+from bpcore import _chunks, fallback
+from bpcore.architecture import ACTIVATIONS, FROM_LOGITS, OUTPUTS
 
 SIZES = ([3, 5, 4, 2], [1, 1], [4, 20, 20, 3], [2, 6, 9], [70, 130, 9])
 STEP = 1e-6
@@ -106,6 +106,31 @@ def test_a_trace_gives_what_one_pass_gives(backend, dtype, rng, sizes, rows):
     assert not trace.logits.flags.writeable
 
 
+@pytest.mark.parametrize("loss", list(FROM_LOGITS))
+@pytest.mark.parametrize("rows", [1, 7, 300])
+def test_a_canonical_output(backend, dtype, rng, loss, rows):
+    """Whose forward pass ends with the logits where these are all that is needed, and not elsewhere."""
+    net = bpcore.Network([4, 6, 3], "tanh", loss, dtype=dtype)
+    params = make_parameters(net, rng)
+    X, Y, _ = make_data(net.sizes, loss, dtype, rows, rng)
+    dA, J = rng.normal(size=(rows, 3)).astype(dtype), net.jacobian(params, X)
+    expected = np.einsum("mk,mkp->p", dA, J)
+    assert_agree(net.backward(params, X, dA), expected, dtype, 100)
+    assert_agree(net.trace(params, X).backward(dA), expected, dtype, 100)
+    dz = net.trace(params, X).deltas(dA)[-1]
+    assert_agree(net.backward(params, X, dz, logits=True), expected, dtype, 100)
+    mean = net.per_row_gradients(params, X, Y).mean(axis=0)
+    assert_agree(net.cost_and_gradient(params, X, Y)[1], mean, dtype, 30)
+
+
+def test_what_is_in_a_total_before_does_not_count(backend, dtype, rng):
+    net, params = network([5, 12, 3], dtype, rng, "tanh", "identity")
+    X, dA = rng.normal(size=(6, 5)).astype(dtype), rng.normal(size=(6, 3)).astype(dtype)
+    given, total, sums = fallback.Backward(X, dA, False, None), np.full(1 + params.size, np.nan), np.empty_like(params)
+    dispatch.core.backward(net._plan, params, given, sums, total, (6, 2, 0, 2))
+    assert_agree(total[1:].astype(dtype), net.backward(params, X, dA), dtype)
+
+
 @pytest.mark.parametrize("rows", [3000, 5000])
 def test_chunks_are_added_up(backend, dtype, rng, rows):
     """Two of them, and three."""
@@ -181,6 +206,17 @@ def test_arrays_of_any_dtype_and_layout(backend, rng, monkeypatch):
     ):
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_rows_are_converted_block_by_block(monkeypatch):
+    monkeypatch.setattr(_chunks, "BLOCK_BYTES", 1)
+    net = bpcore.Network([3, 2], dtype="float32")
+    X, dA = np.zeros((5000, 3), "float32"), np.zeros((5000, 2), "float32")
+    for wide_X, wide_dA, count in ((0, 0, 1), (1, 0, 3), (0, 1, 3)):
+        given = X.astype("float64") if wide_X else X, dA.astype("float64") if wide_dA else dA
+        assert len(list(_chunks.row_blocks(net._plan, list(given), net.dtype))) == count
+        backward = fallback.Backward(*given, False, None)
+        assert len(list(_chunks.backward_blocks(net._plan, backward, net.dtype))) == count
 
 
 def test_out_is_filled_and_returned(backend, dtype, rng):
