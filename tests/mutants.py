@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The order of the test files: those that find most faults in the least time come first.
 ORDER = (
     *("loops", "gradients", "parity", "contract", "accumulator", "optimizers", "chunks", "found", "layout", "training"),
+    "derivatives",
     *("subnormal", "buffers", "elementary", "hunt", "gradient_check", "published", "scipy", "embedding_python"),
     "embedding",
 )

@@ -62,8 +62,15 @@ LAYOUT = [
     (
         "no room for labels of 8 bytes, and the check with it",
         (
-            ("plan.tile * (8 // isa.itemsize)", "plan.tile"),
+            ("reserve(&plan.labels, plan.tile * (8 // isa.itemsize)", "reserve(&plan.labels, plan.tile"),
             ("plan.labels.size * isa.itemsize >= tile * 8", "plan.labels.size >= tile"),
+        ),
+    ),
+    (
+        "no room for norms of 8 bytes, and the check with it",
+        (
+            ("reserve(&plan.norms, plan.tile * (8 // isa.itemsize)", "reserve(&plan.norms, plan.tile"),
+            ("plan.norms.size * isa.itemsize >= tile * 8", "plan.norms.size >= tile"),
         ),
     ),
     (
@@ -123,7 +130,10 @@ TEAM = [
     ("a team is not stopped", ("    bpcore_set(&team->stopped, 1);\n", "")),
     (
         "those who sleep do not see that the team is stopped",
-        ("value < 0 && !bpcore_get(&team->stopped)) bpcore_sleep", "value < 0) bpcore_sleep"),
+        (
+            "while (!bpcore_reached(bpcore_get(counter), value) && !bpcore_get(&team->stopped)) {",
+            "while (!bpcore_reached(bpcore_get(counter), value)) {",
+        ),
     ),
     (
         "who sleeps is not woken where the team is stopped",
@@ -407,7 +417,10 @@ FORWARD = [
     ),
     (
         "no meeting after a tile's outputs",
-        ("last.n_out, share.rows, last.n_out)\n    meet(context)\n", "last.n_out, share.rows, last.n_out)\n"),
+        (
+            "    if meet(context) and context.rank == 0:\n        check_guards",
+            "    if context.rank == 0:\n        check_guards",
+        ),
     ),
     (
         "outputs of a share are those of the first rows",
@@ -424,7 +437,7 @@ FORWARD = [
         "each thread takes one tile",
         ("                piece = take_piece(&context.shared.team)\n            taken", "            taken"),
     ),
-    ("tiles apart are not packed for", ("        pack_forward(&own, params, False)\n", "")),
+    ("tiles apart are not packed for", ("        pack_forward(&own, params, batch.kept != NULL)\n", "")),
     (
         "after tiles apart the parameters count as packed",
         ("        context.pack_whole = False  # for the few tiles that are left\n", ""),
@@ -535,44 +548,280 @@ BACKWARD = [
     ),
 ]
 
-#: Of the function that C calls, tile by tile.
-BACKWARD_ROWS = [
+#: Of output gradients, and of products that are added to.
+OUTPUT_DELTA = [
     (
-        "the input gradient is not advanced, for C",
-        ("input_gradient + first * plan.n_inputs if input_gradient", "input_gradient if input_gradient"),
+        "the output gradient of the first rows is taken by all",
+        (
+            "<const floating *>tile.output_gradient + share.row * last.n_out, last.n_out",
+            "<const floating *>tile.output_gradient, last.n_out",
+        ),
     ),
     (
-        "the output gradient is not advanced, for C",
-        ("output_delta(context, output_gradient + first * plan.n_outputs,", "output_delta(context, output_gradient,"),
+        "the deltas of outputs all lie in the first rows",
+        (
+            "cdef floating *delta = work + plan.delta.start + first\n",
+            "cdef floating *delta = work + plan.delta.start\n",
+        ),
+    ),
+    ("a gradient of the logits is one of the outputs", ("    if not tile.of_logits:\n", "    if True:\n")),
+    ("a gradient of the outputs is one of the logits", ("    if not tile.of_logits:\n", "    if False:\n")),
+    ("no meeting after the deltas of outputs", ("share.rows, delta)\n    meet(context)", "share.rows, delta)")),
+    (
+        "the input gradient of the first rows is that of all",
+        (
+            "<floating *>tile.input_gradient + share.row * layer.n_in + share.column",
+            "<floating *>tile.input_gradient + share.column",
+        ),
     ),
 ]
 
-#: Of a forward pass that is kept, and the way back from it.
-TRACE = [
+#: Of a forward pass that is kept.
+KEPT = [
     (
-        "traced derivatives are not advanced",
+        "kept activations are not advanced",
         (
-            "(first * layer.n_out if layer.keeps_derivative else 0)",
-            "(first * layer.n_out if layer.keeps_derivative and load else 0)",
+            "copy_layer(layer, <floating *>tile.kept.a[l], first,",
+            "copy_layer(layer, <floating *>tile.kept.a[l], share.row if not load else first,",
         ),
     ),
     (
-        "traced activations are not advanced on the way back",
-        ("<floating *>kept.a[l] + first * layer.n_out", "<floating *>kept.a[l] + (0 if load else first * layer.n_out)"),
-    ),
-    (
-        "traced derivatives are not advanced on the way back",
+        "kept activations are not advanced on the way back",
         (
-            "(first * layer.n_out if layer.keeps_derivative else 0)",
-            "(first * layer.n_out if layer.keeps_derivative and not load else 0)",
+            "copy_layer(layer, <floating *>tile.kept.a[l], first,",
+            "copy_layer(layer, <floating *>tile.kept.a[l], share.row if load else first,",
         ),
     ),
     (
-        "the output gradient is not advanced",
-        ("<const floating *>back.output_gradient + first * plan.n_outputs,", "<const floating *>back.output_gradient,"),
+        "kept derivatives are not advanced",
+        (
+            "copy_layer(layer, <floating *>tile.kept.derivatives[l], first,",
+            "copy_layer(layer, <floating *>tile.kept.derivatives[l], share.row if not load else first,",
+        ),
     ),
-    ("every tile of a trace is fresh", ("<floating *>back.sums, first == 0,", "<floating *>back.sums, True,")),
-    ("the input gradient is not advanced", ("dX + first * plan.n_inputs if dX", "dX if dX")),
+    (
+        "kept derivatives are not advanced on the way back",
+        (
+            "copy_layer(layer, <floating *>tile.kept.derivatives[l], first,",
+            "copy_layer(layer, <floating *>tile.kept.derivatives[l], share.row if load else first,",
+        ),
+    ),
+    (
+        "the rows of a share are kept as the first of a tile",
+        ("cdef Py_ssize_t l, first = tile.first + share.row\n", "cdef Py_ssize_t l, first = tile.first\n"),
+    ),
+    (
+        "the rows kept of a share are the first of a tile",
+        ("kept + first * layer.n_out, work + share.row * layer.stride", "kept + first * layer.n_out, work"),
+    ),
+    (
+        "kept logits are not advanced",
+        ("<floating *>tile.kept.logits, tile.first + share.row,", "<floating *>tile.kept.logits, share.row,"),
+    ),
+    (
+        "derivatives are not kept",
+        ("forward_tile(context, params, &tile, keep, keep)", "forward_tile(context, params, &tile, keep, False)"),
+    ),
+    (
+        "the outputs that are kept are logits",
+        (
+            "    activate_share(last, share, work + last.a.start,\n                   work + last.derivative.start if last.keeps_derivative else NULL)\n    copy_kept",
+            "    copy_kept",
+        ),
+    ),
+    ("a product overwrites what it is added to", ("    b.add = add\n", "")),
+    (
+        "the last outputs of a product overwrite what they are added to",
+        ("bias_of(layer, params), rows, first_dot, add)", "bias_of(layer, params), rows, first_dot, False)"),
+    ),
+    (
+        "a product of few rows overwrites what it is added to",
+        ("bias_of(layer, params), rows, add)", "bias_of(layer, params), rows, False)"),
+    ),
+]
+
+DERIVATIVES = [
+    ("norms without the bias", ("(1 + sum_squares(&A[i, 0], layer.n_in))", "sum_squares(&A[i, 0], layer.n_in)")),
+    (
+        "norms of the first delta",
+        ("sum_squares(delta + i * layer.stride, layer.n_out)", "sum_squares(delta, layer.n_out)"),
+    ),
+    ("norms of the first row's inputs", ("sum_squares(&A[i, 0], layer.n_in)", "sum_squares(&A[0, 0], layer.n_in)")),
+    ("norms of the first layer alone", ("else norms[i] + squares", "else squares")),
+    (
+        "norms are added to those of the tile before",
+        ("norms[i] = squares if l == context.plan.n_layers - 1 else norms[i] + squares", "norms[i] += squares"),
+    ),
+    ("norms are squared", ("<floating>sqrt(norms[i])", "<floating>norms[i]")),
+    (
+        "norms are not advanced from tile to tile",
+        ("(<floating *>wanted.out)[tile.first + i]", "(<floating *>wanted.out)[i]"),
+    ),
+    (
+        "gradients of rows overwrite the first",
+        (
+            "weights_of(layer, <const floating *>out + i * stride), True)",
+            "weights_of(layer, <const floating *>out), True)",
+        ),
+    ),
+    ("gradients of rows are added", ("out + i * stride), True)", "out + i * stride), False)")),
+    (
+        "the biases of all rows are those of the first",
+        ("out + i * stride + layer.bias, &delta[i, 0]", "out + i * stride + layer.bias, &delta[0, 0]"),
+    ),
+    ("the biases of rows lie in the first row", ("memcpy(out + i * stride + layer.bias,", "memcpy(out + layer.bias,")),
+    ("deltas are not advanced from tile to tile", ("+ (tile.first - wanted.first) * layer.n_out,", "+ 0,")),
+    (
+        "deltas are as far away as what is kept",
+        ("(tile.first - wanted.first) * layer.n_out", "tile.first * layer.n_out"),
+    ),
+    (
+        "the deltas of all outputs are those of the first",
+        ("matrix(delta + k * tile.rows * layer.stride, tile.rows", "matrix(delta, tile.rows"),
+    ),
+    (
+        "Jacobians are not advanced from tile to tile",
+        ("(tile.first * n + outputs.first + k) * size, n * size)", "(outputs.first + k) * size, n * size)"),
+    ),
+    (
+        "Jacobians of many outputs overwrite the first of them",
+        ("(tile.first * n + outputs.first + k) * size, n * size)", "(tile.first * n + k) * size, n * size)"),
+    ),
+    (
+        "the Jacobians of rows overlap",
+        (
+            "(tile.first * n + outputs.first + k) * size, n * size)",
+            "(tile.first * n + outputs.first + k) * size, size)",
+        ),
+    ),
+    (
+        "the input Jacobians of all outputs are those of the first",
+        ("copy_rows(D + k * tile.rows * plan.input_stride,", "copy_rows(D,"),
+    ),
+    (
+        "input Jacobians are not advanced from tile to tile",
+        ("(tile.first * n + outputs.first + k) * plan.n_inputs,", "(outputs.first + k) * plan.n_inputs,"),
+    ),
+    (
+        "input Jacobians of many outputs overwrite the first of them",
+        ("(tile.first * n + outputs.first + k) * plan.n_inputs,", "(tile.first * n + k) * plan.n_inputs,"),
+    ),
+    (
+        "the input Jacobians of rows overlap",
+        (
+            "outputs.first + k) * plan.n_inputs, n * plan.n_inputs,",
+            "outputs.first + k) * plan.n_inputs, plan.n_inputs,",
+        ),
+    ),
+    (
+        "gradients of rows with the outputs of a layer",
+        ("a, stride = work + below.a.start, below.stride", "a, stride = work + layer.a.start, below.stride"),
+    ),
+    (
+        "the deltas of the first output alone go down",
+        ("product_share(context, tile.rows * outputs.count,", "product_share(context, tile.rows,"),
+    ),
+    (
+        "input Jacobians are as far apart as the rows of X",
+        ("stride if l > 0 else plan.input_stride)", "stride)"),
+    ),
+    (
+        "the derivatives of the layer above, for rows",
+        ("work + below.derivative.start,\n", "work + layer.derivative.start,\n"),
+    ),
+    (
+        "the derivatives are those of the first output",
+        ("scratch + k * tile.rows * stride)", "scratch)"),
+    ),
+    (
+        "deltas do not go down",
+        ("        if not meet(context):\n            return\n        delta, scratch = scratch, delta\n", ""),
+    ),
+    ("the direction is taken as packed", ("    loose.pack_whole = False  #", "    pass  #")),
+    (
+        "directions of inputs are not advanced",
+        ("<const floating *>wanted.d_inputs + tile.first * plan.n_inputs", "<const floating *>wanted.d_inputs"),
+    ),
+    (
+        "a tangent begins with what was there",
+        ("        memset(dz, 0, tile.rows * layer.stride * sizeof(floating))\n        if wanted", "        if wanted"),
+    ),
+    (
+        "the bias of a direction is forgotten",
+        ("dz,\n                          False)", "dz,\n                          True)"),
+    ),
+    (
+        "the direction of the inputs takes in the bias",
+        ("matrix(d, tile.rows, d_stride), dz, True)", "matrix(d, tile.rows, d_stride), dz, False)"),
+    ),
+    (
+        "the tangents of the first layer go on",
+        ("d, d_stride = dz, layer.stride", "d, d_stride = (dz if l == 0 else d), layer.stride"),
+    ),
+    (
+        "a tangent's derivatives are those of the first layer",
+        (
+            "<const floating *>work + layer.derivative.start, tile.rows, dz)",
+            "<const floating *>work + plan.layers[0].derivative.start, tile.rows, dz)",
+        ),
+    ),
+    ("tangents overwrite one another", ("        dz, da = da, dz\n", "")),
+    (
+        "the outputs of tangents are not advanced",
+        ("<floating *>wanted.out + tile.first * plan.n_outputs,", "<floating *>wanted.out,"),
+    ),
+    (
+        "tangents are not advanced",
+        ("<floating *>wanted.d_out + tile.first * plan.n_outputs,", "<floating *>wanted.d_out,"),
+    ),
+    (
+        "the first outputs in place of later ones",
+        ("delta[i * last.stride + outputs.first + k] = 1", "delta[i * last.stride + k] = 1"),
+    ),
+    ("Jacobians have the other sign", ("outputs.first + k] = 1", "outputs.first + k] = -1")),
+    (
+        "the deltas of outputs begin with what was there",
+        ("        memset(delta, 0, tile.rows * last.stride * sizeof(floating))\n        for i", "        for i"),
+    ),
+    ("the deltas of outputs lie in one place", ("        delta += tile.rows * last.stride\n", "")),
+    (
+        "Jacobians are those of the logits",
+        (
+            "        activation_backward(last, <const floating *>work + last.a.start,\n                            <const floating *>work + last.derivative.start, tile.rows, delta)\n        delta +=",
+            "        delta +=",
+        ),
+    ),
+    (
+        "derivatives are those of the tile before",
+        (
+            "takes_targets(wanted) and stops_at_logits(plan, tile), True)\n",
+            "takes_targets(wanted) and stops_at_logits(plan, tile), False)\n",
+        ),
+    ),
+    (
+        "the outputs of a Jacobian are logits",
+        (
+            "forward_tile(context, params, tile, takes_targets(wanted) and stops_at_logits(plan, tile), True)",
+            "forward_tile(context, params, tile, stops_at_logits(plan, tile), True)",
+        ),
+    ),
+    ("deltas are those of the outputs alone", (" or wanted.what == DELTAS\n", "\n")),
+    (
+        "rows are not packed for",
+        (
+            "            pack_forward(&own, params, takes_targets(wanted) and stops_at_logits(own.plan, batch))\n",
+            "            pass\n",
+        ),
+    ),
+    (
+        "rows are not packed for, on the way back",
+        ("            pack_backward(&own, params, wanted.what == INPUT_JACOBIAN)\n", "            pass\n"),
+    ),
+    (
+        "input Jacobians are not packed for",
+        ("pack_backward(&own, params, wanted.what == INPUT_JACOBIAN)", "pack_backward(&own, params, False)"),
+    ),
+    ("rows are cut as if all tiles were full", ("min(size, batch.rows - first), params)", "size, params)")),
 ]
 
 ACCUMULATE = [
@@ -748,8 +997,11 @@ ACCUMULATE = [
         ("    if not meet(context):\n        return\n    if last > 0:\n", "    if last > 0:\n"),
     ),
     ("turns are not reset", ("        reset_turns(&shared.team)\n", "        pass\n")),
-    ("pieces are not packed for", ("    pack_forward(&own, params, own.plan.canonical != IDENTITY)\n", "")),
-    ("pieces are not packed for, on the way back", ("        pack_backward(&own, params, False)\n", "        pass\n")),
+    ("pieces are not packed for", ("    pack_for(&own, params, batch, sums != NULL)\n", "")),
+    (
+        "pieces are not packed for, on the way back",
+        ("pack_for(&own, params, batch, sums != NULL)", "pack_for(&own, params, batch, False)"),
+    ),
     (
         "after pieces the parameters count as packed",
         ("        context.pack_whole = False  # for the few tiles that are left\n", ""),
@@ -943,7 +1195,10 @@ GEMM = [
     ),
     (
         "every depth starts from the bias, in float32",
-        ("x.init = panel if k == 0 else NULL", "x.init = panel if k == 0 or sizeof(floating) == 4 else NULL"),
+        (
+            "x.init = panel if k == 0 and not b.add else NULL",
+            "x.init = panel if (k == 0 or sizeof(floating) == 4) and not b.add else NULL",
+        ),
     ),
     (
         "A is read behind its last row",
@@ -1056,7 +1311,7 @@ BUFFERS = [
 SMALL_CALLS = [
     (
         "no rows leave the sums as they are",
-        ("memset(back.sums, 0, p.n_parameters * (sizeof(float) if plan.is_float32 else sizeof(double)))", "pass"),
+        ("memset(call.sums.sums, 0, n * (sizeof(float) if plan.is_float32 else sizeof(double)))", "pass"),
     ),
     (
         "out may overlap params in forward",
@@ -1093,6 +1348,92 @@ SMALL_CALLS = [
             "if call.sums.sums == NULL or not (disjoint(&views[0], &views[3]) and disjoint(&views[1], &views[3])):",
         ),
     ),
+]
+
+#: Of products that are added to: those of tangents.
+ADDED_PRODUCTS = [
+    (
+        "what is added to is the bias",
+        ("x.init = panel if k == 0 and not b.add else NULL", "x.init = panel if k == 0 else NULL"),
+    ),
+]
+
+ADDED_SMALL_PRODUCTS = [
+    ("few rows are not added to", ("range(W.shape[0] if not add else 0)", "range(W.shape[0])")),
+    (
+        "the last outputs are 0 before they are added to",
+        ("range(0 if add else 4 if four else 1)", "range(4 if four else 1)"),
+    ),
+    (
+        "the last outputs of four rows are added to those of the first",
+        ("z[r] = b[j] if not add else Z[i + r if four else i, j]", "z[r] = b[j] if not add else Z[i, j]"),
+    ),
+]
+
+#: Of rows with a gradient from the caller, or a forward pass that is kept.
+PARTS = [
+    (
+        "output gradients of a part of a batch are those of its first rows",
+        ("<const floating *>batch.output_gradient + first * plan.n_outputs", "batch.output_gradient"),
+    ),
+    (
+        "input gradients of a part of a batch are those of its first rows",
+        ("<floating *>batch.input_gradient + first * plan.n_inputs", "batch.input_gradient"),
+    ),
+    (
+        "kept rows are not advanced",
+        ("part.rows, part.first = rows, batch.first + first", "part.rows, part.first = rows, batch.first"),
+    ),
+    (
+        "kept rows begin with the first of all",
+        ("part.rows, part.first = rows, batch.first + first", "part.rows, part.first = rows, first"),
+    ),
+    (
+        "the forward pass stops at the logits whatever the output gradient is",
+        (
+            "return batch.of_logits if batch.output_gradient != NULL else plan.canonical != IDENTITY",
+            "return plan.canonical != IDENTITY",
+        ),
+    ),
+]
+
+ACCUMULATE_BACKWARD = [
+    (
+        "the first layer is not packed for the input gradient",
+        ("pack_backward(context, params, batch.input_gradient != NULL)", "pack_backward(context, params, False)"),
+    ),
+    (
+        "no meeting after kept rows are copied",
+        (
+            "        copy_kept(context, tile, &share, True, params)\n        meet(context)\n",
+            "        copy_kept(context, tile, &share, True, params)\n",
+        ),
+    ),
+    (
+        "kept rows are computed once more",
+        ("    if tile.kept == NULL:\n        forward_tile", "    if True:\n        forward_tile"),
+        "they come out the same",
+    ),
+    ("rows have no gradient from the caller", ("    if tile.output_gradient == NULL:\n", "    if True:\n")),
+]
+
+#: Of what derivatives are computed from.
+DERIVE = [
+    (
+        "the logits of a trace are its outputs",
+        ("    if plan.plan.layers[n - 1].activation != IDENTITY:\n", "    if False:\n"),
+    ),
+    (
+        "every output gradient is one of the outputs",
+        ("    batch.of_logits = of_logits\n", "    batch.of_logits = False\n"),
+    ),
+    (
+        "the rows kept are those of the first block",
+        ("kept, batch.first = forward_pass, first", "kept, batch.first = forward_pass, 0"),
+    ),
+    ("deltas are as far away as the rows kept", ("call.wanted.first = call.batch.first", "call.wanted.first = 0")),
+    ("the direction of the inputs is left out", ("        if d_inputs is not None:\n", "        if False:\n")),
+    ("more rows than are kept are taken", ("0 <= batch.first <= kept.batch.rows - rows or", "0 <= batch.first or")),
 ]
 
 TRAINING_LOOP = [
@@ -1265,13 +1606,6 @@ MODE_OF_PYTHON_CALLS = [
 
 MODE_OF_PYTHON = [
     (
-        "the mode stays after trace",
-        (
-            "                trace_rows(&context, <const double *>self.params, &self.batch, &self.kept, back)\n            end_context(&context)\n",
-            "                trace_rows(&context, <const double *>self.params, &self.batch, &self.kept, back)\n",
-        ),
-    ),
-    (
         "the mode stays after finish",
         (
             "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n        restore_float_mode(mode)\n",
@@ -1328,8 +1662,8 @@ MODE_OF_C = [
     (
         "the mode stays after backward, for C",
         (
-            "        backward_rows(&context, params, &batch, output_gradient, sums, input_gradient)\n        open_guards(p, workspace_of(&context, params))\n        end_context(&context)\n",
-            "        backward_rows(&context, params, &batch, output_gradient, sums, input_gradient)\n        open_guards(p, workspace_of(&context, params))\n",
+            "        accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n        open_guards(p, workspace_of(&context, params))\n        end_context(&context)\n",
+            "        accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n        open_guards(p, workspace_of(&context, params))\n",
         ),
     ),
     (
@@ -1401,7 +1735,13 @@ FLUSHED = [
     ),
     ("subnormal outputs of a layer are computed", ("a.append(flushed(activation))", "a.append(activation)")),
     ("subnormal weights of rows count", ("weights = flushed(sample_weight[tile])", "weights = sample_weight[tile]")),
-    ("subnormal sums of groups are kept", ("total[1:] = flushed(total[1:] + sums)", "total[1:] += sums")),
+    (
+        "subnormal sums of groups are kept",
+        (
+            "losses_of_group\n        total[1:] = flushed(total[1:] + sums)",
+            "losses_of_group\n        total[1:] += sums",
+        ),
+    ),
     (
         "subnormal sums of tiles are kept",
         ("            sums[...] = flushed(sums)\n            losses_of_group", "            losses_of_group"),
@@ -1418,7 +1758,7 @@ FLUSHED = [
     ),
     ("a subnormal first moment is kept", ("first_moment[...] = flushed(", "first_moment[...] = (")),
     ("a subnormal second moment is kept", ("second_moment[...] = flushed(", "second_moment[...] = (")),
-    ("subnormal gradients of a trace count", ("flushed(output_gradient[tile])", "output_gradient[tile]")),
+    ("subnormal gradients of a trace count", ("flushed(given.output_gradient[tile])", "given.output_gradient[tile]")),
     (
         "subnormal gradients of inputs are kept",
         ("input_gradient[tile] = flushed(delta @ W)", "input_gradient[tile] = delta @ W"),
@@ -1428,7 +1768,15 @@ FLUSHED = [
 C_API = [
     (
         "what was in the sums is lost, for C",
-        ("all_chunks(p, m), sums, NULL, True", "all_chunks(p, m), sums, NULL, False"),
+        ("sums, NULL, True\n    loss[0]", "sums, NULL, False\n    loss[0]"),
+    ),
+    (
+        "what was in the sums is lost, for C, on the way back",
+        ("sums, NULL, True\n        accumulate_rows", "sums, NULL, False\n        accumulate_rows"),
+    ),
+    (
+        "there is no input gradient, for C",
+        ("batch.input_gradient = output_gradient, input_gradient", "batch.input_gradient = output_gradient, NULL"),
     ),
     (
         "an infinite weight is accepted, for C",
@@ -1515,7 +1863,20 @@ FALLBACK = [
     ),
     ("a right infinite logit costs NaN", ("np.where(wrong == 0, 0, wrong * np.abs(z))", "wrong * np.abs(z)")),
     ("the last parameters are finite", ("if np.isfinite(params).all():", "if True:")),
-    ("what was in the total counts", ("        total[...] = 0\n", "        pass\n")),
+    (
+        "what was in the total counts",
+        (
+            "        total[...] = 0\n    for group in groups(plan, len(batch[0])",
+            "        pass\n    for group in groups(plan, len(batch[0])",
+        ),
+    ),
+    (
+        "what was in the total counts, on the way back",
+        (
+            "        total[...] = 0\n    for group in groups(plan, len(given.X)",
+            "        pass\n    for group in groups(plan, len(given.X)",
+        ),
+    ),
     ("the steps of Adam count from 0", ("count = update.optimizer.steps + 1", "count = update.optimizer.steps")),
     ("Adam's mean is not corrected", ("rate = learning_rate / (1 - beta1**step)", "rate = learning_rate")),
     (
@@ -1542,7 +1903,17 @@ FALLBACK = [
     ),
     (
         "the total is that of the last group",
-        ("total[1:] = flushed(total[1:] + sums)", "total[1:] = flushed(sums)"),
+        (
+            "losses_of_group\n        total[1:] = flushed(total[1:] + sums)",
+            "losses_of_group\n        total[1:] = flushed(sums)",
+        ),
+    ),
+    (
+        "the total is that of the last group, on the way back",
+        (
+            "            sums[...] = flushed(sums)\n        total[1:] = flushed(total[1:] + sums)",
+            "            sums[...] = flushed(sums)\n        total[1:] = flushed(sums)",
+        ),
     ),
     ("the losses are those of the last group", ("total[0] += losses_of_group", "total[0] = losses_of_group")),
     (
@@ -1554,6 +1925,70 @@ FALLBACK = [
     ),
     ("groups count from the range's rows", ("- begin * m // n_chunks for i", "for i")),
     ("the losses before do not count", ("    total = before\n", "    total = 0.0\n")),
+]
+
+#: Derivatives row by row, and backward passes from any output gradient.
+FALLBACK_DERIVATIVES = [
+    (
+        "the rows kept are those of the first block",
+        ("slice(given.first + tile.start, given.first + tile.stop)", "tile"),
+    ),
+    ("every output gradient is one of the outputs", ("    if not given.of_logits:\n", "    if True:\n")),
+    (
+        "the sums of a group are added to those before, on the way back",
+        ("        sums[...] = 0\n        for tile in group:", "        for tile in group:"),
+    ),
+    ("the derivative of the layer above, for rows", ("a[l], derivatives[l - 1], dA)", "a[l], derivatives[l], dA)")),
+    (
+        "deltas of the first rows alone",
+        ("            out[l][tile] = delta\n", "            out[l][: len(delta)] = delta\n"),
+    ),
+    ("norms without the bias", ("of_delta * (1 + of_inputs)", "of_delta * of_inputs")),
+    ("norms of the first layer alone", ("        squares += of_delta", "        squares = of_delta")),
+    ("norms are squared", ("norms: Floats = np.sqrt(squares)", "norms: Floats = squares")),
+    (
+        "gradients of rows without the biases",
+        ("        out[:, middle : ends[l]] = d\n", "        out[:, middle : ends[l]] = 0\n"),
+    ),
+    (
+        "weights of rows are transposed",
+        ("(d[:, :, np.newaxis] * a[l][:, np.newaxis, :])", "(d[:, np.newaxis, :] * a[l][:, :, np.newaxis])"),
+    ),
+    ("outputs in reverse", ("            d[:, k] = 1\n", "            d[:, -1 - k] = 1\n")),
+    ("Jacobians have the other sign", ("            d[:, k] = 1\n", "            d[:, k] = -1\n")),
+    (
+        "Jacobians are those of the logits",
+        ("derivatives, activation_backward(plan.activations[-1], a[-1], derivatives[-1], d)", "derivatives, d"),
+    ),
+    ("the bias of a direction is forgotten", ("dz = flushed(a[l] @ dW.T + db)", "dz = flushed(a[l] @ dW.T)")),
+    ("the direction of the parameters is overwritten", ("dz = flushed(dz + d @ W.T)", "dz = flushed(d @ W.T)")),
+    (
+        "directions of the first rows alone",
+        ("d = None if d_X is None else d_X[tile]", "d = None if d_X is None else d_X[: tile.stop - tile.start]"),
+    ),
+    (
+        "a tangent's derivatives are those of the last layer",
+        (
+            "activation_backward(plan.activations[l], a[l + 1], derivatives[l], dz)",
+            "activation_backward(plan.activations[l], a[l + 1], derivatives[-1], dz)",
+        ),
+    ),
+    ("subnormal directions count", ("None if direction is None else flushed(direction)", "direction")),
+    ("subnormal tangents are kept", ("dz = flushed(dz + d @ W.T)", "dz = dz + d @ W.T")),
+    (
+        "subnormal gradients of rows are kept",
+        (
+            "        out[:, middle : ends[l]] = d\n    out[...] = flushed(out)\n",
+            "        out[:, middle : ends[l]] = d\n",
+        ),
+    ),
+    (
+        "subnormal weights count in Jacobians",
+        (
+            "params, out = flushed(params), out.reshape(len(X), plan.sizes[-1], plan.sizes[0])",
+            "out = out.reshape(len(X), plan.sizes[-1], plan.sizes[0])",
+        ),
+    ),
 ]
 
 VALIDATION = [
@@ -1606,17 +2041,85 @@ IN_PLACE = [
 
 NETWORK = [
     (
-        "a trace returns the gradient of its last chunk",
-        ("            total += sums\n", "            total[...] = sums\n"),
-    ),
-    (
-        "the input gradient of a trace is of its first chunk",
-        ("None if dX is None else dX[start:stop]", "None if dX is None else dX[: stop - start]"),
-    ),
-    (
         "out may overlap X",
         ("(len(X), self.sizes[-1]), self.dtype, params, X)", "(len(X), self.sizes[-1]), self.dtype, params)"),
     ),
+    (
+        "out may overlap X, for Jacobians",
+        ("n_outputs, columns), self.dtype, params, X)", "n_outputs, columns), self.dtype, params)"),
+    ),
+    (
+        "out may overlap rows to learn from",
+        ("check_out(out, shape, self.dtype, params, *batch)", "check_out(out, shape, self.dtype, params)"),
+    ),
+    (
+        "tangents of the first block alone",
+        ("out = A[r.start : r.stop], dA[r.start : r.stop]", "out = A[r.start : r.stop], dA[: r.stop - r.start]"),
+    ),
+    (
+        "the outputs of tangents of the first block alone",
+        ("out = A[r.start : r.stop], dA[r.start : r.stop]", "out = A[: r.stop - r.start], dA[r.start : r.stop]"),
+    ),
+    ("directions of any number of rows are taken", ("if len(sources[1]) != len(X):", "if False:")),
+    (
+        "the direction of the parameters is left out",
+        ("directions = d_params, d[0] if d else None", "directions = None, d[0] if d else None"),
+    ),
+    (
+        "Jacobians of the first block alone",
+        (
+            "params, x, filled[r.start : r.stop].reshape(-1), used)",
+            "params, x, filled[: r.stop - r.start].reshape(-1), used)",
+        ),
+    ),
+    (
+        "gradients of rows of the first block alone",
+        (
+            "params, block, filled[r.start : r.stop].reshape(-1), used)",
+            "params, block, filled[: r.stop - r.start].reshape(-1), used)",
+        ),
+    ),
+    (
+        "rows to learn from are those of the first block",
+        ("block = batch.block(r.start, r.stop, self.dtype)", "block = batch.block(0, r.stop - r.start, self.dtype)"),
+    ),
+]
+
+TRACE = [
+    (
+        "a trace takes what its parameters become",
+        ("net.n_parameters, net.dtype).copy()", "net.n_parameters, net.dtype)[:]"),
+    ),
+    (
+        "the logits of a trace can be written",
+        ("(*self._kept.activations[1:], self._kept.logits)", "self._kept.activations[1:]"),
+    ),
+    (
+        "deltas of the first block alone",
+        ("[delta[r.start : r.stop] for delta in found]", "[delta[: r.stop - r.start] for delta in found]"),
+    ),
+    (
+        "out may overlap X",
+        ("net.dtype, params, given.X, given.output_gradient)", "net.dtype, params, given.output_gradient)"),
+    ),
+    ("out may overlap the output gradient", ("params, given.X, given.output_gradient)", "params, given.X)")),
+    (
+        "out may overlap the parameters",
+        ("net.dtype, params, given.X, given.output_gradient)", "net.dtype, given.X, given.output_gradient)"),
+    ),
+    ("output gradients of other rows are taken", ("    if len(checked) != len(X):", "    if False:")),
+    (
+        "every output gradient is one of the outputs",
+        ("Backward(X, checked, bool(logits), None, kept)", "Backward(X, checked, False, None, kept)"),
+    ),
+    ("a trace computes the forward pass again", ("output_gradient, logits, self._kept)", "output_gradient, logits)")),
+    (
+        "the gradient is a mean over rows",
+        ("params, sums, 1.0, 0.0, filled)", "params, sums, float(len(given.X)), 0.0, filled)"),
+    ),
+]
+
+ARCHITECTURE = [
     (
         "biases come before weights",
         ("Layer(weights.reshape(n_out, n_in), bias)", "Layer(weights[::-1].reshape(n_out, n_in), bias)"),
@@ -1633,7 +2136,7 @@ CHUNKS = [
     ),
     (
         "a block's losses are not added to those before it",
-        ("core.loss(plan, params, rows, losses, cut,", "core.loss(plan, params, rows, 0.0, cut,"),
+        ("core.loss(plan, params, block, losses, cut,", "core.loss(plan, params, block, 0.0, cut,"),
     ),
     (
         "each block is cut as if it were all rows, for the sums",
@@ -1646,9 +2149,60 @@ CHUNKS = [
             "cut = r.stop - r.start, r.end - r.begin, 0, r.end - r.begin",
         ),
     ),
-    ("two groups have no total", ("if n_chunks > plan.group_size else", "if n_chunks > 2 * plan.group_size else")),
+    (
+        "two groups have no total",
+        (
+            "if n_chunks > plan.group_size else None\n    losses",
+            "if n_chunks > 2 * plan.group_size else None\n    losses",
+        ),
+    ),
+    (
+        "two groups have no total, on the way back",
+        (
+            "if n_chunks > plan.group_size else None\n    if",
+            "if n_chunks > 2 * plan.group_size else None\n    if",
+        ),
+    ),
+    (
+        "each block is cut as if it were all rows, on the way back",
+        ("(n_rows, n_chunks, r.begin, r.end), used)", "(r.stop - r.start, r.end - r.begin, 0, r.end - r.begin), used)"),
+    ),
+    ("no rows leave what was in out", ("    if n_rows == 0:\n        out[...] = 0\n", "")),
+    (
+        "the input gradient is that of the first block",
+        ("input_gradient[r.start : r.stop]", "input_gradient[: r.stop - r.start]"),
+    ),
+    (
+        "what is kept is that of the first block",
+        ("of_logits, to, kept, first + r.start)", "of_logits, to, kept, first)"),
+    ),
+    (
+        "the output gradient is that of the first block",
+        (
+            "rows(array, r.start, r.stop, dtype) for array in (X, output_gradient)",
+            "rows(array, 0, r.stop - r.start, dtype) for array in (X, output_gradient)",
+        ),
+    ),
+    (
+        "rows of matrices are those of the first block",
+        (
+            "rows(source, r.start, r.stop, dtype) for source in sources",
+            "rows(source, 0, r.stop - r.start, dtype) for source in sources",
+        ),
+    ),
+    (
+        "matrices of another dtype are read in place",
+        ("all(is_read_in_place(source, dtype) for source in sources)", "True"),
+    ),
     ("no rows leave what was in the sums", ("    if n_rows == 0:\n        sums[...] = 0\n", "")),
-    ("the sums take in the losses", ("total[1:]", "total[:-1]")),
+    (
+        "the sums take in the losses",
+        ("return losses, sums if total is None else total[1:]", "return losses, sums if total is None else total[:-1]"),
+    ),
+    (
+        "the sums take in the losses, on the way back",
+        ("return out if total is None else total[1:]", "return out if total is None else total[:-1]"),
+    ),
     (
         "blocks are no whole groups",
         ("max(BLOCK_BYTES // group, 1) * plan.group_size", "max(BLOCK_BYTES // group, 1)"),
@@ -1769,8 +2323,10 @@ MODE_TESTS = " ".join(
 
 MUTANTS = [
     ("_validation.py", "contract loops chunks training", VALIDATION),
-    ("network.py", "loops contract parity", NETWORK),
-    ("_chunks.py", "chunks loops", CHUNKS),
+    ("network.py", "derivatives loops contract parity", NETWORK),
+    ("trace.py", "derivatives contract", TRACE),
+    ("architecture.py", "loops contract parity", ARCHITECTURE),
+    ("_chunks.py", "chunks derivatives loops", CHUNKS),
     ("_validation.py", "chunks contract", IN_PLACE),
     ("training.py", "training", TRAINING),
     ("accumulator.py", "accumulator contract", ACCUMULATOR),
@@ -1778,24 +2334,30 @@ MUTANTS = [
     ("architecture.py", "grow", GROWN_VECTORS),
     ("fallback.py", "gradients loops optimizers accumulator training found chunks", FALLBACK),
     ("fallback.py", "subnormal", FLUSHED),
+    ("fallback.py", "derivatives chunks", FALLBACK_DERIVATIVES),
     ("simd/simd.h", "loops parity", SIMD),
     ("simd/elementary.pyx", "elementary loops gradients", ELEMENTARY),
     ("simd/simd.h", "subnormal embedding::test_functions_leave_the_flags_alone", MODE),
     ("gemm/microkernel.pyx", "loops parity", MICROKERNEL),
     ("gemm/gemm.pyx", "loops chunks parity", GEMM),
     ("gemm/small.pyx", "loops parity", SMALL),
+    ("gemm/gemm.pyx", "derivatives", ADDED_PRODUCTS),
+    ("gemm/small.pyx", "derivatives", ADDED_SMALL_PRODUCTS),
     ("network/plan.pyx", "core layout::test_random_networks_against_what_the_loops_write loops layout", LAYOUT),
     ("team/team.h", "chunks embedding_python::test_threads_end_with_the_call", TEAM),
     ("team/team.pyx", "chunks loops parity", SHARES),
     ("network/context.pyx", "chunks loops parity", CONTEXT),
+    ("network/context.pyx", "derivatives loops", PARTS),
     ("network/activations.pyx", "loops gradients found", ACTIVATIONS),
     ("network/losses.pyx", "loops core gradients found", LOSSES),
     ("network/losses.pyx", "contract loops", TARGETS),
     ("network/forward.pyx", "chunks loops parity", FORWARD),
+    ("network/forward.pyx", "derivatives loops", KEPT),
     ("network/backward.pyx", "chunks loops parity", BACKWARD),
-    ("network/backward.pyx", "loops parity", TRACE),
-    ("network/backward.pyx", TABLE_TESTS, BACKWARD_ROWS),
+    ("network/backward.pyx", "derivatives loops", OUTPUT_DELTA),
+    ("network/derivatives.pyx", "derivatives", DERIVATIVES),
     ("network/accumulate.pyx", "chunks loops parity accumulator", ACCUMULATE),
+    ("network/accumulate.pyx", "derivatives loops", ACCUMULATE_BACKWARD),
     ("network/optimizers.pyx", "optimizers", OPTIMIZERS),
     ("network/optimizers.pyx", TABLE_TESTS, SGD_ROWS),
     ("bindings/interrupt.pyx", "embedding_python::test_threads_end_with_the_call embedding_python", INTERRUPT),
@@ -1808,6 +2370,7 @@ MUTANTS = [
     ("bindings/call.pyx", "subnormal", MODE_OF_PYTHON_CALLS),
     ("bindings/buffers.pyx", "contract core loops parity training", BUFFERS),
     ("bindings/python.pyx", "contract loops", SMALL_CALLS),
+    ("bindings/python.pyx", "derivatives core", DERIVE),
     ("bindings/python.pyx", "subnormal", MODE_OF_PYTHON),
     ("network/training.pyx", "training chunks", TRAINING_LOOP),
     ("bindings/c_api.pyx", TABLE_TESTS, C_API),

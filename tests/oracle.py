@@ -1,7 +1,8 @@
 """What a network computes, from the formulas alone: no code here is the package's.
 
-- :class:`Reference`: forward and backward pass in float64, and beside each number an estimate of what rounding to the
-  dtype under test does to it. Errors of the units of a layer are taken as independent, those of the rows as not.
+- :class:`Reference`: forward and backward pass in float64, sums over rows and what is of each row by itself, and beside
+  each number an estimate of what rounding to the dtype under test does to it. Errors of the units of a layer are taken
+  as independent, those of the rows as not.
 - :func:`by_complex_step`: the derivative of the same formulas along a direction, ``Im f(x + ihd) / h``, exact to the
   last digits and without any backpropagation.
 - :func:`by_jax`: JAX's automatic differentiation, where JAX is installed.
@@ -9,6 +10,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -273,9 +275,10 @@ class Reference:
         if g == "softmax":
             a, a_error = self.a[l], self.a_error[l]
             rest = d - (a * d).sum(axis=1, keepdims=True)
-            size = np.abs(d) + (a * np.abs(d)).sum(axis=1, keepdims=True)
-            spread = (a_error * np.abs(d) + a * error).sum(axis=1, keepdims=True)
-            return a * rest, a * (error + spread + 4 * eps * size) + a_error * np.abs(rest)
+            # Of the mean, which all entries have in common: where one is computed as the sum of the others, it adds up.
+            spread = (a_error * np.abs(d) + a * (error + 4 * eps * np.abs(d))).sum(axis=1, keepdims=True)
+            added = (a == a.max(axis=1, keepdims=True)) * (1 - a) * spread
+            return a * rest, a * (error + spread + 4 * eps * np.abs(d)) + a_error * np.abs(rest) + added
         derivative = self.derivatives[l - 1]
         if g in KINKED:
             return d * derivative, (error + 2 * eps * np.abs(d)) * derivative
@@ -287,16 +290,31 @@ class Reference:
 
     # ------------------------------------------------------------------------------------------------ backpropagation
 
+    def deltas(self, delta, error, inputs=False):
+        """Each layer, its delta and the error of that, from the last to the first; if ``inputs``, -1 and dLoss/dX."""
+        for l in reversed(range(len(self.layers))):
+            yield l, delta, error
+            if l > 0 or inputs:
+                W = self.layers[l][0]
+                error, delta = _rounded_product(delta, error, W.T, self.eps), delta @ W
+                if l > 0:
+                    delta, error = self.through(l, delta, error)
+        if inputs:
+            yield -1, delta, error
+
     def backward(self, delta, error, weights, inputs=False):
         """Sums of gradients and their errors as flat vectors, and ``dLoss/dX`` with its, all weighted."""
         w = weights[:, np.newaxis]
-        delta, error = w * delta, w * error
         sums, sums_error, dX, dX_error = np.empty_like(self.params), np.empty_like(self.params), None, None
         size, largest = np.empty_like(self.params), 0.0
         summed = (4 + min(len(delta), ONE_AFTER_ANOTHER) / 24) * self.eps
-        parts = zip(layers(self.sizes, sums), layers(self.sizes, sums_error), layers(self.sizes, size))
-        for l, ((S, s), (E, e), (A, c)) in reversed(list(enumerate(parts))):
-            W = self.layers[l][0]
+        parts = list(zip(layers(self.sizes, sums), layers(self.sizes, sums_error), layers(self.sizes, size)))
+        deltas = self.deltas(w * delta, w * error, inputs)
+        for l, delta, error in deltas:
+            if l < 0:
+                dX, dX_error = delta, error
+                break
+            (S, s), (E, e), (A, c) = parts[l]
             a, a_error = self.a[l], self.a_error[l]
             S[...], s[...] = delta.T @ a, delta.sum(axis=0)
             A[...], c[...] = np.abs(delta).T @ np.abs(a), np.abs(delta).sum(axis=0)
@@ -305,17 +323,68 @@ class Reference:
                 E += np.abs(delta).T @ a_error
             e[...] = error.sum(axis=0) + summed * c
             if l > 0 or inputs:
-                largest = max(largest, float((np.abs(delta) @ np.abs(W)).max()))
-                error, delta = _rounded_product(delta, error, W.T, self.eps), delta @ W
-                if l > 0:
-                    delta, error = self.through(l, delta, error)
-                else:
-                    dX, dX_error = delta, error
+                largest = max(largest, float((np.abs(delta) @ np.abs(self.layers[l][0])).max()))
         largest = max(largest, float(size.max()))
         return SimpleNamespace(
             sums=sums, error=sums_error, estimate=sums_error, size=size, largest=largest,
             dX=dX, dX_error=dX_error, dX_estimate=dX_error,
         )  # fmt: skip
+
+    # ---------------------------------------------------------------------------------------------- each row by itself
+
+    def rows(self, index):
+        """The same for some of the rows, each as often as it is named."""
+        part = copy.copy(self)
+        part.X = self.X[index]
+        part.z, part.z_error, part.derivatives, part.a, part.a_error = (
+            [None if array is None else array[index] for array in arrays]
+            for arrays in (self.z, self.z_error, self.derivatives, self.a, self.a_error)
+        )
+        return part
+
+    def row_gradients(self, deltas):
+        """Of each layer and its deltas: the gradient of its weights for each row, and the largest error of a row's.
+
+        The gradient of the bias is delta itself.
+        """
+        for l, delta, error in deltas:
+            a, a_error = self.a[l], self.a_error[l]
+            d, e, inputs, inputs_error = (np.abs(part).max(axis=1) for part in (delta, error, a, a_error))
+            yield l, delta[:, :, np.newaxis] * a[:, np.newaxis, :], e * inputs + d * (inputs_error + self.eps * inputs)
+
+    def gradient_norms(self, delta, error):
+        """The norm of each row's gradient, and its error, which is at most the norm of the gradient's error."""
+        squares = errors = 0.0
+        for l, d, e in self.deltas(delta, error):
+            d, e, a, a_error = ((part * part).sum(axis=1) for part in (d, e, self.a[l], self.a_error[l]))
+            squares, errors = squares + d * (a + 1), errors + e * (a + 1) + d * a_error
+        norms = np.sqrt(squares)
+        return norms, np.sqrt(errors) + 2 * self.eps * norms
+
+    def output_directions(self, count):
+        """For rows that are each there once for every output: delta(L) of that output, and the error."""
+        n = self.sizes[-1]
+        directions = np.tile(np.eye(n), (count, 1))
+        return self.through(len(self.layers), directions, np.zeros_like(directions))
+
+    def tangents(self, d_params=None, d_X=None):
+        """The outputs' derivative along a direction, its error, and what no partial sum is larger than."""
+        d, error, largest = d_X, np.zeros_like(self.X), 0.0
+        along = [None] * len(self.layers) if d_params is None else layers(self.sizes, d_params)
+        for l, ((W, b), direction) in enumerate(zip(self.layers, along)):
+            dz, squares, size = (np.zeros((len(self.X), len(b))) for _ in range(3))
+            if direction is not None:
+                dW, db = direction
+                dz += self.a[l] @ dW.T + db
+                squares += _rounded_product(self.a[l], self.a_error[l], dW, self.eps, db) ** 2
+                size += np.abs(self.a[l]) @ np.abs(dW).T + np.abs(db)
+            if d is not None:
+                dz += d @ W.T
+                squares += _rounded_product(d, error, W, self.eps) ** 2
+                size += np.abs(d) @ np.abs(W).T
+            largest = max(largest, float(size.max()))
+            d, error = self.through(l + 1, dz, np.sqrt(squares))
+        return d, error, largest
 
     # ---------------------------------------------------------------------------------------------- which rows are safe
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import assert_agree, make_data, make_parameters
+from helpers import assert_agree, dispatch, make_data, make_parameters
 
 import bpcore
-from bpcore import _chunks
-from bpcore.architecture import ACTIVATIONS, OUTPUTS
+from bpcore import _chunks, fallback
+from bpcore.architecture import ACTIVATIONS, FROM_LOGITS, OUTPUTS
 
 SIZES = ([3, 5, 4, 2], [1, 1], [4, 20, 20, 3], [2, 6, 9], [70, 130, 9])
 STEP = 1e-6
@@ -106,6 +106,41 @@ def test_a_trace_gives_what_one_pass_gives(backend, dtype, rng, sizes, rows):
     assert not trace.logits.flags.writeable
 
 
+@pytest.mark.parametrize("loss", list(FROM_LOGITS))
+@pytest.mark.parametrize("rows", [1, 7, 300])
+def test_a_canonical_output(backend, dtype, rng, loss, rows):
+    """Whose forward pass ends with the logits where these are all that is needed, and not elsewhere."""
+    net = bpcore.Network([4, 6, 3], "tanh", loss, dtype=dtype)
+    params = make_parameters(net, rng)
+    X, Y, _ = make_data(net.sizes, loss, dtype, rows, rng)
+    dA, J = rng.normal(size=(rows, 3)).astype(dtype), net.jacobian(params, X)
+    expected = np.einsum("mk,mkp->p", dA, J)
+    assert_agree(net.backward(params, X, dA), expected, dtype, 100)
+    assert_agree(net.trace(params, X).backward(dA), expected, dtype, 100)
+    dz = net.trace(params, X).deltas(dA)[-1]
+    assert_agree(net.backward(params, X, dz, logits=True), expected, dtype, 100)
+    mean = net.per_row_gradients(params, X, Y).mean(axis=0)
+    assert_agree(net.cost_and_gradient(params, X, Y)[1], mean, dtype, 30)
+
+
+def test_what_is_in_a_total_before_does_not_count(backend, dtype, rng):
+    net, params = network([5, 12, 3], dtype, rng, "tanh", "identity")
+    X, dA = rng.normal(size=(6, 5)).astype(dtype), rng.normal(size=(6, 3)).astype(dtype)
+    given, total, sums = fallback.Backward(X, dA, False, None), np.full(1 + params.size, np.nan), np.empty_like(params)
+    dispatch.core.backward(net._plan, params, given, sums, total, (6, 2, 0, 2))
+    assert_agree(total[1:].astype(dtype), net.backward(params, X, dA), dtype)
+
+
+@pytest.mark.parametrize("rows", [3000, 5000])
+def test_chunks_are_added_up(backend, dtype, rng, rows):
+    """Two of them, and three."""
+    net, params = network([5, 12, 3], dtype, rng, "tanh", "identity")
+    X, dA = rng.normal(size=(rows, 5)).astype(dtype), rng.normal(size=(rows, 3)).astype(dtype)
+    halves = [net.backward(params, X[half], dA[half]) for half in (slice(rows // 2), slice(rows // 2, rows))]
+    assert_agree(net.backward(params, X, dA), halves[0] + halves[1], dtype, 10)
+    assert_agree(net.trace(params, X).backward(dA), halves[0] + halves[1], dtype, 10)
+
+
 @pytest.mark.parametrize("rows", [6, 100, 1500])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_same_bits_for_any_number_of_threads(backend, dtype, rng, every_thread, sizes, rows):
@@ -133,8 +168,25 @@ def test_same_bits_for_any_number_of_threads(backend, dtype, rng, every_thread, 
             np.testing.assert_array_equal(found, expected)
 
 
-def test_arrays_of_any_dtype_and_layout(backend, rng):
-    """Converted rows come in blocks; a result may differ by the order of additions alone."""
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_more_outputs_than_rows_of_a_tile(backend, dtype, rng, rows):
+    """Whose deltas do not all have room side by side."""
+    net, params = network([3, 2, 300], dtype, rng, "tanh", "softmax")
+    X, d_params, d_X = (rng.normal(size=s).astype(dtype) for s in ((rows, 3), params.shape, (rows, 3)))
+    J, Jx = net.jacobian(params, X), net.input_jacobian(params, X)
+    assert_agree(J @ d_params, net.jvp(params, X, d_params)[1], dtype, 100)
+    assert_agree(np.einsum("mki,mi->mk", Jx, d_X), net.jvp(params, X, d_X=d_X)[1], dtype, 100)
+    for k in (0, 150, 299):
+        dA = np.zeros((rows, 300), dtype)
+        dA[:, k] = 1
+        grad, dX = net.backward(params, X, dA, input_gradient=True)
+        assert_agree(J[:, k].sum(axis=0), grad, dtype, 30)
+        assert_agree(Jx[:, k], dX, dtype, 30)
+
+
+def test_arrays_of_any_dtype_and_layout(backend, rng, monkeypatch):
+    """Rows that are converted come in blocks, here of one chunk, and give the same bits."""
+    monkeypatch.setattr(_chunks, "BLOCK_BYTES", 1)
     net, params = network([5, 12, 3], "float32", rng, "tanh", "identity")
     X, Y = rng.normal(size=(30_000, 5)).astype("float32"), rng.normal(size=(30_000, 3)).astype("float32")
     d_X = rng.normal(size=X.shape).astype("float32")
@@ -146,14 +198,25 @@ def test_arrays_of_any_dtype_and_layout(backend, rng):
         ([net.input_jacobian(params, wide[0])], [net.input_jacobian(params, X)]),
         ([net.trace(params, wide[0]).backward(wide[1])], [net.trace(params, X).backward(Y)]),
         (net.trace(params, wide[0]).deltas(wide[1]), net.trace(params, X).deltas(Y)),
-        ([net.jacobian(params, wide[0][:500])], [net.jacobian(params, X[:500])]),
+        ([net.jacobian(params, wide[0][:5000])], [net.jacobian(params, X[:5000])]),
         (
-            [net.per_row_gradients(params, wide[0][:500], wide[1][:500])],
-            [net.per_row_gradients(params, X[:500], Y[:500])],
+            [net.per_row_gradients(params, wide[0][:5000], wide[1][:5000])],
+            [net.per_row_gradients(params, X[:5000], Y[:5000])],
         ),
     ):
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_rows_are_converted_block_by_block(monkeypatch):
+    monkeypatch.setattr(_chunks, "BLOCK_BYTES", 1)
+    net = bpcore.Network([3, 2], dtype="float32")
+    X, dA = np.zeros((5000, 3), "float32"), np.zeros((5000, 2), "float32")
+    for wide_X, wide_dA, count in ((0, 0, 1), (1, 0, 3), (0, 1, 3)):
+        given = X.astype("float64") if wide_X else X, dA.astype("float64") if wide_dA else dA
+        assert len(list(_chunks.row_blocks(net._plan, list(given), net.dtype))) == count
+        backward = fallback.Backward(*given, False, None)
+        assert len(list(_chunks.backward_blocks(net._plan, backward, net.dtype))) == count
 
 
 def test_out_is_filled_and_returned(backend, dtype, rng):
@@ -174,6 +237,50 @@ def test_out_is_filled_and_returned(backend, dtype, rng):
         out.flags.writeable = False
         with pytest.raises(ValueError, match="out must be writable"):
             call(out)
+
+
+def test_out_may_not_overlap_an_input(rng):
+    net = bpcore.Network([3, 3])
+    memory = rng.normal(size=100)
+    before = memory.copy()
+    params, X, Y = rng.normal(size=12), rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    inside, many = memory[:12], rng.normal(size=(4, 3, 12))
+    for call in (
+        lambda: net.backward(inside, X, Y, out=memory[11:23]),
+        lambda: net.backward(params, inside.reshape(4, 3), Y, out=memory[11:23]),
+        lambda: net.backward(params, X, inside.reshape(4, 3), out=memory[11:23]),
+        lambda: net.trace(params, inside.reshape(4, 3)).backward(Y, out=inside),
+        lambda: net.trace(params, X).backward(inside.reshape(4, 3), out=inside),
+        lambda: net.input_jacobian(inside, X, out=memory[11:47].reshape(4, 3, 3)),
+        lambda: net.input_jacobian(params, inside.reshape(4, 3), out=memory[11:47].reshape(4, 3, 3)),
+        lambda: net.jacobian(many[3, 2], X, out=many),
+        lambda: net.per_row_gradients(inside, X, Y, out=memory[11:59].reshape(4, 12)),
+        lambda: net.per_row_gradients(params, inside.reshape(4, 3), Y, out=memory[11:59].reshape(4, 12)),
+        lambda: net.per_row_gradients(params, X, inside.reshape(4, 3), out=memory[11:59].reshape(4, 12)),
+    ):
+        with pytest.raises(ValueError, match="out must not share memory with an input"):
+            call()
+    np.testing.assert_array_equal(memory, before)
+
+
+def test_subnormal_numbers_count_as_zero(backend, dtype):
+    """Directions that times a large number would be 0.1, and results."""
+    if not dispatch.core.FLUSHES_SUBNORMALS:
+        pytest.skip("this processor has no mode for it")
+    tiny = np.finfo(dtype).tiny
+    net = bpcore.Network([3, 2], dtype=dtype)
+    for rows in (1, 9):
+        ones, large = np.ones((rows, 3), dtype), np.full((rows, 3), 0.1 / (tiny / 4), dtype)
+        params, small = np.ones(8, dtype), np.full((rows, 3), tiny / 4, dtype)
+        assert not net.jvp(params, large, np.full(8, tiny / 4, dtype))[1].any()
+        assert not net.jvp(large[0, 0] * params, ones, d_X=small)[1].any()
+        assert not net.jvp(params / 8, ones, d_X=4 * small)[1].any()
+        assert not net.input_jacobian(np.full(8, tiny / 4, dtype), ones).any()
+        params[...] = 0
+        Y = np.full((rows, 2), -1.5 * tiny, dtype)
+        G = net.per_row_gradients(params, ones / 2, Y)
+        assert not G[:, :6].any()
+        np.testing.assert_array_equal(G[:, 6:], 1.5 * tiny)
 
 
 def test_errors_name_the_argument(backend, rng):

@@ -125,6 +125,69 @@ def an_input_changed(monkeypatch):
     monkeypatch.setattr(fallback, "forward", scribble)
 
 
+def a_direction_without_its_bias(monkeypatch):
+    jvp = fallback.jvp
+
+    def without(plan, params, X, directions, *rest):
+        d_params, d_X = directions
+        if d_params is not None:
+            d_params = d_params.copy()
+            plan.layers(d_params)[0][1][...] = 0
+        jvp(plan, params, X, (d_params, d_X), *rest)
+
+    monkeypatch.setattr(fallback, "jvp", without)
+
+
+def a_norm_without_biases(monkeypatch):
+    norms = fallback.row_norms
+
+    def without(plan, params, a, derivatives, delta):
+        return np.sqrt(norms(plan, params, a, derivatives, delta) ** 2 - np.sum(np.square(delta), axis=1))
+
+    monkeypatch.setattr(fallback, "row_norms", without)
+
+
+def outputs_in_reverse(monkeypatch):
+    jacobian = fallback.jacobian
+
+    def reverse(plan, params, X, out, *rest):
+        jacobian(plan, params, X, out, *rest)
+        rows = out.reshape(len(X), plan.sizes[-1], -1)
+        rows[...] = rows[:, ::-1].copy()
+
+    monkeypatch.setattr(fallback, "jacobian", reverse)
+
+
+def an_entry_of_another_row(monkeypatch):
+    input_jacobian = fallback.input_jacobian
+
+    def shifted(plan, params, X, out, *rest):
+        input_jacobian(plan, params, X, out, *rest)
+        out[-1:] = out[:1]
+
+    monkeypatch.setattr(fallback, "input_jacobian", shifted)
+
+
+def deltas_of_the_first_rows(monkeypatch):
+    deltas = fallback.deltas
+
+    def first(plan, params, given, out, *rest):
+        deltas(plan, params, given, out, *rest)
+        for delta in out:
+            delta[-1:] = delta[:1]
+
+    monkeypatch.setattr(fallback, "deltas", first)
+
+
+def logits_forgotten(monkeypatch):
+    backward = fallback.backward
+    monkeypatch.setattr(
+        fallback,
+        "backward",
+        lambda plan, params, given, *rest: backward(plan, params, given._replace(of_logits=False), *rest),
+    )
+
+
 FAULTS = [
     drop_the_last_row_of_a_tile,
     forget_the_bias,
@@ -132,6 +195,12 @@ FAULTS = [
     a_penalty_on_the_bias,
     momentum_forgotten,
     an_input_changed,
+    a_direction_without_its_bias,
+    a_norm_without_biases,
+    outputs_in_reverse,
+    an_entry_of_another_row,
+    deltas_of_the_first_rows,
+    logits_forgotten,
 ]
 
 
@@ -257,6 +326,13 @@ def test_one_linear_layer_in_closed_form(rng):
     np.testing.assert_allclose(found.sums, np.concatenate([(r.T @ X).ravel(), r.sum(axis=0)]), rtol=1e-13)
     np.testing.assert_allclose(reference.losses(Y)[0], (r**2).sum(axis=1) / 2, rtol=1e-13)
     np.testing.assert_allclose(oracle.cost(net, params, X, Y, np.ones(5), 0.0), (r**2).sum() / 10, rtol=1e-13)
+    [(_, weights, _)] = reference.row_gradients(reference.deltas(*reference.output_delta(Y)))
+    np.testing.assert_allclose(weights, np.einsum("mk,mi->mki", r, X), rtol=1e-13)
+    norms = np.sqrt((r**2).sum(axis=1) * ((X**2).sum(axis=1) + 1))
+    np.testing.assert_allclose(reference.gradient_norms(*reference.output_delta(Y))[0], norms, rtol=1e-13)
+    d_params, d_X = rng.normal(size=8), rng.normal(size=(5, 3))
+    tangents = d_X @ W.T + X @ d_params[:6].reshape(2, 3).T + d_params[6:]
+    np.testing.assert_allclose(reference.tangents(d_params, d_X)[0], tangents, rtol=1e-13)
 
 
 @pytest.mark.parametrize(("loss", "output"), COMBINATIONS)
@@ -264,6 +340,7 @@ def test_the_reference_is_what_complex_steps_give(loss, output):
     case = {"sizes": [4, 6, 5, 3], "hidden": ["elu", "softplus"], "loss": loss, "output": output, "rows": 9, "l2": 0.1}
     checker = hunt.Checker({**case, "weights": "some", "seed": 3})
     checker.complex_step()
+    checker.complex_step_of_rows()
     checker.reference()
 
 

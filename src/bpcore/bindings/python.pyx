@@ -213,6 +213,7 @@ def deltas(Plan plan not None, params, given not None, list out not None, int th
             raise MemoryError()
         call.params = check_params(&buffers, plan, params)
         check_backward(&buffers, plan, given, &call)
+        call.wanted.first = call.batch.first
         for l in range(n):
             call.wanted.deltas[l] = acquire_matrix(&buffers, out[l], plan.kind, call.batch.rows,
                                                    plan.plan.layers[l].n_out, True)

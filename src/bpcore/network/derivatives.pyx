@@ -16,6 +16,7 @@ cdef struct wanted_t:
     Derivative what
     void *out                       # TANGENTS: the outputs
     void **deltas                   # one pointer for each layer with weights
+    Py_ssize_t first                # and which row of a forward pass that is kept is the first of these
     const void *d_params            # directions: (n_parameters,), or NULL
     const void *d_inputs            # (rows, n_inputs), or NULL
     void *d_out
@@ -68,8 +69,8 @@ cdef void row_results(const context_t *context, const batch_t *tile, const wante
     if wanted.what == NORMS:
         add_norms(context, tile, l, delta, A)
     elif wanted.what == DELTAS:
-        copy_rows(delta, layer.stride, <floating *>wanted.deltas[l] + tile.first * layer.n_out, layer.n_out, tile.rows,
-                  layer.n_out)
+        copy_rows(delta, layer.stride, <floating *>wanted.deltas[l] + (tile.first - wanted.first) * layer.n_out,
+                  layer.n_out, tile.rows, layer.n_out)
     elif wanted.what != INPUT_JACOBIAN:
         for k in range(outputs.count):
             write_gradients(plan, l, matrix(delta + k * tile.rows * layer.stride, tile.rows, layer.stride), A,
