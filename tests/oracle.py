@@ -26,7 +26,14 @@ STEP = 1e-30
 #: The real part of a complex product is off by about STEP squared, so that this much is no more than 0.
 NOTHING = 1e-45
 #: The loss is computed from the logits of this output, and its derivative is with respect to these.
-FROM_LOGITS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}
+FROM_LOGITS = {
+    "binary_cross_entropy": "sigmoid", "cross_entropy": "softmax", "poisson": "exp", "gamma": "exp", "tweedie": "exp",
+    "focal": "sigmoid",
+}  # fmt: skip
+#: The parameters of losses that have one, where none is given; label smoothing is part of the targets here.
+PARAMETERS = {"huber": 1.0, "quantile": 0.5, "tweedie": 1.5, "focal": 2.0}
+#: Losses with a kink.
+KINKED_LOSSES = ("absolute_error", "quantile", "hinge")
 #: Rows, at most, whose gradients are added one after another. If they are equal all sums are rounded the same way, and
 #: the error grows with their number.
 ONE_AFTER_ANOTHER = 2048
@@ -107,15 +114,42 @@ def log_softmax(z):
     return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
 
 
-#: The loss of each entry, from z, a and y.
+def hinge(margin):
+    return np.where(margin.real > NOTHING, margin, 0)
+
+
+def gaussian(a, y):
+    mean, logarithm = np.hsplit(a, 2)
+    return (logarithm + (y - mean) ** 2 * np.exp(-logarithm)) / 2
+
+
+def focal(z, y, gamma):
+    right, wrong = sigmoid(-z) ** gamma * softplus(-z), sigmoid(z) ** gamma * softplus(z)
+    return y * right + (1 - y) * wrong
+
+
+#: The loss of each entry, from z, a, y and the parameter of the loss.
 LOSSES = {
-    "squared_error": lambda z, a, y: (a - y) ** 2 / 2,
-    "huber": lambda z, a, y: np.where(absolute(a - y).real <= 1, (a - y) ** 2 / 2, absolute(a - y) - 0.5),
-    "absolute_error": lambda z, a, y: absolute(a - y),
-    "binary_cross_entropy": lambda z, a, y: y * softplus(-z) + (1 - y) * softplus(z),
-    "cross_entropy": lambda z, a, y: -y * log_softmax(z),
-    "poisson": lambda z, a, y: np.exp(z) - y * z,
+    "squared_error": lambda z, a, y, p: (a - y) ** 2 / 2,
+    "huber": lambda z, a, y, p: np.where(absolute(a - y).real <= p, (a - y) ** 2 / 2, p * (absolute(a - y) - p / 2)),
+    "absolute_error": lambda z, a, y, p: absolute(a - y),
+    "binary_cross_entropy": lambda z, a, y, p: y * softplus(-z) + (1 - y) * softplus(z),
+    "cross_entropy": lambda z, a, y, p: -y * log_softmax(z),
+    "poisson": lambda z, a, y, p: np.exp(z) - y * z,
+    "quantile": lambda z, a, y, p: np.where((a - y).real > 0, (1 - p) * (a - y), p * (y - a)),
+    "gaussian_nll": lambda z, a, y, p: gaussian(a, y),
+    "gamma": lambda z, a, y, p: z + y * np.exp(-z),
+    "tweedie": lambda z, a, y, p: np.exp((2 - p) * z) / (2 - p) - y * np.exp((1 - p) * z) / (1 - p),
+    "focal": lambda z, a, y, p: focal(z, y, p),
+    "hinge": lambda z, a, y, p: hinge(1 - y * a),
+    "squared_hinge": lambda z, a, y, p: hinge(1 - y * a) ** 2,
 }
+
+
+def parameter_of(net):
+    """The parameter of a network's loss; 0 if it has none."""
+    given = getattr(net, "parameter", None)
+    return PARAMETERS.get(net.loss, 0.0) if given is None else given
 
 
 def layers(sizes, flat):
@@ -145,7 +179,7 @@ def outputs(net, params, X):
 def cost(net, params, X, Y, weights, l2):
     """J, real or complex."""
     z, a = outputs(net, params, X)
-    losses = (weights[:, np.newaxis] * LOSSES[net.loss](z, a, Y)).sum()
+    losses = (weights[:, np.newaxis] * LOSSES[net.loss](z, a, Y, parameter_of(net))).sum()
     penalty = sum((W * W).sum() for W, _ in layers(net.sizes, params))
     return losses / weights.sum() + l2 / 2 * penalty
 
@@ -168,12 +202,22 @@ def by_jax(net, params, X, Y, weights, l2):
     }  # fmt: skip
     loss = {
         "squared_error": lambda z, a, y: (a - y) ** 2 / 2,
-        "huber": lambda z, a, y: jnp.where(abs(a - y) <= 1, (a - y) ** 2 / 2, abs(a - y) - 0.5),
+        "huber": lambda z, a, y: jnp.where(abs(a - y) <= q, (a - y) ** 2 / 2, q * (abs(a - y) - q / 2)),
         "absolute_error": lambda z, a, y: abs(a - y),
         "binary_cross_entropy": lambda z, a, y: -y * nn.log_sigmoid(z) - (1 - y) * nn.log_sigmoid(-z),
         "cross_entropy": lambda z, a, y: -y * nn.log_softmax(z),
         "poisson": lambda z, a, y: jnp.exp(z) - y * z,
+        "quantile": lambda z, a, y: jnp.maximum(q * (y - a), (q - 1) * (y - a)),
+        "gaussian_nll": lambda z, a, y: (a[:, k:] + (y - a[:, :k]) ** 2 / jnp.exp(a[:, k:])) / 2,
+        "gamma": lambda z, a, y: z + y / jnp.exp(z),
+        "tweedie": lambda z, a, y: a ** (2 - q) / (2 - q) - y * a ** (1 - q) / (1 - q),
+        "focal": lambda z, a, y: (
+            -y * nn.sigmoid(-z) ** q * nn.log_sigmoid(z) - (1 - y) * nn.sigmoid(z) ** q * nn.log_sigmoid(-z)
+        ),
+        "hinge": lambda z, a, y: nn.relu(1 - y * a),
+        "squared_hinge": lambda z, a, y: nn.relu(1 - y * a) ** 2,
     }
+    q, k = parameter_of(net), net.sizes[-1] // 2
 
     def J(p):
         a = z = X
@@ -206,10 +250,13 @@ class Reference:
         As the package gets them; taken to float64 without a change.
     eps : float
         Of the dtype that the package computes in.
+    parameter : float, optional
+        Of the loss, but for label smoothing.
     """
 
-    def __init__(self, sizes, activations, loss, params, X, eps) -> None:
+    def __init__(self, sizes, activations, loss, params, X, eps, parameter=None) -> None:
         self.sizes, self.activations, self.loss, self.eps = tuple(sizes), tuple(activations), loss, eps
+        self.parameter = parameter
         self.params, self.X = params.astype(np.float64), X.astype(np.float64)
         self.layers = layers(self.sizes, self.params)
         self.z, self.z_error, self.derivatives = [], [], []
@@ -234,38 +281,95 @@ class Reference:
 
     # ------------------------------------------------------------------------------------------ what a loss makes of it
 
-    def losses(self, Y):
-        """Each row's loss and its error."""
-        z, a = self.z[-1], self.a[-1]
-        entries = LOSSES[self.loss](z, a, Y)
-        if self.loss in FROM_LOGITS:
+    def losses(self, Y, weights=1.0):
+        """Each row's loss and its error; with ``weights`` of its entries."""
+        z, a, eps = self.z[-1], self.a[-1], self.eps
+        entries = LOSSES[self.loss](z, a, Y, parameter_of(self))
+        if self.loss == "gaussian_nll":
+            d, (mean_error, other_error) = self._of_outputs(Y)[0], np.hsplit(self.a_error[-1], 2)
+            (d_mean, d_other), (mean, other) = np.hsplit(np.abs(d), 2), np.hsplit(a, 2)
+            error = d_mean * (mean_error + eps * (np.abs(mean) + np.abs(Y))) + d_other * other_error
+            error += 8 * eps * (np.abs(other) + (1 + np.abs(other)) * (Y - mean) ** 2 * np.exp(-other))
+        elif self.loss == "cross_entropy":
             d, _ = self.output_delta(Y)
+            size = Y * (z.max(axis=1, keepdims=True) - z.min(axis=1, keepdims=True) + 1) + np.abs(entries)
+            error = np.abs(d) * self.z_error[-1] + 4 * eps * size
+        elif self.loss in FROM_LOGITS:
+            d, d_error = self.output_delta(Y)
             size = np.abs(entries) + np.abs(Y * z) + np.abs(d * z) + 1
-            error = np.abs(d) * self.z_error[-1] + 4 * self.eps * size
-            if self.loss == "cross_entropy":
-                size = Y * (z.max(axis=1, keepdims=True) - z.min(axis=1, keepdims=True) + 1) + np.abs(entries)
-                error = np.abs(d) * self.z_error[-1] + 4 * self.eps * size
+            if self.loss in ("gamma", "tweedie"):
+                size = np.abs(z) + (self._exponentials(Y) * (1 + np.abs(z))).sum(axis=0)
+            error = np.abs(d) * self.z_error[-1] + 4 * eps * size
+            error += d_error * self.z_error[-1]  # the derivative changes within the error of z
         else:
             r = np.abs(a - Y)
-            error = np.where(self.loss == "squared_error", r, np.minimum(r, 1) + (self.loss == "absolute_error"))
-            error = error * (self.a_error[-1] + self.eps * (np.abs(a) + np.abs(Y))) + 4 * self.eps * np.abs(entries)
-        return entries.sum(axis=1), error.sum(axis=1)
+            steep = {"squared_error": r, "huber": np.minimum(r, parameter_of(self)), "absolute_error": 1 + r * 0}
+            hinged = np.abs(Y) * (2 * (1 + np.abs(Y * a)) if self.loss == "squared_hinge" else 1)
+            error = steep.get(self.loss, hinged if "hinge" in self.loss else 1.0)
+            error = error * (self.a_error[-1] + eps * (np.abs(a) + np.abs(Y))) + 4 * eps * np.abs(entries)
+            if "hinge" in self.loss:
+                error += 4 * eps * (1 + np.abs(Y * a)) * (1 + entries**0.5)
+        return (weights * entries).sum(axis=1), (weights * error).sum(axis=1)
 
-    def output_delta(self, Y):
-        """``delta(L) = dLoss/dz(L)`` and its error."""
-        a, a_error, eps = self.a[-1], self.a_error[-1], self.eps
+    def _exponentials(self, Y):
+        """The terms of gamma's or tweedie's loss."""
+        z, p = self.z[-1], parameter_of(self)
+        if self.loss == "gamma":
+            return np.stack([Y * np.exp(-z)])
+        return np.stack([np.exp((2 - p) * z) / (2 - p), Y * np.exp((1 - p) * z) / (p - 1)])
+
+    def output_delta(self, Y, weights=None):
+        """``delta(L) = dLoss/dz(L)`` and its error; with ``weights`` of the entries of the loss."""
         if self.loss == "cross_entropy":
-            total = Y.sum(axis=1, keepdims=True)
-            return a * total - Y, a_error * total + 2 * eps * (a * total + Y)
-        error = a_error + 2 * eps * (np.abs(a) + np.abs(Y))
-        if self.loss in FROM_LOGITS:
-            return a - Y, error
+            Y = Y if weights is None else weights * Y
+            a, a_error, total = self.a[-1], self.a_error[-1], Y.sum(axis=1, keepdims=True)
+            return a * total - Y, a_error * total + 2 * self.eps * (a * total + Y)
+        d, error = self._of_logits(Y) if self.loss in FROM_LOGITS else self._of_outputs(Y)
+        if weights is not None:
+            weights = np.tile(weights, 2) if self.loss == "gaussian_nll" else weights
+            d, error = weights * d, weights * error
+        return (d, error) if self.loss in FROM_LOGITS else self.through(len(self.layers), d, error)
+
+    def _of_logits(self, Y):
+        """``dLoss/dz(L)`` of a loss that is computed from its logits, and its error."""
+        a, z, p, eps = self.a[-1], self.z[-1], parameter_of(self), self.eps
+        rounded = self.z_error[-1] + 4 * eps * (np.abs(z) + 2)  # what an exponential makes of it, relatively
+        if self.loss == "gamma":
+            return 1 - Y * np.exp(-z), Y * np.exp(-z) * rounded + 2 * eps
+        if self.loss == "tweedie":
+            high, low = np.exp((2 - p) * z), Y * np.exp((1 - p) * z)
+            return high - low, (high + low) * rounded
+        if self.loss == "focal":
+            q, right = sigmoid(-z), sigmoid(z)
+            d = -Y * q**p * (p * right * softplus(-z) + q) + (1 - Y) * right**p * (p * q * softplus(z) + right)
+            return d, (1 + p) ** 2 * self.z_error[-1] + 16 * eps * (1 + p) * (1 + (np.abs(z) + 1) * np.abs(d))
+        return a - Y, self.a_error[-1] + 2 * eps * (np.abs(a) + np.abs(Y))
+
+    def _of_outputs(self, Y):
+        """``dLoss/da(L)`` of the other losses, and its error."""
+        a, p, eps = self.a[-1], parameter_of(self), self.eps
+        if self.loss == "gaussian_nll":
+            (mean, other), (mean_error, other_error) = np.hsplit(a, 2), np.hsplit(self.a_error[-1], 2)
+            r, precision = mean - Y, np.exp(-other)
+            rounded = other_error + 4 * eps * (np.abs(other) + 2)
+            r_error = mean_error + 2 * eps * (np.abs(mean) + np.abs(Y))
+            d = np.hstack([r * precision, (1 - r * r * precision) / 2])
+            errors = r_error + np.abs(r) * rounded, np.abs(r) * r_error + r * r * rounded
+            return d, np.hstack([errors[0] * precision, errors[1] * precision + 2 * eps])
+        error = self.a_error[-1] + 2 * eps * (np.abs(a) + np.abs(Y))
         r = a - Y
         if self.loss == "squared_error":
-            return self.through(len(self.layers), r, error)
+            return r, error
         if self.loss == "huber":
-            return self.through(len(self.layers), np.clip(r, -1, 1), np.where(np.abs(r) > 1 + 64 * error, 0, error))
-        return self.through(len(self.layers), np.sign(r), np.zeros_like(r))
+            return np.clip(r, -p, p), np.where(np.abs(r) > p * (1 + 4 * eps) + 64 * error, 4 * eps * p, error)
+        if self.loss == "quantile":
+            return np.where(r > 0, 1 - p, -p), np.full(r.shape, 2 * eps)
+        if self.loss == "hinge":
+            return np.where(1 - Y * a > 0, -Y, 0.0), np.zeros_like(r)
+        if self.loss == "squared_hinge":
+            rounded = np.abs(Y) * self.a_error[-1] + 4 * eps * (1 + np.abs(Y * a))
+            return -2 * Y * np.maximum(1 - Y * a, 0), 2 * np.abs(Y) * rounded
+        return np.sign(r), np.zeros_like(r)
 
     def through(self, l, d, error):
         """From ``dLoss/da`` to ``dLoss/dz`` of layer l (from 1), and the error."""
@@ -394,7 +498,11 @@ class Reference:
         for g, z, error in zip(self.activations, self.z, self.z_error):
             if g in KINKED:
                 safe &= (np.abs(z) > factor * error).all(axis=1)
-        if self.loss == "absolute_error":
+        if self.loss == "hinge":
+            Ya = Y * self.a[-1]
+            error = np.abs(Y) * self.a_error[-1] + self.eps * (1 + np.abs(Ya))
+            safe &= (np.abs(1 - Ya) > factor * error).all(axis=1)
+        elif self.loss in KINKED_LOSSES:
             error = self.a_error[-1] + self.eps * np.abs(Y)
             safe &= (np.abs(self.a[-1] - Y) > factor * error).all(axis=1)
         return safe

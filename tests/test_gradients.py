@@ -161,7 +161,9 @@ def test_losses_in_extreme_ranges_against_exact_arithmetic(loss, dtype):
                 elif loss not in ("squared_error", "binary_cross_entropy", "poisson"):
                     delta = exact_loss_derivative(loss, x, target)
                 size = max(abs(float(a)), y) if y not in (0.0, 1.0) or loss == "poisson" else 0.0
-                size = {"gamma": 4 + abs(float(delta)), "tweedie": 4 * math.exp(min(abs(float(z)), 100) / 2)}.get(loss, size)
+                size = {"gamma": 4 + abs(float(delta)), "tweedie": 4 * math.exp(min(abs(float(z)), 100) / 2)}.get(
+                    loss, size
+                )
                 rel = (64 if loss == "focal" else 16) * eps
                 assert grad[1] == pytest.approx(float(delta), rel=rel, abs=4 * tiny + 2 * eps * size), (loss, z, y)
 

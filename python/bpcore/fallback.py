@@ -505,17 +505,20 @@ class Update(NamedTuple):
     last_finite_params: Floats  # gets the parameters before each step at which all were finite
 
 
-def weighted_rows(
-    tile: slice, X: Floats, Y: Array, sample_weight: Floats | None, _: float
-) -> tuple[Floats, Array, Floats | None]:
+def weighted_rows(plan: Plan, tile: slice, batch: Block) -> tuple[Floats, Array, Floats | None]:
     """The rows of a tile whose weight is not 0: the others are left out, whatever they hold."""
+    X, Y, sample_weight = (None if array is None else array[tile] for array in batch[:3])
     if sample_weight is None:
-        return X[tile], Y[tile], None
-    weights = flushed(sample_weight[tile])
-    kept = np.flatnonzero(weights if weights.ndim == 1 else weights.any(axis=1))
-    if len(kept) == tile.stop - tile.start:
-        return X[tile], Y[tile], weights
-    return X[tile][kept], Y[tile][kept], weights[kept]
+        return X, Y, None
+    weights = flushed(sample_weight)
+    if weights.ndim == 2 and Y.ndim == 1 and not plan.loss_parameter:
+        used = weights[np.arange(len(Y)), Y] != 0
+    else:
+        used = weights != 0 if weights.ndim == 1 else weights.any(axis=1)
+    kept = np.flatnonzero(used)
+    if len(kept) == len(X):
+        return X, Y, weights
+    return X[kept], Y[kept], weights[kept]
 
 
 def groups(plan: Plan, n_rows: int, chunk_range: tuple[int, int, int, int] | None) -> Iterator[list[slice]]:
@@ -760,7 +763,7 @@ def accumulate(
     for group in groups(plan, len(batch[0]), chunk_range):
         sums[...] = losses_of_group = 0.0
         for tile in group:
-            x, y, w = weighted_rows(tile, *batch)
+            x, y, w = weighted_rows(plan, tile, batch)
             z, a, derivatives = forward_tile(plan, params, x)
             losses_of_tile, delta = loss_and_delta(plan, z, a[-1], derivatives[-1], y, w)
             if batch[3]:
@@ -788,7 +791,7 @@ def loss(
     for group in groups(plan, len(batch[0]), chunk_range):
         losses_of_group = 0.0
         for tile in group:
-            x, y, w = weighted_rows(tile, *batch)
+            x, y, w = weighted_rows(plan, tile, batch)
             z, a, derivatives = forward_tile(plan, params, x)
             losses = loss_and_delta(plan, z, a[-1], derivatives[-1], y, w)[0]
             losses_of_group += float(np.sum(losses, dtype=np.float64))

@@ -32,11 +32,13 @@ cdef inline bint threads_have_sums(const plan_t *plan, Py_ssize_t n_chunks, int 
 
 
 cdef inline bint has_weight(const plan_t *plan, const batch_t *batch, Py_ssize_t i, const floating *tag) noexcept nogil:
-    """Whether a row has a weight other than 0; with weights of single outputs, whether one of them has."""
+    """Whether a row has a weight other than 0: that of its label, or any of those of its outputs."""
     cdef const floating *weights = <const floating *>batch.output_weight
     cdef Py_ssize_t j
     if batch.output_weight == NULL:
         return batch.sample_weight == NULL or (<const floating *>batch.sample_weight)[i] != 0
+    if batch.labels != NULL and plan.loss_parameter == 0 and 0 <= batch.labels[i] < plan.n_outputs:
+        return weights[i * plan.n_outputs + batch.labels[i]] != 0
     for j in range(i * plan.n_targets, (i + 1) * plan.n_targets):
         if weights[j] != 0:
             return True
