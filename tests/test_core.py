@@ -44,8 +44,11 @@ def arguments(core, dtype):
     X, Y, out = np.ones((m, 2), dtype), np.ones((m, 1), dtype), np.zeros((m, 1), dtype)
     hidden, dX, wide = np.zeros((m, 3), dtype), np.zeros((m, 2), dtype), np.zeros(m * 13, dtype)
     batch = X, Y, np.ones(m, dtype), 0.0
+    two, X_of_two, outputs = np.ones((2, 13), dtype), np.ones((2, m, 2), dtype), np.zeros((2, m, 1), dtype)
     return {
         "forward": ([plan, params, X, out], [3]),
+        "forward_population": ([plan, two, X_of_two, outputs], [3]),
+        "population_costs": ([plan, two, (X_of_two, outputs, batch[2], 0.0), 4.0, 0.1, np.zeros(2)], [5]),
         "trace": ([plan, params, X], []),
         "backward": ([plan, params, (X, Y, False, dX, None, 0), sums], [3]),
         "deltas": ([plan, params, (X, Y, False, None, None, 0), [hidden, out]], [3]),
@@ -99,7 +102,7 @@ def test_the_core_refuses_arrays_that_do_not_fit(name, dtype, function):
             for bad in spoiled(array, i in written):
                 if bad is None and (function, i, j) in {
                     *(("backward", 2, 3), ("gradient_descent_step", 2, 0), ("train_batches", 3, 0)),
-                    *((call, 2, 2) for call in ("accumulate", "loss", "train_batches")),
+                    *((call, 2, 2) for call in ("accumulate", "loss", "train_batches", "population_costs")),
                     *((call, 2, 2) for call in ("gradient_norms", "row_gradients")),
                     *(("jvp", 3, 0), ("jvp", 3, 1)),
                 }:

@@ -222,10 +222,14 @@ def check_matrix(name: str, value: object, columns: int, what: str = "inputs") -
     array = real_array(name, value)
     if array.ndim != 2:
         raise ValueError(f"{name} must have shape (rows, {columns}), got {array.shape}")
-    if array.shape[1] != columns:
-        count = array.shape[1]
-        raise ValueError(f"{name} has {count} column{'' if count == 1 else 's'}, but the network has {columns} {what}")
+    _check_columns(name, array, columns, what)
     return array
+
+
+def _check_columns(name: str, array: Array, columns: int, what: str) -> None:
+    count = array.shape[-1]
+    if count != columns:
+        raise ValueError(f"{name} has {count} column{'' if count == 1 else 's'}, but the network has {columns} {what}")
 
 
 def check_batch(
@@ -246,22 +250,84 @@ def check_batch(
         If the kind, the shape or a value of one of them is wrong; it is named.
     """
     X = check_matrix("X", X, net.sizes[0])
-    if not isinstance(signed, (bool, np.bool_)):
-        raise TypeError(f"signed must be True or False, got {signed!r}")
-    weights, total = _check_sample_weight(net, sample_weight, len(X), bool(signed))
+    weights, total = _check_sample_weight(net, sample_weight, len(X), _check_signed(signed))
     norm = 0.0 if clip_norm is None else check_scalar("clip_norm", clip_norm, strict=True)
     return Batch(X, _check_targets(Y, len(X), net.sizes[-1], net.loss, weights), weights, norm), total
 
 
 def check_rows(batch: Batch, total: float) -> None:
     """Raise unless there are rows, and the sum of their weights, ``total``, is positive."""
-    if not len(batch.X):
+    if not batch.X.shape[-2]:
         raise ValueError("X must have at least one row, got 0")
     if not total > 0:
         raise ValueError("the sum of sample_weight must be > 0, got 0")
 
 
-def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weights: Array | None) -> Array:
+def check_population(params: Array, n_parameters: int) -> None:
+    """Raise unless the rows of the matrix are parameters of networks."""
+    if params.shape[1] != n_parameters:
+        shapes = f"({n_parameters},) or (networks, {n_parameters})"
+        raise ValueError(f"params must have shape {shapes}, got {params.shape}")
+
+
+def check_inputs(value: object, n_networks: int, columns: int) -> Array:
+    """Rows for all of so many networks, as :func:`check_matrix` returns them, or ``(n_networks, rows, columns)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not real, or of another shape.
+    """
+    X = real_array("X", value)
+    if X.ndim not in (2, 3):
+        raise ValueError(f"X must have shape (rows, {columns}) or ({n_networks}, rows, {columns}), got {X.shape}")
+    _check_columns("X", X, columns, "inputs")
+    if X.ndim == 3 and len(X) != n_networks:
+        raise ValueError(f"X has rows for {len(X)} networks, but params has {n_networks}")
+    return X
+
+
+def check_population_batch(
+    net: Architecture, n_networks: int, X: object, Y: object, sample_weight: object, signed: object
+) -> tuple[Batch, float]:
+    """:func:`check_batch` for several networks, where X, and Y too, may have a first axis of these."""
+    X = check_inputs(X, n_networks, net.sizes[0])
+    if X.ndim == 2:
+        return check_batch(net, X, Y, sample_weight, signed)
+    n_rows, n_outputs, loss = X.shape[1], net.sizes[-1], net.loss
+    weights, total = _check_sample_weight(net, sample_weight, n_rows, _check_signed(signed))
+    Y = real_array("Y", Y)
+    labels = loss == "cross_entropy" and Y.ndim == 2 and Y.dtype.kind != "f"
+    flat = n_outputs == 1 and loss != "cross_entropy" and Y.ndim == 2 and Y.shape != (n_rows, 1)
+    if Y.ndim != 3 and not labels and not flat:
+        return Batch(X, _check_targets(Y, n_rows, n_outputs, loss, weights), weights), total
+    if Y.shape != (n_networks, n_rows, n_outputs)[: Y.ndim]:
+        also = f" or integer labels of shape ({n_networks}, {n_rows})" if loss == "cross_entropy" else ""
+        shape = n_networks, n_rows, n_outputs
+        raise ValueError(f"Y must have shape {shape}{also}, or be for all networks, got {Y.shape}")
+    limit = _target_limit(labels, n_outputs, loss)
+    if Y.size and limit is not None and not (Y.min() >= 0 and Y.max() <= limit):
+        for k in range(n_networks):
+            _check_targets(Y[k], n_rows, n_outputs, loss, weights, f"Y[{k}]")
+    return Batch(X, Y[:, :, np.newaxis] if flat else Y, weights), total
+
+
+def _check_signed(signed: object) -> bool:
+    if not isinstance(signed, (bool, np.bool_)):
+        raise TypeError(f"signed must be True or False, got {signed!r}")
+    return bool(signed)
+
+
+def _target_limit(labels: bool, n_outputs: int, loss: str) -> float | None:
+    """Which a target must not exceed, nor be less than 0; None if it may be any number."""
+    if labels:
+        return n_outputs - 1
+    return None if loss not in TARGET_RANGES else 1 if loss == "binary_cross_entropy" else np.inf
+
+
+def _check_targets(
+    value: object, n_rows: int, n_outputs: int, loss: str, weights: Array | None, name: str = "Y"
+) -> Array:
     """Targets as an array of shape ``(rows, n_outputs)``, or integer labels of shape ``(rows,)`` for cross_entropy.
 
     Those of weight 0 may have any value.
@@ -286,8 +352,8 @@ def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weight
         raise ValueError(f"Y must have shape ({n_rows}, {n_outputs}){also}, got {Y.shape}")
     if len(Y) != n_rows:
         raise ValueError(f"Y has {len(Y)} rows, but X has {n_rows}")
-    if n_rows and (labels or loss in TARGET_RANGES):
-        limit = n_outputs - 1 if labels else 1 if loss == "binary_cross_entropy" else np.inf
+    limit = _target_limit(labels, n_outputs, loss)
+    if n_rows and limit is not None:
         low, high = Y.min(), Y.max()
         if not (low >= 0 and high <= limit):  # or NaN, which is accepted, and hides what else is there
             wrong = (Y < 0) | (Y > limit)
@@ -305,7 +371,7 @@ def _check_targets(value: object, n_rows: int, n_outputs: int, loss: str, weight
                     if labels
                     else f"targets of {loss} must be {TARGET_RANGES[loss]}"
                 )
-                raise ValueError(f"{must}, got Y[{', '.join(map(str, where))}] = {Y[where]}")
+                raise ValueError(f"{must}, got {name}[{', '.join(map(str, where))}] = {Y[where]}")
     return Y
 
 

@@ -39,12 +39,14 @@ __all__ = [
     "deltas",
     "finish",
     "forward",
+    "forward_population",
     "gradient_descent_step",
     "gradient_norms",
     "input_jacobian",
     "jacobian",
     "jvp",
     "loss",
+    "population_costs",
     "row_gradients",
     "total_weight",
     "trace",
@@ -745,6 +747,38 @@ def cost(plan: Plan, params: Floats, losses: float, weight: float, l2: float) ->
     return float(flushed(np.array(J)))
 
 
+def forward_population(plan: Plan, params: Floats, X: Floats, out: Floats, threads: int = 1) -> None:
+    """Fill ``out``, (K, m, n_outputs), with the outputs of K networks, whose parameters are the rows of ``params``.
+
+    X: of shape (m, n_inputs), or (K, m, n_inputs).
+    """
+    for k in range(len(params)):
+        forward(plan, params[k], X[k] if X.ndim == 3 else X, out[k])
+
+
+def population_costs(
+    plan: Plan,
+    params: Floats,
+    batch: Block,
+    weight: float,
+    l2: float,
+    out: npt.NDArray[np.float64],
+    threads: int = 1,
+) -> None:
+    """Fill ``out``, (K,), with the costs of K networks; X, or X and Y, may have a first axis of these.
+
+    ``weight``: what the losses of each network are divided by.
+    """
+    X, Y, sample_weight, _ = batch
+    m = X.shape[-2]
+    n_chunks = -(-m // plan.chunk_rows)
+    stacked = Y.ndim == (2 if Y.dtype == np.int64 else 3)
+    for k in range(len(params)):
+        rows = X[k] if X.ndim == 3 else X, Y[k] if stacked else Y, sample_weight, 0.0
+        losses = loss(plan, params[k], rows, 0.0, (m, n_chunks, 0, n_chunks))
+        out[k] = cost(plan, params[k], losses, weight, l2)
+
+
 def total_weight(weights: npt.NDArray[np.float64]) -> float:
     """The sum of contiguous weights, at most about ``WEIGHTS_SUMMED_AT_ONCE`` of them."""
     return float(np.sum(weights))
@@ -762,8 +796,8 @@ def try_cost_and_gradient(
 
 def try_cost(
     plan: Plan, params: object, batch: tuple[object, ...], l2: object, limits: tuple[int, int]
-) -> float | None:
-    """The same for the cost."""
+) -> float | npt.NDArray[np.float64] | None:
+    """The same for the cost; ``params`` may be of several networks, as for :func:`population_costs`."""
     return None
 
 
@@ -783,7 +817,7 @@ def try_trace(plan: Plan, params: object, X: object, limits: tuple[int, int]) ->
 
 
 def try_forward(plan: Plan, params: object, X: object, out: object, limits: tuple[int, int]) -> Floats | None:
-    """The same for the outputs."""
+    """The same for the outputs; ``params`` may be of several networks, as for :func:`forward_population`."""
     return None
 
 
