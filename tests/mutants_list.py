@@ -1129,7 +1129,7 @@ TRAINING_LOOP = [
         "the mean weight is forgotten",
         ("all_chunks(plan, count), count * t.mean_weight", "all_chunks(plan, count), count"),
     ),
-    ("the cost of an epoch is not by rows", ("+= count * t.cost", "+= t.batch_size * t.cost")),
+    ("the cost of an epoch is not by rows", ("pinned(count * t.cost)", "pinned(t.batch_size * t.cost)")),
     (
         "no meeting after the rows of a batch are gathered",
         ("        batch.sample_weight = weights\n    meet(context)\n", "        batch.sample_weight = weights\n"),
@@ -1589,17 +1589,20 @@ VALIDATION = [
 
 IN_PLACE = [
     (
-        "Y need not be read in place",
-        ("            and is_read_in_place(self.Y, dtype if self.Y.ndim == 2 else INT64)\n", ""),
+        "targets and weights need not be read in place",
+        ("in zip(self.arrays, self.dtypes", "in zip(self.arrays[:1], self.dtypes"),
     ),
     (
         "sample weights need not be read in place",
-        ("            and (self.sample_weight is None or is_read_in_place(self.sample_weight, dtype))\n", ""),
+        ("in zip(self.arrays, self.dtypes", "in zip(self.arrays[:2], self.dtypes"),
     ),
-    ("X need not be read in place", ("is_read_in_place(self.X, dtype)\n", "True\n")),
+    (
+        "X need not be read in place",
+        ("zip(self.arrays, self.dtypes(dtype))", "zip(self.arrays[1:], self.dtypes(dtype)[1:])"),
+    ),
     ("another dtype is read in place", ("array.dtype == dtype and flags.c_contiguous", "flags.c_contiguous")),
     ("rows apart are read in place", ("dtype and flags.c_contiguous and flags", "dtype and flags")),
-    ("misaligned rows are read in place", ("flags.c_contiguous and flags.aligned and", "flags.c_contiguous and")),
+    ("misaligned rows are read in place", ("flags.c_contiguous and flags.aligned\n", "flags.c_contiguous\n")),
     ("large maps are read in place", (" and _large_map(array) is None", "")),
 ]
 
@@ -1708,9 +1711,60 @@ TRAINING = [
     (
         "parameters that are not finite after an epoch pass, in the core's loop",
         (
-            "            costs += summed\n        if not np.isfinite(self.params).all():",
-            "            costs += summed\n        if False:",
+            "            done += first\n        if not np.isfinite(self.params).all():",
+            "            done += first\n        if False:",
         ),
+    ),
+]
+
+TRAINING_DATA = [
+    ("data of any size are copied", ("if size > MAX_CONVERTED_BYTES or any", "if any")),
+    ("large maps are copied", (" or any(_validation.is_large_map(array) for array, _ in others)", "")),
+    ("nothing is converted before the first epoch", ("    batch = _converted(batch, net.dtype)\n", "")),
+    (
+        "all that is native counts as copied",
+        ("for array, of_core in others)", "for array, of_core in zip(batch.arrays, batch.dtypes(dtype)))"),
+    ),
+    ("the costs of a block are those of the epoch", ("threads, costs)", "threads, 0.0)")),
+    ("a step is counted from its block", ("(done + first) // batch_size", "first // batch_size")),
+    (
+        "blocks cut batches",
+        (
+            "max(_chunks.BLOCK_BYTES // row_bytes // batch_size, 1) * batch_size",
+            "max(_chunks.BLOCK_BYTES // row_bytes, 1)",
+        ),
+    ),
+    (
+        "blocks are in the order of the data",
+        ("slice(first, first + size) if order is None else", "slice(first, first + size) if True else"),
+    ),
+]
+
+POPULATION = [
+    ("blocks of networks have one", ("step = max(count, 1)", "step = 1"), "it costs time alone"),
+    ("one thread too many for few networks", ("count >= NETWORKS_PER_THREAD * used", "True")),
+    ("large networks are computed by one thread", ("and n_rows <= MAX_SERIAL * serial", "")),
+    ("rows of any size are converted at once", (" and converted <= _chunks.BLOCK_BYTES", "")),
+    ("all networks are converted at once", ("step = max(_chunks.BLOCK_BYTES // max(size, 1), 1)", "pass")),
+    ("labels of each network are for all", ("(2 if labels else 3)", "3")),
+]
+
+POPULATION_LOOP = [
+    (
+        "all networks have the rows of the first",
+        ("        rows.X = <const floating *>batch.X + first * plan.n_inputs\n", "        pass\n"),
+    ),
+    ("all networks have the labels of the first", ("rows.labels = batch.labels + first", "pass")),
+    ("all networks have the targets of the first", ("+ first * plan.n_outputs\n    return", "\n    return")),
+    (
+        "a thread's last networks are left out",
+        ("min(first + size, population.count)", "min(first + size - 1, population.count)"),
+    ),
+    ("networks have no penalty", ("population.weight, population.l2)", "population.weight, 0)")),
+    (
+        "threads take the same networks",
+        ("take_piece(&context.shared.team) if context.size > 1 else piece", "piece"),
+        "each then computes all, with the same bits",
     ),
 ]
 
@@ -1773,6 +1827,9 @@ MUTANTS = [
     ("_chunks.py", "chunks loops", CHUNKS),
     ("_validation.py", "chunks contract", IN_PLACE),
     ("training.py", "training", TRAINING),
+    ("training.py", "training_data", TRAINING_DATA),
+    ("_population.py", "population", POPULATION),
+    ("network/population.pyx", "population", POPULATION_LOOP),
     ("accumulator.py", "accumulator contract", ACCUMULATOR),
     ("network.py", "grow", GROWN),
     ("architecture.py", "grow", GROWN_VECTORS),

@@ -63,7 +63,7 @@ def arguments(core, dtype):
         "cost": ([plan, params, 1.0, 4.0, 0.1], []),
         "train_batches": (
             [
-                *(plan, params, batch, (np.arange(m), 0, 2, 10, 1e9, 1), 1.0, 0.0),
+                *(plan, params, batch, (np.arange(m), 0, 2, 10, 1e9, 1, 0.0), 1.0, 0.0),
                 (SimpleNamespace(steps=0), (0.9, False), (np.zeros(13, dtype),), 0.1, np.zeros(13, dtype)),
             ],
             [1, 6],
@@ -122,10 +122,10 @@ def test_the_core_refuses_arrays_that_do_not_fit(name, dtype, function):
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        (3, (np.array([0, 1, 2, 4]), 0, 2, 10, 1e9)),  # a row that X does not have
-        (3, (np.array([0, 1, 2, -1]), 0, 2, 10, 1e9)),
-        (3, (None, 0, 0, 10, 1e9)),  # no rows in a batch
-        (3, (None, -1, 2, 10, 1e9)),
+        (3, (np.array([0, 1, 2, 4]), 0, 2, 10, 1e9, 1, 0.0)),  # a row that X does not have
+        (3, (np.array([0, 1, 2, -1]), 0, 2, 10, 1e9, 1, 0.0)),
+        (3, (None, 0, 0, 10, 1e9, 1, 0.0)),  # no rows in a batch
+        (3, (None, -1, 2, 10, 1e9, 1, 0.0)),
         (6, (SimpleNamespace(steps=0), (0.9, False), (np.zeros(12),), 0.1, np.zeros(13))),
         (6, (SimpleNamespace(steps=0), (0.9, False), (np.zeros(13),) * 3, 0.1, np.zeros(13))),
         (6, (SimpleNamespace(steps=0), (0.9, 0.99, 1e-8), (np.zeros(13),), 0.1, np.zeros(13))),

@@ -68,11 +68,11 @@ class Batch(NamedTuple):
 
     def is_read_in_place(self, dtype: np.dtype[Any]) -> bool:
         """Whether :meth:`block` copies nothing, and no pages are dropped after it."""
-        return (
-            is_read_in_place(self.X, dtype)
-            and is_read_in_place(self.Y, dtype if self.Y.ndim == 2 else INT64)
-            and (self.sample_weight is None or is_read_in_place(self.sample_weight, dtype))
-        )
+        return all(is_read_in_place(array, of_core) for array, of_core in zip(self.arrays, self.dtypes(dtype)))
+
+    def dtypes(self, dtype: np.dtype[Any]) -> list[np.dtype[Any]]:
+        """Those in which the backends take :attr:`arrays`."""
+        return [dtype, dtype if self.Y.ndim == 2 else INT64, dtype]
 
 
 def real_array(name: str, value: object) -> Array:
@@ -152,8 +152,18 @@ def rows(array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> Array:
 
 def is_read_in_place(array: Array, dtype: np.dtype[Any]) -> bool:
     """Whether :func:`rows` copies nothing, and :func:`drop_pages` does nothing."""
+    return is_native(array, dtype) and _large_map(array) is None
+
+
+def is_native(array: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether the backends take the array as it is."""
     flags = array.flags
-    return array.dtype == dtype and flags.c_contiguous and flags.aligned and _large_map(array) is None
+    return array.dtype == dtype and flags.c_contiguous and flags.aligned
+
+
+def is_large_map(array: Array) -> bool:
+    """Whether it is in a memory map that may be larger than the memory."""
+    return _large_map(array) is not None
 
 
 def _large_map(array: Array) -> mmap.mmap | None:

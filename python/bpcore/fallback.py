@@ -424,6 +424,7 @@ class Batches(NamedTuple):
     max_steps: int
     max_seconds: float
     threads: int
+    costs: float = 0.0  # of the rows of the epoch before these, to add to
 
 
 class Update(NamedTuple):
@@ -842,12 +843,12 @@ def train_batches(
     """Steps of gradient descent, one for each batch, until rows, steps or time are used up.
 
     Each batch's sums are divided by its rows times ``mean_weight``, the mean over the rows of all batches. No step is
-    taken at a cost that is not finite. Returns where the next batch begins, the last cost, and the sum of the costs
-    over the rows.
+    taken at a cost that is not finite. Returns where the next batch begins, the last cost, and ``batches.costs`` with
+    the sum of the costs over the rows.
     """
     X, Y, sample_weight, clip_norm = batch
-    order, first, batch_size, max_steps, max_seconds, _ = batches
-    J = costs = 0.0
+    order, first, batch_size, max_steps, max_seconds, _, costs = batches
+    J = 0.0
     grad, start = np.empty_like(params), time.monotonic()
     for _ in range(max_steps):
         if first >= len(X):
