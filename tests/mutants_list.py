@@ -341,7 +341,7 @@ CALL = [
         "large sums of threads overlap",
         ("<char *>call.sums_memory + i * n * itemsize", "<char *>call.sums_memory + i * itemsize"),
     ),
-    ("few rows are computed by a team", ("if call.batch.rows >= PACK_MIN_ROWS else 1", "if True else 1")),
+    ("few rows are computed by a team", ("call.batch.rows < PACK_MIN_ROWS:", "False:")),
     ("more threads than a team has", ("max(1, min(threads, <int>MAX_TEAM))", "max(1, threads)")),
     (
         "the first thread does not look for signals",
@@ -1470,7 +1470,7 @@ TRAINING_LOOP = [
         "the mean weight is forgotten",
         ("all_chunks(plan, count), count * t.mean_weight", "all_chunks(plan, count), count"),
     ),
-    ("the cost of an epoch is not by rows", ("+= count * t.cost", "+= t.batch_size * t.cost")),
+    ("the cost of an epoch is not by rows", ("pinned(count * t.cost)", "pinned(t.batch_size * t.cost)")),
     (
         "no meeting after the rows of a batch are gathered",
         ("        batch.sample_weight = weights\n    meet(context)\n", "        batch.sample_weight = weights\n"),
@@ -2003,11 +2003,11 @@ VALIDATION = [
         "targets of rows of no weight are checked",
         ("loss, weights), weights), total", "loss, None), weights), total"),
     ),
-    ("X of any width is taken", ("if array.shape[1] != columns:", "if False:")),
+    ("X of any width is taken", ("if count != columns:", "if False:")),
     ("targets of any width are taken", ("elif Y.ndim != 2 or Y.shape[1] != n_outputs:", "elif Y.ndim != 2:")),
     ("fewer targets than rows are taken", ("if len(Y) != n_rows:", "if len(Y) > n_rows:")),
     ("more targets than rows are taken", ("if len(Y) != n_rows:", "if len(Y) < n_rows:")),
-    ("a label of the number of classes", ("limit = n_outputs - 1 if labels", "limit = n_outputs if labels")),
+    ("a label of the number of classes", ("return n_outputs - 1\n", "return n_outputs\n")),
     ("a label below 0", ("if not (low >= 0 and high <= limit):", "if not high <= limit:")),
     ("NaN hides a target out of range", ("if not (low >= 0 and high <= limit):", "if low < 0 or high > limit:")),
     ("a negative weight is accepted", ("(not np.isfinite(total) or weights.min() < 0)", "not np.isfinite(total)")),
@@ -2024,17 +2024,20 @@ VALIDATION = [
 
 IN_PLACE = [
     (
-        "Y need not be read in place",
-        ("            and is_read_in_place(self.Y, dtype if self.Y.ndim == 2 else INT64)\n", ""),
+        "targets and weights need not be read in place",
+        ("in zip(self.arrays, self.dtypes", "in zip(self.arrays[:1], self.dtypes"),
     ),
     (
         "sample weights need not be read in place",
-        ("            and (self.sample_weight is None or is_read_in_place(self.sample_weight, dtype))\n", ""),
+        ("in zip(self.arrays, self.dtypes", "in zip(self.arrays[:2], self.dtypes"),
     ),
-    ("X need not be read in place", ("is_read_in_place(self.X, dtype)\n", "True\n")),
+    (
+        "X need not be read in place",
+        ("zip(self.arrays, self.dtypes(dtype))", "zip(self.arrays[1:], self.dtypes(dtype)[1:])"),
+    ),
     ("another dtype is read in place", ("array.dtype == dtype and flags.c_contiguous", "flags.c_contiguous")),
     ("rows apart are read in place", ("dtype and flags.c_contiguous and flags", "dtype and flags")),
-    ("misaligned rows are read in place", ("flags.c_contiguous and flags.aligned and", "flags.c_contiguous and")),
+    ("misaligned rows are read in place", ("flags.c_contiguous and flags.aligned\n", "flags.c_contiguous\n")),
     ("large maps are read in place", (" and _large_map(array) is None", "")),
 ]
 
@@ -2262,9 +2265,60 @@ TRAINING = [
     (
         "parameters that are not finite after an epoch pass, in the core's loop",
         (
-            "            costs += summed\n        if not np.isfinite(self.params).all():",
-            "            costs += summed\n        if False:",
+            "            done += first\n        if not np.isfinite(self.params).all():",
+            "            done += first\n        if False:",
         ),
+    ),
+]
+
+TRAINING_DATA = [
+    ("data of any size are copied", ("if size > MAX_CONVERTED_BYTES or any", "if any")),
+    ("large maps are copied", (" or any(_validation.is_large_map(array) for array, _ in others)", "")),
+    ("nothing is converted before the first epoch", ("    batch = _converted(batch, net.dtype)\n", "")),
+    (
+        "all that is native counts as copied",
+        ("for array, of_core in others)", "for array, of_core in zip(batch.arrays, batch.dtypes(dtype)))"),
+    ),
+    ("the costs of a block are those of the epoch", ("threads, costs)", "threads, 0.0)")),
+    ("a step is counted from its block", ("(done + first) // batch_size", "first // batch_size")),
+    (
+        "blocks cut batches",
+        (
+            "max(_chunks.BLOCK_BYTES // row_bytes // batch_size, 1) * batch_size",
+            "max(_chunks.BLOCK_BYTES // row_bytes, 1)",
+        ),
+    ),
+    (
+        "blocks are in the order of the data",
+        ("slice(first, first + size) if order is None else", "slice(first, first + size) if True else"),
+    ),
+]
+
+POPULATION = [
+    ("blocks of networks have one", ("step = max(count, 1)", "step = 1"), "it costs time alone"),
+    ("one thread too many for few networks", ("count >= NETWORKS_PER_THREAD * used", "True")),
+    ("large networks are computed by one thread", ("and n_rows <= MAX_SERIAL * serial", "")),
+    ("rows of any size are converted at once", (" and converted <= _chunks.BLOCK_BYTES", "")),
+    ("all networks are converted at once", ("step = max(_chunks.BLOCK_BYTES // max(size, 1), 1)", "pass")),
+    ("labels of each network are for all", ("(2 if labels else 3)", "3")),
+]
+
+POPULATION_LOOP = [
+    (
+        "all networks have the rows of the first",
+        ("        rows.X = <const floating *>batch.X + first * plan.n_inputs\n", "        pass\n"),
+    ),
+    ("all networks have the labels of the first", ("rows.labels = batch.labels + first", "pass")),
+    ("all networks have the targets of the first", ("+ first * plan.n_outputs\n    return", "\n    return")),
+    (
+        "a thread's last networks are left out",
+        ("min(first + size, population.count)", "min(first + size - 1, population.count)"),
+    ),
+    ("networks have no penalty", ("population.weight, population.l2)", "population.weight, 0)")),
+    (
+        "threads take the same networks",
+        ("take_piece(&context.shared.team) if context.size > 1 else piece", "piece"),
+        "each then computes all, with the same bits",
     ),
 ]
 
@@ -2329,6 +2383,9 @@ MUTANTS = [
     ("_chunks.py", "chunks derivatives loops", CHUNKS),
     ("_validation.py", "chunks contract", IN_PLACE),
     ("training.py", "training", TRAINING),
+    ("training.py", "training_data", TRAINING_DATA),
+    ("_population.py", "population", POPULATION),
+    ("network/population.pyx", "population", POPULATION_LOOP),
     ("accumulator.py", "accumulator contract", ACCUMULATOR),
     ("network.py", "grow", GROWN),
     ("architecture.py", "grow", GROWN_VECTORS),

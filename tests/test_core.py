@@ -44,8 +44,11 @@ def arguments(core, dtype):
     X, Y, out = np.ones((m, 2), dtype), np.ones((m, 1), dtype), np.zeros((m, 1), dtype)
     hidden, dX, wide = np.zeros((m, 3), dtype), np.zeros((m, 2), dtype), np.zeros(m * 13, dtype)
     batch = X, Y, np.ones(m, dtype), 0.0
+    two, X_of_two, outputs = np.ones((2, 13), dtype), np.ones((2, m, 2), dtype), np.zeros((2, m, 1), dtype)
     return {
         "forward": ([plan, params, X, out], [3]),
+        "forward_population": ([plan, two, X_of_two, outputs], [3]),
+        "population_costs": ([plan, two, (X_of_two, outputs, batch[2], 0.0), 4.0, 0.1, np.zeros(2)], [5]),
         "trace": ([plan, params, X], []),
         "backward": ([plan, params, (X, Y, False, dX, None, 0), sums], [3]),
         "deltas": ([plan, params, (X, Y, False, None, None, 0), [hidden, out]], [3]),
@@ -60,7 +63,7 @@ def arguments(core, dtype):
         "cost": ([plan, params, 1.0, 4.0, 0.1], []),
         "train_batches": (
             [
-                *(plan, params, batch, (np.arange(m), 0, 2, 10, 1e9, 1), 1.0, 0.0),
+                *(plan, params, batch, (np.arange(m), 0, 2, 10, 1e9, 1, 0.0), 1.0, 0.0),
                 (SimpleNamespace(steps=0), (0.9, False), (np.zeros(13, dtype),), 0.1, np.zeros(13, dtype)),
             ],
             [1, 6],
@@ -99,7 +102,7 @@ def test_the_core_refuses_arrays_that_do_not_fit(name, dtype, function):
             for bad in spoiled(array, i in written):
                 if bad is None and (function, i, j) in {
                     *(("backward", 2, 3), ("gradient_descent_step", 2, 0), ("train_batches", 3, 0)),
-                    *((call, 2, 2) for call in ("accumulate", "loss", "train_batches")),
+                    *((call, 2, 2) for call in ("accumulate", "loss", "train_batches", "population_costs")),
                     *((call, 2, 2) for call in ("gradient_norms", "row_gradients")),
                     *(("jvp", 3, 0), ("jvp", 3, 1)),
                 }:
@@ -119,10 +122,10 @@ def test_the_core_refuses_arrays_that_do_not_fit(name, dtype, function):
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        (3, (np.array([0, 1, 2, 4]), 0, 2, 10, 1e9)),  # a row that X does not have
-        (3, (np.array([0, 1, 2, -1]), 0, 2, 10, 1e9)),
-        (3, (None, 0, 0, 10, 1e9)),  # no rows in a batch
-        (3, (None, -1, 2, 10, 1e9)),
+        (3, (np.array([0, 1, 2, 4]), 0, 2, 10, 1e9, 1, 0.0)),  # a row that X does not have
+        (3, (np.array([0, 1, 2, -1]), 0, 2, 10, 1e9, 1, 0.0)),
+        (3, (None, 0, 0, 10, 1e9, 1, 0.0)),  # no rows in a batch
+        (3, (None, -1, 2, 10, 1e9, 1, 0.0)),
         (6, (SimpleNamespace(steps=0), (0.9, False), (np.zeros(12),), 0.1, np.zeros(13))),
         (6, (SimpleNamespace(steps=0), (0.9, False), (np.zeros(13),) * 3, 0.1, np.zeros(13))),
         (6, (SimpleNamespace(steps=0), (0.9, 0.99, 1e-8), (np.zeros(13),), 0.1, np.zeros(13))),

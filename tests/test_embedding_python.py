@@ -188,6 +188,8 @@ Y = np.zeros((rows, net.sizes[-1]), net.dtype)
 params = np.full(net.n_parameters, 1e-3, net.dtype)
 accumulator = net.accumulator()
 trace = net.trace(params, X) if call == "backward" else None
+if call in ("population", "costs"):
+    population = np.tile(params, (400, 1))
 
 def train():
     optimizer = bpcore.GradientDescent(1e-9)
@@ -202,6 +204,8 @@ calls = {
     "trace": lambda: net.trace(params, X),
     "backward": lambda: trace.backward(Y, input_gradient=True),
     "train": train,
+    "population": lambda: net.forward(population, X[:500], threads=threads),
+    "costs": lambda: net.cost(population, X[:500], Y[:500], threads=threads),
 }
 sent = []
 
@@ -250,7 +254,7 @@ def interrupted_after(backend: str, call: str, shape: str, threads: int) -> floa
 if os.name != "nt":  # there is no SIGINT for a single process there
 
     @pytest.mark.parametrize("threads", [1, 2])
-    @pytest.mark.parametrize("call", ["cost_and_gradient", "forward", "cost", "add"])
+    @pytest.mark.parametrize("call", ["cost_and_gradient", "forward", "cost", "add", "population", "costs"])
     def test_a_signal_is_seen_in_a_long_call(backend, call, threads):
         assert interrupted_after(backend, call, "long", threads) < 0.2 * SLOWNESS
 

@@ -14,12 +14,14 @@ from .fallback import cost as cost
 from .fallback import deltas as deltas
 from .fallback import finish as finish
 from .fallback import forward as forward
+from .fallback import forward_population as forward_population
 from .fallback import gradient_descent_step as gradient_descent_step
 from .fallback import gradient_norms as gradient_norms
 from .fallback import input_jacobian as input_jacobian
 from .fallback import jacobian as jacobian
 from .fallback import jvp as jvp
 from .fallback import loss as loss
+from .fallback import population_costs as population_costs
 from .fallback import row_gradients as row_gradients
 from .fallback import total_weight as total_weight
 from .fallback import trace as trace

@@ -73,11 +73,11 @@ class Batch(NamedTuple):
 
     def is_read_in_place(self, dtype: np.dtype[Any]) -> bool:
         """Whether :meth:`block` copies nothing, and no pages are dropped after it."""
-        return (
-            is_read_in_place(self.X, dtype)
-            and is_read_in_place(self.Y, dtype if self.Y.ndim == 2 else INT64)
-            and (self.sample_weight is None or is_read_in_place(self.sample_weight, dtype))
-        )
+        return all(is_read_in_place(array, of_core) for array, of_core in zip(self.arrays, self.dtypes(dtype)))
+
+    def dtypes(self, dtype: np.dtype[Any]) -> list[np.dtype[Any]]:
+        """Those in which the backends take :attr:`arrays`."""
+        return [dtype, dtype if self.Y.ndim == 2 else INT64, dtype]
 
 
 def real_array(name: str, value: object) -> Array:
@@ -157,8 +157,18 @@ def rows(array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> Array:
 
 def is_read_in_place(array: Array, dtype: np.dtype[Any]) -> bool:
     """Whether :func:`rows` copies nothing, and :func:`drop_pages` does nothing."""
+    return is_native(array, dtype) and _large_map(array) is None
+
+
+def is_native(array: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether the backends take the array as it is."""
     flags = array.flags
-    return array.dtype == dtype and flags.c_contiguous and flags.aligned and _large_map(array) is None
+    return array.dtype == dtype and flags.c_contiguous and flags.aligned
+
+
+def is_large_map(array: Array) -> bool:
+    """Whether it is in a memory map that may be larger than the memory."""
+    return _large_map(array) is not None
 
 
 def _large_map(array: Array) -> mmap.mmap | None:
@@ -227,10 +237,14 @@ def check_matrix(name: str, value: object, columns: int, what: str = "inputs") -
     array = real_array(name, value)
     if array.ndim != 2:
         raise ValueError(f"{name} must have shape (rows, {columns}), got {array.shape}")
-    if array.shape[1] != columns:
-        count = array.shape[1]
-        raise ValueError(f"{name} has {count} column{'' if count == 1 else 's'}, but the network has {columns} {what}")
+    _check_columns(name, array, columns, what)
     return array
+
+
+def _check_columns(name: str, array: Array, columns: int, what: str) -> None:
+    count = array.shape[-1]
+    if count != columns:
+        raise ValueError(f"{name} has {count} column{'' if count == 1 else 's'}, but the network has {columns} {what}")
 
 
 def check_batch(
@@ -251,22 +265,83 @@ def check_batch(
         If the kind, the shape or a value of one of them is wrong; it is named.
     """
     X = check_matrix("X", X, net.sizes[0])
-    if not isinstance(signed, (bool, np.bool_)):
-        raise TypeError(f"signed must be True or False, got {signed!r}")
-    weights, total = _check_sample_weight(net, sample_weight, len(X), bool(signed))
+    weights, total = _check_sample_weight(net, sample_weight, len(X), _check_signed(signed))
     norm = 0.0 if clip_norm is None else check_scalar("clip_norm", clip_norm, strict=True)
     return Batch(X, _check_targets(net, Y, len(X), weights), weights, norm), total
 
 
 def check_rows(batch: Batch, total: float) -> None:
     """Raise unless there are rows, and the sum of their weights, ``total``, is positive."""
-    if not len(batch.X):
+    if not batch.X.shape[-2]:
         raise ValueError("X must have at least one row, got 0")
     if not total > 0:
         raise ValueError("the sum of sample_weight must be > 0, got 0")
 
 
-def _check_targets(net: Architecture, value: object, n_rows: int, weights: Array | None) -> Array:
+def check_population(params: Array, n_parameters: int) -> None:
+    """Raise unless the rows of the matrix are parameters of networks."""
+    if params.shape[1] != n_parameters:
+        shapes = f"({n_parameters},) or (networks, {n_parameters})"
+        raise ValueError(f"params must have shape {shapes}, got {params.shape}")
+
+
+def check_inputs(value: object, n_networks: int, columns: int) -> Array:
+    """Rows for all of so many networks, as :func:`check_matrix` returns them, or ``(n_networks, rows, columns)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not real, or of another shape.
+    """
+    X = real_array("X", value)
+    if X.ndim not in (2, 3):
+        raise ValueError(f"X must have shape (rows, {columns}) or ({n_networks}, rows, {columns}), got {X.shape}")
+    _check_columns("X", X, columns, "inputs")
+    if X.ndim == 3 and len(X) != n_networks:
+        raise ValueError(f"X has rows for {len(X)} networks, but params has {n_networks}")
+    return X
+
+
+def check_population_batch(
+    net: Architecture, n_networks: int, X: object, Y: object, sample_weight: object, signed: object
+) -> tuple[Batch, float]:
+    """:func:`check_batch` for several networks, where X, and Y too, may have a first axis of these."""
+    X = check_inputs(X, n_networks, net.sizes[0])
+    if X.ndim == 2:
+        return check_batch(net, X, Y, sample_weight, signed)
+    n_rows, n_outputs, loss = X.shape[1], net._n_targets, net.loss
+    weights, total = _check_sample_weight(net, sample_weight, n_rows, _check_signed(signed))
+    Y = real_array("Y", Y)
+    labels = loss == "cross_entropy" and Y.ndim == 2 and Y.dtype.kind != "f"
+    flat = n_outputs == 1 and loss != "cross_entropy" and Y.ndim == 2 and Y.shape != (n_rows, 1)
+    if Y.ndim != 3 and not labels and not flat:
+        return Batch(X, _check_targets(net, Y, n_rows, weights), weights), total
+    if Y.shape != (n_networks, n_rows, n_outputs)[: Y.ndim]:
+        also = f" or integer labels of shape ({n_networks}, {n_rows})" if loss == "cross_entropy" else ""
+        shape = n_networks, n_rows, n_outputs
+        raise ValueError(f"Y must have shape {shape}{also}, or be for all networks, got {Y.shape}")
+    least, limit = _target_limits(labels, n_outputs, loss)
+    if Y.size and not (Y.min() >= least and Y.max() <= limit):
+        for k in range(n_networks):
+            _check_targets(net, Y[k], n_rows, weights, f"Y[{k}]")
+    return Batch(X, Y[:, :, np.newaxis] if flat else Y, weights), total
+
+
+def _check_signed(signed: object) -> bool:
+    if not isinstance(signed, (bool, np.bool_)):
+        raise TypeError(f"signed must be True or False, got {signed!r}")
+    return bool(signed)
+
+
+def _target_limits(labels: bool, n_outputs: int, loss: str) -> tuple[float, float]:
+    """Between which targets must be."""
+    if labels:
+        return 0, n_outputs - 1
+    least, most, _ = TARGET_RANGES.get(loss, (-np.inf, np.inf, ""))
+    return least, most
+
+
+def _check_targets(net: Architecture, value: object, n_rows: int, weights: Array | None, name: str = "Y") -> Array:
     """Targets as an array of shape ``(rows, targets of a row)``, or integer labels of shape ``(rows,)``.
 
     Those of weight 0 may have any value.
@@ -291,8 +366,8 @@ def _check_targets(net: Architecture, value: object, n_rows: int, weights: Array
         raise ValueError(f"Y must have shape ({n_rows}, {n_outputs}){also}, got {Y.shape}")
     if len(Y) != n_rows:
         raise ValueError(f"Y has {len(Y)} rows, but X has {n_rows}")
-    if n_rows and (labels or loss in TARGET_RANGES):
-        least, limit, _ = TARGET_RANGES[loss] if not labels else (0, n_outputs - 1, "")
+    least, limit = _target_limits(labels, n_outputs, loss)
+    if n_rows and (least, limit) != (-np.inf, np.inf):
         low, high = Y.min(), Y.max()
         if not (low >= least and high <= limit):  # or NaN, which is accepted, and hides what else is there
             wrong = (Y < least) | (Y > limit)
@@ -310,7 +385,7 @@ def _check_targets(net: Architecture, value: object, n_rows: int, weights: Array
                     if labels
                     else f"targets of {loss} must be {TARGET_RANGES[loss][2]}"
                 )
-                raise ValueError(f"{must}, got Y[{', '.join(map(str, where))}] = {Y[where]}")
+                raise ValueError(f"{must}, got {name}[{', '.join(map(str, where))}] = {Y[where]}")
     return Y
 
 

@@ -165,9 +165,11 @@ class Architecture:
             + ")"
         )
 
-    def _large(self, passes: int, threads: int | None, X: object, *others: object) -> tuple[int, int] | None:
+    def _large(
+        self, passes: int, threads: int | None, params: object, X: object, *others: object
+    ) -> tuple[int, int] | None:
         """Rows and threads of a call that is no small one, if the backend may be given its arrays unchecked."""
-        if not isinstance(X, np.ndarray) or X.ndim != 2:
+        if not isinstance(X, np.ndarray) or X.ndim != 2 or getattr(params, "ndim", 1) != 1:
             return None
         if any(isinstance(a, np.ndarray) and not _validation.is_read_in_place(a, a.dtype) for a in (X, *others)):
             return None  # to be copied, or a large memory map, whose pages are to be dropped

@@ -39,12 +39,14 @@ __all__ = [
     "deltas",
     "finish",
     "forward",
+    "forward_population",
     "gradient_descent_step",
     "gradient_norms",
     "input_jacobian",
     "jacobian",
     "jvp",
     "loss",
+    "population_costs",
     "row_gradients",
     "total_weight",
     "trace",
@@ -493,6 +495,7 @@ class Batches(NamedTuple):
     max_steps: int
     max_seconds: float
     threads: int
+    costs: float = 0.0  # of the rows of the epoch before these, to add to
 
 
 class Update(NamedTuple):
@@ -507,10 +510,10 @@ class Update(NamedTuple):
 
 def weighted_rows(plan: Plan, tile: slice, batch: Block) -> tuple[Floats, Array, Floats | None]:
     """The rows of a tile whose weight is not 0: the others are left out, whatever they hold."""
-    X, Y, sample_weight = (None if array is None else array[tile] for array in batch[:3])
-    if sample_weight is None:
+    X, Y = batch[0][tile], batch[1][tile]
+    if batch[2] is None:
         return X, Y, None
-    weights = flushed(sample_weight)
+    weights = flushed(batch[2][tile])
     if weights.ndim == 2 and Y.ndim == 1 and not plan.loss_parameter:
         used = weights[np.arange(len(Y)), Y] != 0
     else:
@@ -819,6 +822,38 @@ def cost(plan: Plan, params: Floats, losses: float, weight: float, l2: float) ->
     return float(flushed(np.array(J)))
 
 
+def forward_population(plan: Plan, params: Floats, X: Floats, out: Floats, threads: int = 1) -> None:
+    """Fill ``out``, (K, m, n_outputs), with the outputs of K networks, whose parameters are the rows of ``params``.
+
+    X: of shape (m, n_inputs), or (K, m, n_inputs).
+    """
+    for k in range(len(params)):
+        forward(plan, params[k], X[k] if X.ndim == 3 else X, out[k])
+
+
+def population_costs(
+    plan: Plan,
+    params: Floats,
+    batch: Block,
+    weight: float,
+    l2: float,
+    out: npt.NDArray[np.float64],
+    threads: int = 1,
+) -> None:
+    """Fill ``out``, (K,), with the costs of K networks; X, or X and Y, may have a first axis of these.
+
+    ``weight``: what the losses of each network are divided by.
+    """
+    X, Y, sample_weight, _ = batch
+    m = X.shape[-2]
+    n_chunks = -(-m // plan.chunk_rows)
+    stacked = Y.ndim == (2 if Y.dtype == np.int64 else 3)
+    for k in range(len(params)):
+        rows = X[k] if X.ndim == 3 else X, Y[k] if stacked else Y, sample_weight, 0.0
+        losses = loss(plan, params[k], rows, 0.0, (m, n_chunks, 0, n_chunks))
+        out[k] = cost(plan, params[k], losses, weight, l2)
+
+
 def total_weight(weights: npt.NDArray[np.float64]) -> float:
     """The sum of contiguous weights, at most about ``WEIGHTS_SUMMED_AT_ONCE`` of them."""
     return float(np.sum(weights))
@@ -836,8 +871,8 @@ def try_cost_and_gradient(
 
 def try_cost(
     plan: Plan, params: object, batch: tuple[object, ...], l2: object, limits: tuple[int, int]
-) -> float | None:
-    """The same for the cost."""
+) -> float | npt.NDArray[np.float64] | None:
+    """The same for the cost; ``params`` may be of several networks, as for :func:`population_costs`."""
     return None
 
 
@@ -857,7 +892,7 @@ def try_trace(plan: Plan, params: object, X: object, limits: tuple[int, int]) ->
 
 
 def try_forward(plan: Plan, params: object, X: object, out: object, limits: tuple[int, int]) -> Floats | None:
-    """The same for the outputs."""
+    """The same for the outputs; ``params`` may be of several networks, as for :func:`forward_population`."""
     return None
 
 
@@ -882,12 +917,12 @@ def train_batches(
     """Steps of gradient descent, one for each batch, until rows, steps or time are used up.
 
     Each batch's sums are divided by its rows times ``mean_weight``, the mean over the rows of all batches. No step is
-    taken at a cost that is not finite. Returns where the next batch begins, the last cost, and the sum of the costs
-    over the rows.
+    taken at a cost that is not finite. Returns where the next batch begins, the last cost, and ``batches.costs`` with
+    the sum of the costs over the rows.
     """
     X, Y, sample_weight, clip_norm = batch
-    order, first, batch_size, max_steps, max_seconds, _ = batches
-    J = costs = 0.0
+    order, first, batch_size, max_steps, max_seconds, _, costs = batches
+    J = 0.0
     grad, start = np.empty_like(params), time.monotonic()
     for _ in range(max_steps):
         if first >= len(X):

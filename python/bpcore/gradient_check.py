@@ -144,7 +144,7 @@ def check_gradient(
             p[index] = value
 
     def cost(p: Floats) -> float:
-        return exact.cost(p, X, Y, l2, sample_weight)
+        return float(exact.cost(p, X, Y, l2, sample_weight))
 
     def central_difference(index: int, share: float = 1.0) -> tuple[float, float]:
         """The central difference, and how large it must be to mean anything: see `_errors`."""

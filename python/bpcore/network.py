@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from . import _chunks, _validation
+from . import _chunks, _population, _validation
 from ._validation import Floats
 from .accumulator import Accumulator
 from .architecture import Architecture
@@ -180,23 +180,25 @@ class Network(Architecture):
 
         Parameters
         ----------
-        params : array_like of shape (n_parameters,)
+        params : array_like of shape (n_parameters,) or (K, n_parameters)
             An array, or an object with the buffer protocol, ``__array__`` or DLPack in the CPU's memory (a PyTorch
             tensor, ``array.array``, an Arrow array), which is read in place. Another real dtype or layout is copied;
-            so is a list.
-        X : array_like of shape (m, n_inputs)
+            so is a list. The rows of a matrix are the parameters of K networks (a population, an ensemble); it is
+            converted some networks at a time.
+        X : array_like of shape (m, n_inputs), or (K, m, n_inputs) for K networks
             One example a row, of any of these kinds. If dtype or layout differ from the network's, rows are converted
-            block by block, never all at once (except lists).
-        out : ndarray, or another of these kinds, of shape (m, n_outputs), optional
+            block by block, never all at once (except lists). Without the axis K the rows are for all networks.
+        out : ndarray, or another of these kinds, of the shape of the result, optional
             Filled in place, never copied, and returned itself. It must be C-contiguous, writable and of the network's
             dtype, and share no memory with the inputs.
         threads : int, optional
             Maximum number of threads, which the call starts and joins. By default the CPUs that this process may use.
-            Fewer are used where the work is small. The result has the same bits for any number.
+            Fewer are used where the work is small. The result has the same bits for any number. Of K networks each
+            thread computes the next ones, with the bits of K calls.
 
         Returns
         -------
-        A : ndarray of shape (m, n_outputs)
+        A : ndarray of shape (m, n_outputs), or (K, m, n_outputs) for K networks
 
         Raises
         ------
@@ -208,13 +210,19 @@ class Network(Architecture):
         >>> net = bpcore.Network([2, 3, 1])
         >>> net.forward(net.initialize(seed=0), np.zeros((5, 2))).shape
         (5, 1)
+        >>> population = np.stack([net.initialize(seed=k) for k in range(100)])
+        >>> net.forward(population, np.zeros((5, 2))).shape
+        (100, 5, 1)
         """
         if threads is None or (type(threads) is int and threads > 0):
             direct = self._core.try_forward(self._plan, params, X, out, self._small)
-            if direct is None and (large := self._large(1, threads, X)) is not None:
+            if direct is None and (large := self._large(1, threads, params, X)) is not None:
                 direct = self._core.try_forward(self._plan, params, X, out, large)
             if direct is not None:
                 return direct  # type: ignore[no-any-return]
+        params = _validation.real_array("params", params)
+        if params.ndim == 2:
+            return _population.forward(self, params, X, out, threads)
         params = _validation.check_vector("params", params, self.n_parameters, self.dtype)
         X = _validation.check_matrix("X", X, self.sizes[0])
         filled = _validation.check_out(out, (len(X), self.sizes[-1]), self.dtype, params, X)
@@ -245,25 +253,44 @@ class Network(Architecture):
         sample_weight: npt.ArrayLike | None = None,
         threads: int | None = None,
         signed: bool = False,
-    ) -> float:
-        """The cost J; arguments and errors are those of :meth:`cost_and_gradient`.
+    ) -> Any:
+        """The cost J, or those of K networks; other arguments and errors are those of :meth:`cost_and_gradient`.
+
+        Parameters
+        ----------
+        params : array_like of shape (n_parameters,) or (K, n_parameters)
+            As in :meth:`forward`: the rows of a matrix are the parameters of K networks.
+        X : array_like of shape (m, n_inputs), or (K, m, n_inputs) for K networks
+            As in :meth:`forward`.
+        Y : array_like
+            Targets, as in :meth:`cost_and_gradient`. If X is of shape ``(K, m, n_inputs)``, they may have the first
+            axis, too: ``(K, m, n_outputs)``; ``(K, m)`` where there is one output; for cross_entropy ``(K, m)`` labels,
+            which all integers with two axes are then. Otherwise they are for all networks.
+        l2, sample_weight, threads, signed
+            As in :meth:`cost_and_gradient`, for all networks.
 
         Returns
         -------
-        J : float
+        J : float, or ndarray of shape (K,) and dtype float64
 
         Examples
         --------
-        >>> bpcore.Network([2, 1]).cost(np.zeros(3), np.ones((4, 2)), np.ones(4))
+        >>> net = bpcore.Network([2, 1])
+        >>> net.cost(np.zeros(3), np.ones((4, 2)), np.ones(4))
         0.5
+        >>> net.cost(np.zeros((2, 3)), np.ones((4, 2)), np.ones(4))
+        array([0.5, 0.5])
         """
         if threads is None or (type(threads) is int and threads > 0):
             given = X, Y, sample_weight, 0.0, signed
             direct = self._core.try_cost(self._plan, params, given, l2, self._small)
-            if direct is None and (large := self._large(1, threads, X, Y, sample_weight)) is not None:
+            if direct is None and (large := self._large(1, threads, params, X, Y, sample_weight)) is not None:
                 direct = self._core.try_cost(self._plan, params, given, l2, large)
             if direct is not None:
-                return direct  # type: ignore[no-any-return]
+                return direct
+        params = _validation.real_array("params", params)
+        if params.ndim == 2:
+            return _population.costs(self, params, (X, Y, sample_weight, signed), l2, threads)
         params, batch, total, l2 = self._check_call(params, X, Y, l2, sample_weight, signed)
         losses = _chunks.sum_losses(self._core, self._plan, params, batch, threads)
         return float(self._core.cost(self._plan, params, losses, total, l2))
@@ -291,7 +318,7 @@ class Network(Architecture):
         Parameters
         ----------
         params, X, threads
-            As in :meth:`forward`.
+            As in :meth:`forward`, of one network.
         Y : array_like of shape (m, n_outputs)
             Targets; ``(m,)`` where there is one output. For cross_entropy also integer labels of shape ``(m,)``,
             which count from 0.
@@ -334,7 +361,7 @@ class Network(Architecture):
         if (threads is None or (type(threads) is int and threads > 0)) and (clips or clip_norm is None):
             given = X, Y, sample_weight, clip_norm or 0.0, signed
             direct = self._core.try_cost_and_gradient(self._plan, params, given, l2, out, self._small)
-            if direct is None and (large := self._large(3, threads, X, Y, sample_weight)) is not None:
+            if direct is None and (large := self._large(3, threads, params, X, Y, sample_weight)) is not None:
                 direct = self._core.try_cost_and_gradient(self._plan, params, given, l2, out, large)
             if direct is not None:
                 return direct  # type: ignore[no-any-return]

@@ -184,7 +184,7 @@ def try_backward(
         return None
     direct: Floats | tuple[Floats, Floats] | None
     direct = net._core.try_backward(net._plan, params, given, out, net._small)
-    if direct is None and (large := net._large(3, threads, given[0], given[1])) is not None:
+    if direct is None and (large := net._large(3, threads, params, given[0], given[1])) is not None:
         direct = net._core.try_backward(net._plan, params, given, out, large)
     return direct
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,13 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _chunks, _validation
-from ._validation import Batch, Floats
+from ._validation import Array, Batch, Floats
 from .fallback import Batches, Update
 from .network import Network
 from .optimizers import Adam, GradientDescent, Optimizer
 
 #: How long the backend computes before it returns to look for a signal, such as Ctrl-C.
 SECONDS_UNINTERRUPTED = 0.1
+
+#: Bytes of the copies up to which data of another dtype or layout are converted once, before the first epoch: more than
+#: data that train in minutes have, and less than what a machine that trains can spare.
+MAX_CONVERTED_BYTES = 1 << 28
 
 Stop = Literal["epochs", "patience", "callback", "interrupted"]
 
@@ -91,7 +95,11 @@ def train(
         Of the network's dtype, C-contiguous and writable; changed in place. Any object that exposes its memory as an
         array (buffer protocol, ``__array__`` or DLPack) is accepted, such as a PyTorch tensor on the CPU without grad.
     X, Y, l2, sample_weight, threads
-        As in :meth:`Network.cost_and_gradient`. The weighted sums of a batch are divided by its number of rows times
+        As in :meth:`Network.cost_and_gradient`, with the same bits for every dtype and layout of the same numbers. If
+        X, Y or sample_weight are not C-contiguous, native and of the network's dtype (int64 for labels), they are
+        converted once, before the first epoch, and what a callback changes in them later has no effect. Where the
+        copies would be more than 256 MB, or of a memory map of 64 MB and more, some batches at a time are converted, in
+        each epoch. The weighted sums of a batch are divided by its number of rows times
         the mean weight of *all* rows, not by the batch's own weights: on average over the shuffles a step follows the
         weighted cost of the whole data, at any batch size. (Without shuffling, a last batch of fewer rows counts as
         much as the others.) In a batch of weight 0 only the penalty and the optimizer's state make a step.
@@ -149,8 +157,6 @@ def train(
     batch, total = _validation.check_batch(net, X, Y, sample_weight)
     m = len(batch.X)
     _validation.check_rows(batch, total)
-    if batch.sample_weight is not None:
-        batch = batch._replace(sample_weight=_validation.as_contiguous(batch.sample_weight, net.dtype))
     for name, array in zip(batch._fields, batch):
         if isinstance(array, np.ndarray) and _validation.overlap(params, array):
             raise ValueError(f"params must not share memory with {name}")
@@ -177,6 +183,7 @@ def train(
     history = History()
     best_cost, best_params = np.inf, params.copy()
     start = time.perf_counter()
+    batch = _converted(batch, net.dtype)
     try:
         for epoch in range(1, epochs + 1):
             # All rows at once need no order, and are not copied.
@@ -243,7 +250,7 @@ class _Trainer:
         batch_size: int,
     ) -> float:
         """One step for each batch; the mean of their costs, by their rows."""
-        if self._in_core(batch, batch_size):
+        if self._in_core(batch_size):
             return self._epoch_in_core(epoch, batch, order, batch_size)
         X, Y, weights, _ = batch
         costs = 0.0
@@ -275,17 +282,29 @@ class _Trainer:
         net._core.finish(net._plan, params, sums, total, self.l2, grad)
         return float(net._core.cost(net._plan, params, losses, total, self.l2))
 
-    def _in_core(self, batch: Batch, batch_size: int) -> bool:
-        """Whether the backend can take the steps: our own optimizers, arrays that it reads in place, small batches."""
-        X, Y = batch[:2]
-        labels = np.dtype(np.int64) if Y.ndim == 1 else self.net.dtype
+    def _in_core(self, batch_size: int) -> bool:
+        """Whether the backend can take the steps: our own optimizers, and batches that it adds up in one dtype."""
         return (
             type(self.optimizer) in (GradientDescent, Adam)
             and "step" not in vars(self.optimizer)  # replaced by the caller, to clip gradients for example
             and batch_size <= self.net._plan.chunk_rows * self.net._plan.group_size
-            and all(a.flags.c_contiguous and a.flags.aligned for a in (X, Y))
-            and (X.dtype, Y.dtype) == (self.net.dtype, labels)
         )
+
+    def _blocks(
+        self, batch: Batch, order: npt.NDArray[np.intp] | None, batch_size: int
+    ) -> Iterator[tuple[Batch, npt.NDArray[np.int64] | None]]:
+        """Rows as the backend takes them, and their order: all of them, or those of several batches after the other."""
+        dtype = self.net.dtype
+        if _is_native(batch, dtype):
+            yield batch, None if order is None else order.astype(np.int64, copy=False)
+            return
+        row_bytes = sum(array[:1].size * of_core.itemsize for array, of_core in zip(batch.arrays, batch.dtypes(dtype)))
+        size = max(_chunks.BLOCK_BYTES // row_bytes // batch_size, 1) * batch_size
+        for first in range(0, len(batch.X), size):
+            rows: Any = slice(first, first + size) if order is None else order[first : first + size]
+            X, Y, weights, _ = batch
+            part = Batch(_gather(X, rows), _gather(Y, rows), None if weights is None else _gather(weights, rows))
+            yield Batch(*part.block(0, size, dtype)), None
 
     def _epoch_in_core(
         self,
@@ -297,20 +316,21 @@ class _Trainer:
         """The same, with the loop in the backend, which returns for signals and for each rate of a schedule."""
         m = len(batch.X)
         optimizer: Any = self.optimizer
-        costs, first = 0.0, 0
+        costs, done = 0.0, 0
         threads = _chunks.n_threads(self.net._plan, batch_size, self.threads)
-        order = None if order is None else order.astype(np.int64, copy=False)
-        while first < m:
-            scheduled = callable(optimizer.learning_rate)
-            rate = optimizer._start(self.params)
-            batches = Batches(order, first, batch_size, 1 if scheduled else m, SECONDS_UNINTERRUPTED, threads)
-            update = Update(optimizer, optimizer._hyperparameters, optimizer._state, rate, self.last_finite_params)
-            first, cost, summed = self.net._core.train_batches(
-                self.net._plan, self.params, tuple(batch), batches, self.mean_weight, self.l2, update
-            )
-            if not np.isfinite(cost):
-                self._diverged(f"the cost is {cost} at epoch {epoch}, step {first // batch_size + 1}")
-            costs += summed
+        for block, order_of_block in self._blocks(batch, order, batch_size):
+            first = 0
+            while first < len(block.X):
+                steps = 1 if callable(optimizer.learning_rate) else m
+                rate = optimizer._start(self.params)
+                batches = Batches(order_of_block, first, batch_size, steps, SECONDS_UNINTERRUPTED, threads, costs)
+                update = Update(optimizer, optimizer._hyperparameters, optimizer._state, rate, self.last_finite_params)
+                first, cost, costs = self.net._core.train_batches(
+                    self.net._plan, self.params, tuple(block), batches, self.mean_weight, self.l2, update
+                )
+                if not np.isfinite(cost):
+                    self._diverged(f"the cost is {cost} at epoch {epoch}, step {(done + first) // batch_size + 1}")
+            done += first
         if not np.isfinite(self.params).all():
             self._diverged(f"the parameters are not finite after epoch {epoch}")
         return costs / m
@@ -326,6 +346,27 @@ class _Trainer:
             f"{what}; params are the last ones whose cost was finite. A smaller learning rate or scaled inputs may "
             f"help; NaN or infinity in X or Y would show in the first step"
         )
+
+
+def _gather(array: Array, rows: Any) -> Array:
+    """``array[rows]``; short rows in any order are sooner there by `take`, which copies other layouts as a whole."""
+    native = _validation.is_native(array, array.dtype.newbyteorder("="))
+    gathered: Array = array.take(rows, axis=0) if native and not isinstance(rows, slice) else array[rows]
+    return gathered
+
+
+def _is_native(batch: Batch, dtype: np.dtype[Any]) -> bool:
+    return all(_validation.is_native(*pair) for pair in zip(batch.arrays, batch.dtypes(dtype)))
+
+
+def _converted(batch: Batch, dtype: np.dtype[Any]) -> Batch:
+    """The rows as the backend takes them, copied where they must be; as they came if the copies would be too large."""
+    pairs = zip(batch.arrays, batch.dtypes(dtype))
+    others = [(array, of_core) for array, of_core in pairs if not _validation.is_native(array, of_core)]
+    size = sum(array.size * of_core.itemsize for array, of_core in others)
+    if size > MAX_CONVERTED_BYTES or any(_validation.is_large_map(array) for array, _ in others):
+        return batch
+    return Batch(*batch.block(0, len(batch.X), dtype))
 
 
 def _check_params(net: Network, given: object) -> Floats:

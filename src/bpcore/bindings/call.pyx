@@ -6,6 +6,7 @@ cdef enum Task:
     COST_AND_GRADIENT
     TRAIN
     DERIVE
+    POPULATION
 
 cdef struct call_t:
     # The arguments of a call, checked; not all tasks use all.
@@ -23,6 +24,7 @@ cdef struct call_t:
     double l2
     training_t *training
     wanted_t wanted
+    population_t population
     void *sums_memory               # of large sums, or NULL
     interrupt_t interrupt           # of the first thread
 
@@ -40,6 +42,8 @@ cdef inline void compute(call_t *call, int rank, const floating *tag) noexcept n
         run_batches(&context, call.training, params)
     elif call.task == DERIVE:
         derive_rows(&context, params, &call.batch, &call.wanted)
+    elif call.task == POPULATION:
+        compute_population(&context, params, &call.batch, &call.population, <floating *>call.out)
     else:
         losses = accumulate_rows(&context, params, &call.batch, &call.chunks, &call.sums, call.losses)
         if call.task == COST_AND_GRADIENT and not interrupt.stopped:
@@ -95,7 +99,9 @@ cdef void release_all(Plan plan, call_t *call, int threads) noexcept nogil:
 
 cdef int run(Plan plan, call_t *call, int threads) except -1:
     """Compute a call in so many threads, at most; it raises what a signal's handler raised."""
-    threads = max(1, min(threads, <int>MAX_TEAM)) if call.batch.rows >= PACK_MIN_ROWS else 1
+    threads = max(1, min(threads, <int>MAX_TEAM))
+    if call.task != POPULATION and call.batch.rows < PACK_MIN_ROWS:
+        threads = 1
     call.plan, call.is_float32 = &plan.plan, plan.is_float32
     call.interrupt = new_interrupt(&call.shared.team, True)
     reserve_all(plan, call, threads)

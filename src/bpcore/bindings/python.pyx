@@ -47,7 +47,8 @@ def forward(Plan plan not None, params, X, out, int threads=1):
 def try_forward(Plan plan not None, params, X, out, tuple limits not None):
     """The output activations of a call, or None if an argument needs a closer look.
 
-    Accepted are native C-contiguous NumPy arrays of the plan's dtype. ``limits``: maximum rows, and threads.
+    Accepted are native C-contiguous NumPy arrays of the plan's dtype. ``limits``: maximum rows, and threads. ``params``
+    may be of several networks, as for :func:`forward_population`.
     """
     if type(params) is not ndarray or type(X) is not ndarray or (out is not None and type(out) is not ndarray):
         return None
@@ -59,8 +60,9 @@ def try_forward(Plan plan not None, params, X, out, tuple limits not None):
     max_rows, threads = limits
     try:
         call.params = acquire_vector(&buffers, params, plan.kind, plan.plan.n_parameters, False)
-        if (call.params == NULL or not acquire_inputs(&buffers, plan, X, &call.batch)
-                or not 0 < call.batch.rows <= max_rows):
+        if call.params == NULL:
+            return try_forward_population(plan, params, X, out, limits)
+        if not acquire_inputs(&buffers, plan, X, &call.batch) or not 0 < call.batch.rows <= max_rows:
             return None
         if out is None:
             out = empty((call.batch.rows, plan.plan.n_outputs), plan.dtype)
@@ -446,20 +448,27 @@ cdef int cost_and_gradient_call(Plan plan, call_t *call, double weight, int thre
         free(call.sums.total)
 
 
+cdef bint are_arrays(params, tuple batch) except -1:
+    """Whether parameters, rows to learn from and their weights are NumPy arrays, and not masked ones or the like."""
+    X, Y, sample_weight, _, signed = batch
+    return (type(signed) is bool and type(params) is ndarray and type(X) is ndarray and type(Y) is ndarray
+            and (sample_weight is None or type(sample_weight) is ndarray))
+
+
 cdef bint try_rows(Plan plan, buffers_t *buffers, params, tuple batch, call_t *call) except -1:
     """Whether parameters and rows to learn from are what the loops take, without a look at anything else of them.
 
     ``batch``: as for `acquire_batch`, and whether weights may be negative. ``call.weight`` becomes what sums are
     divided by.
     """
-    X, Y, sample_weight, clip_norm, signed = batch
-    cdef bint valid, negative = signed is True
-    if (type(signed) is not bool or type(params) is not ndarray or type(X) is not ndarray or type(Y) is not ndarray
-            or (sample_weight is not None and type(sample_weight) is not ndarray)):
+    cdef bint valid, negative = batch[4] is True
+    if not are_arrays(params, batch):
         return False
     memset(&call.sums, 0, sizeof(sums_t))
     call.params = acquire_vector(buffers, params, plan.kind, plan.plan.n_parameters, False)
-    if call.params == NULL or not acquire_batch(buffers, plan, batch[:4], &call.batch) or call.batch.rows == 0:
+    if call.params == NULL:
+        return False
+    if not acquire_batch(buffers, plan, batch[:4], &call.batch) or call.batch.rows == 0:
         return False
     if plan.is_float32:
         valid = (targets_valid(&plan.plan, &call.batch, <const float *>NULL)
@@ -506,7 +515,10 @@ def try_cost_and_gradient(Plan plan not None, params, tuple batch not None, l2, 
 
 
 def try_cost(Plan plan not None, params, tuple batch not None, l2, tuple limits not None):
-    """The cost of a call, or None if an argument needs a closer look; as :func:`try_cost_and_gradient`."""
+    """The cost of a call, or None if an argument needs a closer look; as :func:`try_cost_and_gradient`.
+
+    ``params`` may be of several networks, as for :func:`population_costs`.
+    """
     if type(l2) is not float:
         return None
     cdef Py_buffer views[4]
@@ -515,9 +527,13 @@ def try_cost(Plan plan not None, params, tuple batch not None, l2, tuple limits 
     cdef int threads
     cdef call_t call
     max_rows, threads = limits
-    call.l2 = l2
+    call.l2, call.params = l2, NULL
     try:
-        if not 0 <= call.l2 < INFINITY or not try_rows(plan, &buffers, params, batch, &call):
+        if not 0 <= call.l2 < INFINITY:
+            return None
+        if not try_rows(plan, &buffers, params, batch, &call):
+            if call.params == NULL:  # not those of one network
+                return try_population_costs(plan, params, batch, call.l2, limits)
             return None
         if call.batch.rows > max_rows:
             return None

@@ -48,8 +48,8 @@ def train_batches(Plan plan not None, params, batch not None, batches not None, 
                   double l2, update not None):
     """Steps of gradient descent, one for each batch, until rows, steps or time are used up.
 
-    ``batches``: order, first, batch_size, max_steps, seconds and threads; ``update``: optimizer, hyperparameters,
-    moments, learning_rate and last_finite_params; :mod:`bpcore.fallback` says what these are.
+    ``batches``: order, first, batch_size, max_steps, seconds, threads and costs; ``update``: optimizer,
+    hyperparameters, moments, learning_rate and last_finite_params; :mod:`bpcore.fallback` says what these are.
     """
     cdef Py_buffer views[8]
     cdef buffers_t buffers = new_buffers(&views[0])
@@ -58,7 +58,7 @@ def train_batches(Plan plan not None, params, batch not None, batches not None, 
     cdef int threads
     memset(&t, 0, sizeof(t))
     call.training = &t
-    order, t.first, t.batch_size, t.steps_left, t.seconds, threads = batches
+    order, t.first, t.batch_size, t.steps_left, t.seconds, threads, t.sum_of_costs = batches
     optimizer, hyperparameters, moments, t.hyperparameters.learning_rate, last_finite_params = update
     t.hyperparameters.step = optimizer.steps
     t.hyperparameters.adam = len(hyperparameters) == 3

@@ -72,7 +72,7 @@ cdef void activate_share(const layer_t *layer, const share_t *share, floating *a
 
 cdef void forward_share(const context_t *context, const floating *params, const layer_t *layer, const share_t *share,
                         const floating[:, ::1] A, floating *Z, bint add) noexcept nogil:
-    """A share of a tile's ``Z = A W^T + b`` of a layer, or of ``Z += A W^T`` if ``add``; a small batch is not shared."""
+    """A share of a tile's ``Z = A W^T + b`` of a layer, or ``Z += A W^T`` if ``add``; a small batch is not shared."""
     cdef operand_t b
     cdef Py_ssize_t first_dot = max(layer.n_out - layer.dot_outputs, share.column)
     cdef floating[:, ::1] inputs, rows

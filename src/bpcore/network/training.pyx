@@ -162,7 +162,7 @@ cdef void run_batches(context_t *context, training_t *shared, const floating *ta
         optimizer_share(context, &t, <const floating *>params)
         t.first += count
         t.steps_left -= 1
-        t.sum_of_costs += count * t.cost
+        t.sum_of_costs += pinned(count * t.cost)  # as Python rounds it
         more = time_is_left(context, &t, start)
     if context.rank == 0:
         shared[0] = t
