@@ -1399,15 +1399,16 @@ PARTS = [
 
 ACCUMULATE_BACKWARD = [
     (
-        "the first layer is not packed for the input gradient",
-        ("pack_backward(context, params, batch.input_gradient != NULL)", "pack_backward(context, params, False)"),
-    ),
-    (
         "no meeting after kept rows are copied",
         (
             "        copy_kept(context, tile, &share, True, params)\n        meet(context)\n",
             "        copy_kept(context, tile, &share, True, params)\n",
         ),
+        "each thread copies the rows whose deltas of outputs it then makes, and all meet after these",
+    ),
+    (
+        "the first layer is not packed for the input gradient",
+        ("pack_backward(context, params, batch.input_gradient != NULL)", "pack_backward(context, params, False)"),
     ),
     (
         "kept rows are computed once more",
@@ -1870,13 +1871,6 @@ FALLBACK = [
             "        pass\n    for group in groups(plan, len(batch[0])",
         ),
     ),
-    (
-        "what was in the total counts, on the way back",
-        (
-            "        total[...] = 0\n    for group in groups(plan, len(given.X)",
-            "        pass\n    for group in groups(plan, len(given.X)",
-        ),
-    ),
     ("the steps of Adam count from 0", ("count = update.optimizer.steps + 1", "count = update.optimizer.steps")),
     ("Adam's mean is not corrected", ("rate = learning_rate / (1 - beta1**step)", "rate = learning_rate")),
     (
@@ -1908,13 +1902,6 @@ FALLBACK = [
             "losses_of_group\n        total[1:] = flushed(sums)",
         ),
     ),
-    (
-        "the total is that of the last group, on the way back",
-        (
-            "            sums[...] = flushed(sums)\n        total[1:] = flushed(total[1:] + sums)",
-            "            sums[...] = flushed(sums)\n        total[1:] = flushed(sums)",
-        ),
-    ),
     ("the losses are those of the last group", ("total[0] += losses_of_group", "total[0] = losses_of_group")),
     (
         "a group is its last chunk",
@@ -1929,6 +1916,20 @@ FALLBACK = [
 
 #: Derivatives row by row, and backward passes from any output gradient.
 FALLBACK_DERIVATIVES = [
+    (
+        "what was in the total counts, on the way back",
+        (
+            "        total[...] = 0\n    for group in groups(plan, len(given.X)",
+            "        pass\n    for group in groups(plan, len(given.X)",
+        ),
+    ),
+    (
+        "the total is that of the last group, on the way back",
+        (
+            "            sums[...] = flushed(sums)\n        total[1:] = flushed(total[1:] + sums)",
+            "            sums[...] = flushed(sums)\n        total[1:] = flushed(sums)",
+        ),
+    ),
     (
         "the rows kept are those of the first block",
         ("slice(given.first + tile.start, given.first + tile.stop)", "tile"),

@@ -281,6 +281,15 @@ def test_subnormal_numbers_count_as_zero(backend, dtype):
         G = net.per_row_gradients(params, ones / 2, Y)
         assert not G[:, :6].any()
         np.testing.assert_array_equal(G[:, 6:], 1.5 * tiny)
+        exp, deep = (
+            bpcore.Network([3, 2], loss="poisson", dtype=dtype),
+            bpcore.Network([3, 2, 1], "identity", dtype=dtype),
+        )
+        params[:6], params[6:] = 0.25, 20
+        assert not exp.jvp(params, ones, d_X=4 * small)[1].any()
+        below = np.full(11, tiny / 4, dtype)
+        below[8:10] = 0.1 / (tiny / 4)
+        assert not deep.input_jacobian(below, ones).any()
 
 
 def test_errors_name_the_argument(backend, rng):
