@@ -144,6 +144,29 @@ def test_layouts_and_dtypes(dtype, limit, rng, tmp_path, monkeypatch):
         assert_same((net.forward(p, first), net.cost(p, first, y[0], 0.1, w)), of_all)
 
 
+@pytest.mark.parametrize("limit", [1000, 1], ids=["some networks", "one by one"])
+def test_labels_are_converted_with_their_networks(dtype, limit, rng, monkeypatch):
+    net = bpcore.Network([4, 6, 3], loss="cross_entropy", dtype=dtype)
+    params = make_population(net, 9, rng)
+    X, labels = rng.normal(size=(9, 5, 4)).astype(dtype), rng.integers(0, 3, (9, 5), dtype=np.int32)
+    expected = one_by_one(net, params, X, labels)[1], one_by_one(net, params, X, [labels[0]] * 9)[1]
+    monkeypatch.setattr(_chunks, "BLOCK_BYTES", limit)
+    assert_same((net.cost(params, X, labels), net.cost(params, X, labels[0])), expected)
+
+
+def test_rows_of_all_are_not_copied_at_once():
+    net = bpcore.Network([40, 1], dtype="float32")
+    params, X, Y = np.zeros((2, 41), "float32"), np.ones((100_000, 40)), np.ones((100_000, 1))
+    tracemalloc.start()
+    try:
+        net.forward(params, X, threads=1)
+        net.cost(params, X, Y, threads=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * _chunks.BLOCK_BYTES < X.nbytes / 2
+
+
 def test_memory_is_that_of_the_result_and_a_block():
     net = bpcore.Network([8, 16, 1], dtype="float32")
     params, X = np.zeros((40_000, net.n_parameters)), np.ones((40_000, 2, 8))

@@ -52,7 +52,7 @@ cdef bint acquire_targets(buffers_t *buffers, Plan plan, Y, call_t *call) except
         return True
     all.own_targets = all.own_inputs
     return (all.own_inputs and view.shape[0] == all.count and view.shape[1] == rows
-            and (flat if view.ndim == 2 else view.shape[2] == p.n_outputs))
+            and (flat if view.ndim == 2 else view.shape[2] == p.n_targets))
 
 
 cdef bint acquire_population_batch(buffers_t *buffers, Plan plan, params, tuple batch, call_t *call) except -1:
