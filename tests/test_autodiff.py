@@ -38,7 +38,18 @@ LOSS = {
     "binary_cross_entropy": lambda z, a, y: -jnp.sum(y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z), 1),
     "cross_entropy": lambda z, a, y: -jnp.sum(y * jax.nn.log_softmax(z), 1),
     "poisson": lambda z, a, y: jnp.sum(jnp.exp(z) - y * z, 1),
+    "quantile": lambda z, a, y: jnp.sum(jnp.maximum(y - a, a - y) / 2, 1),
+    "gaussian_nll": lambda z, a, y: jnp.sum(a[:, K:] + (y - a[:, :K]) ** 2 / jnp.exp(a[:, K:]), 1) / 2,
+    "gamma": lambda z, a, y: jnp.sum(z + y / a, 1),
+    "tweedie": lambda z, a, y: 2 * jnp.sum(jnp.sqrt(a) + y / jnp.sqrt(a), 1),
+    "focal": lambda z, a, y: (
+        -jnp.sum(y * (1 - a) ** 2 * jax.nn.log_sigmoid(z) + (1 - y) * a**2 * jax.nn.log_sigmoid(-z), 1)
+    ),
+    "hinge": lambda z, a, y: jnp.sum(jax.nn.relu(1 - y * a), 1),
+    "squared_hinge": lambda z, a, y: jnp.sum(jax.nn.relu(1 - y * a) ** 2, 1),
 }
+#: Targets of a row of gaussian_nll.
+K = 2
 
 
 @functools.cache
@@ -80,7 +91,7 @@ def check(sizes, hidden, loss, output, dtype):
 
 @pytest.mark.parametrize(("loss", "output"), COMBINATIONS)
 def test_losses_and_outputs(loss, output):
-    check((4, 7, 6, 3), "tanh", loss, output, "float64")
+    check((4, 7, 6, 2 * K if loss == "gaussian_nll" else 3), "tanh", loss, output, "float64")
 
 
 @pytest.mark.parametrize("hidden", ACTIVATIONS)
@@ -89,3 +100,56 @@ def test_hidden_activations(hidden, dtype):
     trace = net.trace(right.params, right.X)
     dA = (right.A - right.Y) * right.w[:, None] / right.w.sum()
     assert_agree(trace.backward(dA, input_gradient=True)[1], right.dX, dtype, 10)
+
+
+@functools.cache
+def derivatives(sizes, hidden, output, dtype):
+    """JAX's Jacobians, tangents and gradients of rows, of 9 rows."""
+    rng = np.random.default_rng(6)
+    net = bpcore.Network(sizes, list(hidden), "squared_error", output, dtype)
+    params = make_parameters(net, rng)
+    X, Y, _ = make_data(net.sizes, net.loss, dtype, 9, rng)
+    d_params, d_X = rng.normal(size=params.shape).astype(dtype), rng.normal(size=X.shape).astype(dtype)
+
+    def network(p, x):
+        a, start = x, 0
+        for n_in, n_out, g in zip(net.sizes, net.sizes[1:], (*net.hidden, net.output)):
+            W = p[start : start + n_out * n_in].reshape(n_out, n_in)
+            a = G[g](a @ W.T + p[start + n_out * n_in : start + n_out * n_in + n_out])
+            start += n_out * n_in + n_out
+        return a
+
+    def loss(p, x, y):
+        return jnp.sum((network(p, x) - y) ** 2) / 2
+
+    J = jax.vmap(jax.jacrev(network), (None, 0))(params, X)
+    Jx = jax.vmap(jax.jacfwd(network, argnums=1), (None, 0))(params, X)
+    G_rows = jax.vmap(jax.grad(loss), (None, 0, 0))(params, X, Y)
+    A, dA = jax.jvp(network, (params, X), (d_params, d_X))
+    found = [np.array(x, dtype) for x in (J, Jx, G_rows, A, dA)]
+    return SimpleNamespace(params=params, X=X, Y=Y, d_params=d_params, d_X=d_X, found=found)
+
+
+@pytest.mark.parametrize("output", ["identity", "softmax", "sigmoid"])
+@pytest.mark.parametrize("hidden", [("tanh", "relu"), ("gelu", "silu"), ("elu", "softplus")], ids=str)
+def test_derivatives_row_by_row(hidden, output, dtype):
+    """Every form of the first derivative against JAX's own transformations."""
+    right = derivatives((4, 7, 6, 3), hidden, output, dtype)
+    net = bpcore.Network((4, 7, 6, 3), list(hidden), "squared_error", output, dtype)
+    params, X, Y = right.params, right.X, right.Y
+    J, Jx, G_rows, A, dA = right.found
+    assert_agree(net.jacobian(params, X), J, dtype, 10)
+    assert_agree(net.input_jacobian(params, X), Jx, dtype, 10)
+    assert_agree(net.per_row_gradients(params, X, Y), G_rows, dtype, 10)
+    norms = np.linalg.norm(G_rows.astype(np.float64), axis=1)
+    assert_agree(net.gradient_norms(params, X, Y), norms.astype(dtype), dtype, 10)
+    outputs, along = net.jvp(params, X, right.d_params, right.d_X)
+    assert_agree(outputs, A, dtype, 10)
+    assert_agree(along, dA, dtype, 20)
+    C = float(np.median(norms))
+    clipped = (np.minimum(1, C / norms)[:, np.newaxis] * G_rows).mean(axis=0).astype(dtype)
+    assert_agree(net.cost_and_gradient(params, X, Y, clip_norm=C)[1], clipped, dtype, 20)
+    dA = np.cos(A)
+    pulled = np.einsum("mk,mkp->p", dA, J).astype(dtype), np.einsum("mk,mki->mi", dA, Jx).astype(dtype)
+    for found, expected in zip(net.backward(params, X, dA, input_gradient=True), pulled, strict=True):
+        assert_agree(found, expected, dtype, 20)

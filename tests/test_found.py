@@ -11,10 +11,10 @@ import hunt
 import numpy as np
 import oracle
 import pytest
-from helpers import AGREEMENT
+from helpers import AGREEMENT, COMBINATIONS
 
 import bpcore
-from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT, FROM_LOGITS, OUTPUTS
+from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT
 from bpcore.data import load_digits
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -292,12 +292,7 @@ POSITIONS = [
     *((("tanh", name, "sigmoid"), "identity", "squared_error") for name in ACTIVATIONS),
     *(((name, "softplus", "tanh"), "identity", "huber") for name in ACTIVATIONS),
     *(((name, other, name), "identity", "squared_error") for name, other in zip(ACTIVATIONS, ACTIVATIONS[1:])),
-    *(
-        (("elu", "silu", "tanh"), output, loss)
-        for loss in CANONICAL_OUTPUT
-        for output in OUTPUTS
-        if loss not in FROM_LOGITS or output == CANONICAL_OUTPUT[loss]
-    ),
+    *((("elu", "silu", "tanh"), output, loss) for loss, output in COMBINATIONS),
 ]
 
 
