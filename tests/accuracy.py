@@ -43,6 +43,23 @@ EXACT = {
 }
 
 
+def focal(z, y):
+    """Of gamma 2."""
+    p, q = 1 / (1 + mpmath.exp(-z)), 1 / (1 + mpmath.exp(z))
+    return y * q**2 * (2 * p * mpmath.log(p) - q) - (1 - y) * p**2 * (2 * q * mpmath.log(q) - p)
+
+
+#: dLoss/dz of some losses, with the usual parameters.
+DELTAS = {
+    "quantile": lambda z, y: mpmath.sign(z - y) / 2,
+    "gamma": lambda z, y: 1 - y * mpmath.exp(-z),
+    "tweedie": lambda z, y: mpmath.exp(z / 2) - y * mpmath.exp(-z / 2),
+    "focal": focal,
+    "hinge": lambda z, y: -y if y * z < 1 else ZERO,
+    "squared_hinge": lambda z, y: -2 * y * max(1 - y * z, ZERO),
+}
+
+
 def exact_delta(loss, z, y):
     """dLoss/dz of a row, for the loss's own output."""
     if loss == "cross_entropy":
@@ -53,6 +70,12 @@ def exact_delta(loss, z, y):
         return [sigmoid(v) - t for v, t in zip(z, y)]
     if loss == "poisson":
         return [mpmath.exp(v) - t for v, t in zip(z, y)]
+    if loss == "gaussian_nll":
+        n = len(y)
+        means = [(v - t) * mpmath.exp(-s) for v, s, t in zip(z[:n], z[n:], y)]
+        return means + [(1 - (v - t) ** 2 * mpmath.exp(-s)) / 2 for v, s, t in zip(z[:n], z[n:], y)]
+    if loss in DELTAS:
+        return [DELTAS[loss](v, t) for v, t in zip(z, y)]
     if loss == "huber":
         return [max(min(v - t, ONE), -ONE) for v, t in zip(z, y)]
     if loss == "absolute_error":
@@ -97,7 +120,15 @@ def on(name, *args, **kwargs):
 def targets(loss, rng, shape):
     if loss == "cross_entropy":
         return np.eye(shape[1])[rng.integers(0, shape[1], shape[0])]
-    if loss == "binary_cross_entropy":
+    if loss == "gaussian_nll":
+        return rng.normal(size=(shape[0], shape[1] // 2))
+    if loss in ("hinge", "squared_hinge"):
+        return rng.choice([-1.0, 1.0], shape)
+    if loss == "gamma":
+        return rng.gamma(2.0, size=shape)
+    if loss == "tweedie":
+        return rng.poisson(2.0, shape).astype(float)
+    if loss in ("binary_cross_entropy", "focal"):
         return rng.integers(0, 2, shape).astype(float)
     return rng.poisson(2.0, shape).astype(float) if loss == "poisson" else rng.normal(size=shape)
 
@@ -167,7 +198,7 @@ def main() -> int:
     lines = [
         (loss, {d: few_rows(names, "identity", loss, d, 4000, n, (3, 4)) for d in dtypes})
         for loss in CANONICAL_OUTPUT
-        if loss != "poisson"  # exp(1e4) is no float
+        if loss not in ("poisson", "gamma", "tweedie", "gaussian_nll")  # exp(1e4) is no float
     ]
     table("Logits to 1e4: 3-4 without hidden layers, by loss, against 50 digits.", names, lines)
     lines = [
