@@ -226,7 +226,11 @@ CONTEXT = [
     ),
     (
         "targets of a part of a batch are those of its first rows",
-        ("<const floating *>batch.targets + first * plan.n_outputs", "batch.targets"),
+        ("<const floating *>batch.targets + first * plan.n_targets", "batch.targets"),
+    ),
+    (
+        "weights of outputs of a part of a batch are those of its first rows",
+        ("<const floating *>batch.output_weight + first * plan.n_targets", "batch.output_weight"),
     ),
     ("labels of a part of a batch are those of its first rows", ("batch.labels + first", "batch.labels")),
     (
@@ -821,7 +825,10 @@ DERIVATIVES = [
         "input Jacobians are not packed for",
         ("pack_backward(&own, params, wanted.what == INPUT_JACOBIAN)", "pack_backward(&own, params, False)"),
     ),
-    ("rows are cut as if all tiles were full", ("min(size, batch.rows - first), params)", "size, params)")),
+    (
+        "rows are cut as if all tiles were full",
+        ("where.rows = min(size, batch.rows - where.first)", "where.rows = size"),
+    ),
 ]
 
 ACCUMULATE = [
@@ -829,8 +836,8 @@ ACCUMULATE = [
         "labels are not advanced from tile to tile",
         (
             (
-                "count = count_weighted(&tile, tag)\n",
-                "count = count_weighted(&tile, tag)\n    tile.labels = batch.labels\n",
+                "count = count_weighted(plan, &tile, tag)\n",
+                "count = count_weighted(plan, &tile, tag)\n    tile.labels = batch.labels\n",
             ),
             (
                 "        return tile_of(context, batch, where.first, where.rows, tag)\n",
@@ -842,8 +849,8 @@ ACCUMULATE = [
         "weights are not advanced from tile to tile",
         (
             (
-                "count = count_weighted(&tile, tag)\n",
-                "count = count_weighted(&tile, tag)\n    tile.sample_weight = batch.sample_weight\n",
+                "count = count_weighted(plan, &tile, tag)\n",
+                "count = count_weighted(plan, &tile, tag)\n    tile.sample_weight = batch.sample_weight\n",
             ),
             (
                 "        return tile_of(context, batch, where.first, where.rows, tag)\n",
@@ -863,7 +870,7 @@ ACCUMULATE = [
     ),
     (
         "weights of kept rows are those of the first rows",
-        ("(work + plan.sample_weight.start)[k] = weights[i]", "(work + plan.sample_weight.start)[k] = weights[k]"),
+        ("(<const floating *>tile.sample_weight)[i]\n", "(<const floating *>tile.sample_weight)[k]\n"),
     ),
     ("the penalty takes the first bias", ("min(layer.bias, part.end)", "min(layer.bias + 1, part.end)")),
     (
@@ -1080,7 +1087,13 @@ LOSSES = [
         ),
     ),
     ("huber without its half", ("return c * (r - <floating>0.5 * c)", "return c * (r - c)")),
-    ("the kink of huber at -2", ("c = select(c < -1, <floating>-1, c)", "c = select(c < -2, <floating>-2, c)")),
+    (
+        "the lower kink of huber at twice its delta",
+        (
+            "c = select(c < -threshold, -threshold, c)",
+            "c = select(c < <floating>-2 * threshold, <floating>-2 * threshold, c)",
+        ),
+    ),
     (
         "absolute_error has a derivative at 0",
         ("d[0] = select(r > 0, <floating>1, select(", "d[0] = select(r >= 0, <floating>1, select("),
@@ -1113,10 +1126,235 @@ LOSSES = [
     ),
 ]
 
+#: Of the losses but those of every textbook.
+LOSSES_WITH_MORE = [
+    (
+        "quantile takes the rates of each other's side",
+        (
+            "rate = select(r > 0, <floating>1 - q, select(r < 0, -q, r))",
+            "rate = select(r > 0, q, select(r < 0, q - <floating>1, r))",
+        ),
+    ),
+    (
+        "focal without its factor gamma",
+        ("(gamma * select(p == 0, <floating>0, p * value) + q)", "(select(p == 0, <floating>0, p * value) + q)"),
+    ),
+    ("the other target of focal has the other sign", ("d[0] += select(no == 0,", "d[0] -= select(no == 0,")),
+    (
+        "a right margin of hinge has the other sign",
+        ("select(margin == margin, -y, margin))", "select(margin == margin, y, margin))"),
+    ),
+    ("squared_hinge without its factor 2", ("d[0] = <floating>-2 * y * margin", "d[0] = -y * margin")),
+    ("gamma has the other sign", ("d[0] = <floating>1 - r\n", "d[0] = r - <floating>1\n")),
+    ("tweedie without the divisor of its first term", ("return high / two + low / one", "return high + low / one")),
+    (
+        "the powers of tweedie are exchanged",
+        (
+            "one = power - <floating>1, two = <floating>2 - power",
+            "one = <floating>2 - power, two = power - <floating>1",
+        ),
+    ),
+    ("gaussian_nll without its half", ("(<floating>0.5 * (s + r * scaled))", "(s + r * scaled)")),
+    ("the variance of gaussian_nll has the other sign", ("(<floating>1 - r * scaled))", "(r * scaled - <floating>1))")),
+    (
+        "gaussian_nll takes the weights of outputs of the first row",
+        ("weight = of_outputs[i * n + j]", "weight = of_outputs[j]"),
+    ),
+    (
+        "the weight of an output is forgotten in delta",
+        ("d[k] = select(w[k] == 0, <floating>0, w[k] * d[k])", "d[k] = select(w[k] == 0, <floating>0, d[k])"),
+    ),
+    (
+        "a target of weight 0 counts if it is NaN",
+        ("value[k] = select(w[k] == 0, <floating>0, w[k] * value[k])", "value[k] = w[k] * value[k]"),
+    ),
+    (
+        "no target under a weight is out of range",
+        ("valid &= of_outputs[i] == 0 or target_valid(plan.loss, y[i])", "pass"),
+    ),
+]
+
+#: Of weights of single outputs, smoothed labels and signed weights.
+WEIGHTS = [
+    (
+        "smoothing only makes targets smaller",
+        ("(<floating>1 - smoothing) * out[j] + share", "(<floating>1 - smoothing) * out[j]"),
+    ),
+    ("each class has the share of all", ("share = smoothing / <floating>n", "share = smoothing")),
+    (
+        "weights of classes are those of the first row",
+        (
+            "out[j] = select(weights[i * n + j] == 0, <floating>0, weights[i * n + j] * out[j])",
+            "out[j] = select(weights[j] == 0, <floating>0, weights[j] * out[j])",
+        ),
+    ),
+    (
+        "a row has the weights of outputs but the last",
+        (
+            "for j in range(i * plan.n_targets, (i + 1) * plan.n_targets):",
+            "for j in range(i * plan.n_targets, (i + 1) * plan.n_targets - 1):",
+        ),
+    ),
+    (
+        "a label has the weight of the first class",
+        ("weights[k] = of_outputs[i * n + tile.labels[i]] if", "weights[k] = of_outputs[i * n] if"),
+    ),
+    (
+        "weights of outputs of kept rows are those of the first rows",
+        ("of_outputs + i * n, n * sizeof(floating))", "of_outputs + k * n, n * sizeof(floating))"),
+    ),
+    (
+        "weights of classes are left out where all rows have one",
+        ("if count == where.rows and not of_classes:", "if count == where.rows:"),
+    ),
+    ("sums are divided by the weights of all outputs", ("return total / columns", "return total")),
+    (
+        "the sum of the weights is of the last ones",
+        ("total += sum_numbers(weights + i,", "total = sum_numbers(weights + i,"),
+    ),
+    (
+        "weights that are not finite are accepted if they are signed",
+        ("(w < <floating>INFINITY) & (negative | (weights[i] >= 0))", "(negative | (weights[i] >= 0))"),
+    ),
+    ("gradients of rows are never clipped", ("if sums != NULL and tile.clip_norm > 0:", "if False:")),
+]
+
+#: Of gradients of rows that are clipped.
+CLIP = [
+    (
+        "rows are clipped by the square of their norm",
+        ("norm = sqrt(norms[i])\n        if not", "norm = norms[i]\n        if not"),
+    ),
+    ("rows are divided by their norm", ("factor = <floating>(tile.clip_norm / norm)", "factor = <floating>(1 / norm)")),
+    (
+        "the first row is clipped for all",
+        ("delta = work + plan.delta.start + i * last.stride", "delta = work + plan.delta.start"),
+    ),
+    (
+        "delta(L) is not made once more after the norms",
+        ("    output_losses(context, tile, True, params)\n    for i in", "    for i in"),
+    ),
+    (
+        "no meeting after rows are clipped",
+        ("                delta[j] *= factor\n    meet(context)\n", "                delta[j] *= factor\n"),
+    ),
+]
+
+#: Of calls that are tried before their arguments are looked at.
+TRIED_CALLS = [
+    (
+        "a penalty below 0 is tried, for the cost",
+        ("        if not 0 <= call.l2 < INFINITY:\n            return None\n", ""),
+    ),
+    (
+        "targets and weights are tried unchecked",
+        ("return valid and 0 < call.weight < INFINITY", "return 0 < call.weight < INFINITY"),
+    ),
+    (
+        "sums of signed weights are divided by the weights",
+        ("    if negative:\n        call.weight = <double>call.batch.rows\n", ""),
+    ),
+    ("masked rows are tried", ("type(params) is ndarray and type(X) is ndarray and", "type(params) is ndarray and")),
+    (
+        "out may overlap the output gradient in backward",
+        (
+            "not last_is_disjoint(&buffers):\n"
+            "            return None\n        cost_and_gradient_call(plan, &call, 1, threads)\n",
+            "not (disjoint(&views[0], &views[3]) and disjoint(&views[1], &views[3])):\n"
+            "            return None\n        cost_and_gradient_call(plan, &call, 1, threads)\n",
+        ),
+    ),
+    (
+        "the gradient of few rows is their mean",
+        (
+            "cost_and_gradient_call(plan, &call, 1, threads)",
+            "cost_and_gradient_call(plan, &call, call.batch.rows, threads)",
+        ),
+    ),
+    (
+        "a trace of few rows takes what its parameters become",
+        ("    params = params.copy()\n    return params, trace", "    return params, trace"),
+    ),
+]
+
+#: Of an optimizer's step that is tried.
+TRIED_STEPS = [
+    (
+        "a step that is tried is not Nesterov's",
+        ("        given.momentum, given.nesterov = hyperparameters\n", "        given.momentum, _ = hyperparameters\n"),
+    ),
+    (
+        "the parameters may overlap the gradient",
+        ("return places[0] != NULL and last_is_disjoint(buffers)", "return places[0] != NULL"),
+    ),
+]
+
+#: Of derivatives, for C.
+DERIVATIVES_OF_C = [
+    ("every parameter of a loss is accepted, for C", ("if not parameter_valid(p.loss, parameter):", "if False:")),
+    ("the parameter of a loss stays as it was, for C", ("    p.loss_parameter = parameter\n", "")),
+    (
+        "the last row has no Jacobian, for C",
+        (
+            "wanted.what, wanted.out, batch = what, out, batch_of(p, X, m)",
+            "wanted.what, wanted.out, batch = what, out, batch_of(p, X, max(m - 1, <Py_ssize_t>1))",
+        ),
+    ),
+    (
+        "the direction of the inputs is left out, for C",
+        ("wanted.d_params, wanted.d_inputs = d_params, d_inputs", "wanted.d_params, wanted.d_inputs = d_params, NULL"),
+    ),
+    (
+        "tangents and outputs are exchanged, for C",
+        (
+            "wanted.what, wanted.out, wanted.d_out, batch = TANGENTS, out, d_out,",
+            "wanted.what, wanted.out, wanted.d_out, batch = TANGENTS, d_out, out,",
+        ),
+    ),
+    (
+        "gradients of rows are their norms, for C",
+        ("targets, labels, ROW_GRADIENTS, out)", "targets, labels, NORMS, out)"),
+    ),
+    ("norms have no labels, for C", ("targets, labels, NORMS, out)", "targets, NULL, NORMS, out)")),
+    (
+        "rows of which derivatives are made are not checked, for C",
+        ("error = check_batch(p, &batch, &loss, params)", "error = OK"),
+    ),
+]
+
+#: Losses, weights and clipped rows in Python.
+FALLBACK_LOSSES = [
+    (
+        "quantile takes the rates of each other's side",
+        ("np.where(r > 0, 1 - q, np.where(r < 0, -q, r))", "np.where(r > 0, q, np.where(r < 0, q - 1, r))"),
+    ),
+    ("gaussian_nll without its half", ("return (s + square) / 2, np.hstack", "return s + square, np.hstack")),
+    ("gamma has the other sign", ("z + y * np.exp(-z), 1 - y * np.exp(-z)", "z + y * np.exp(-z), y * np.exp(-z) - 1")),
+    (
+        "tweedie without the divisor of its first term",
+        ("np.exp((2 - p) * z) / (2 - p) + low", "np.exp((2 - p) * z) + low"),
+    ),
+    ("squared_hinge without its factor 2", ("return margin**2, -2 * y * margin", "return margin**2, -y * margin")),
+    ("focal without its factor gamma", ("-power * (gamma * np.where(p == 0", "-power * (np.where(p == 0")),
+    (
+        "smoothing only makes targets smaller",
+        ("(1 - smoothing) * y + smoothing / plan.sizes[-1])", "(1 - smoothing) * y)"),
+    ),
+    ("weights of classes are forgotten", ("return weigh(y, weights), None", "return y, None")),
+    (
+        "a label has the weight of the first class",
+        ("return y, weights[np.arange(len(y)), y]", "return y, weights[:, 0]"),
+    ),
+    ("gaussian_nll takes the weights of neighbours", ("np.tile(weights, 2)", "np.repeat(weights, 2, axis=1)")),
+    ("a row of one weight 0 is left out", ("else weights.any(axis=1)", "else weights.all(axis=1)")),
+    ("a target of weight 0 counts if it is NaN", ("np.where(weights == 0, 0, weights * x)", "weights * x")),
+    ("all rows are clipped", ("np.where(norms <= clip_norm, 1, clip_norm / norms)", "(clip_norm / norms)")),
+]
+
 TARGETS = [
-    ("binary targets up to 2", ("wrong |= (y[i] < 0) | (y[i] > 1)", "wrong |= (y[i] < 0) | (y[i] > 2)")),
-    ("counts and probabilities below 0", ("            wrong |= y[i] < 0\n", "            wrong |= y[i] < -1\n")),
-    ("a label of the number of classes", ("(batch.labels[i] >= n)", "(batch.labels[i] > n)")),
+    ("binary targets up to 2", ("return not ((y < 0) | (y > 1))", "return not ((y < 0) | (y > 2))")),
+    ("counts and probabilities below 0", ("return not y < 0\n", "return not y < -1\n")),
+    ("a label of the number of classes", ("(batch.labels[i] >= plan.n_outputs)", "(batch.labels[i] > plan.n_outputs)")),
 ]
 
 ACTIVATIONS = [
@@ -1281,26 +1519,33 @@ BUFFERS = [
     ),
     (
         "targets of any width are taken",
-        ("if view == NULL or (view.ndim == 2 and view.shape[1] != p.n_outputs):", "if view == NULL:"),
+        ("if view == NULL or (view.ndim == 2 and view.shape[1] != p.n_targets):", "if view == NULL:"),
     ),
     (
         "targets of one dimension are taken for many outputs",
         (
-            "if view == NULL and p.n_outputs == 1 and p.loss != CROSS_ENTROPY:",
+            "if view == NULL and p.n_targets == 1 and p.loss != CROSS_ENTROPY:",
             "if view == NULL and p.loss != CROSS_ENTROPY:",
         ),
     ),
     (
         "targets of one dimension are taken for cross_entropy",
-        ("if view == NULL and p.n_outputs == 1 and p.loss != CROSS_ENTROPY:", "if view == NULL and p.n_outputs == 1:"),
+        ("if view == NULL and p.n_targets == 1 and p.loss != CROSS_ENTROPY:", "if view == NULL and p.n_targets == 1:"),
     ),
     ("integers are labels, whatever the loss", ("if p.loss == CROSS_ENTROPY:", "if True:")),
     ("fewer targets than rows are taken", ("if view.shape[0] != batch.rows:", "if view.shape[0] > batch.rows:")),
     ("more targets than rows are taken", ("if view.shape[0] != batch.rows:", "if view.shape[0] < batch.rows:")),
-    ("sample weights are left out", ("if sample_weight is not None:", "if False:")),
+    (
+        "sample weights are left out",
+        ("return sample_weight is None or acquire_sample_weight(buffers, plan, sample_weight, batch)", "return True"),
+    ),
     (
         "sample weights that do not fit are left out",
-        ("return batch.sample_weight != NULL or batch.rows == 0", "return True"),
+        ("view.shape[1] != n):\n        return False\n", "view.shape[1] != n):\n        return True\n"),
+    ),
+    (
+        "weights of any number of outputs are taken",
+        ("view.shape[0] != batch.rows or (view.ndim == 2 and view.shape[1] != n):", "view.shape[0] != batch.rows:"),
     ),
     (
         "out may overlap the input before it",
@@ -1330,22 +1575,34 @@ SMALL_CALLS = [
     (
         "out may overlap params in cost_and_gradient",
         (
-            "if call.sums.sums == NULL or not last_is_disjoint(&buffers):",
-            "if call.sums.sums == NULL or not (disjoint(&views[1], &views[3]) and disjoint(&views[2], &views[3])):",
+            "not last_is_disjoint(&buffers):\n"
+            "            return None\n        cost_and_gradient_call(plan, &call, call.weight, threads)\n"
+            "        return call.losses, out\n",
+            "not (disjoint(&views[1], &views[3]) and disjoint(&views[2], &views[3])):\n"
+            "            return None\n        cost_and_gradient_call(plan, &call, call.weight, threads)\n"
+            "        return call.losses, out\n",
         ),
     ),
     (
         "out may overlap X in cost_and_gradient",
         (
-            "if call.sums.sums == NULL or not last_is_disjoint(&buffers):",
-            "if call.sums.sums == NULL or not (disjoint(&views[0], &views[3]) and disjoint(&views[2], &views[3])):",
+            "not last_is_disjoint(&buffers):\n"
+            "            return None\n        cost_and_gradient_call(plan, &call, call.weight, threads)\n"
+            "        return call.losses, out\n",
+            "not (disjoint(&views[0], &views[3]) and disjoint(&views[2], &views[3])):\n"
+            "            return None\n        cost_and_gradient_call(plan, &call, call.weight, threads)\n"
+            "        return call.losses, out\n",
         ),
     ),
     (
         "out may overlap Y in cost_and_gradient",
         (
-            "if call.sums.sums == NULL or not last_is_disjoint(&buffers):",
-            "if call.sums.sums == NULL or not (disjoint(&views[0], &views[3]) and disjoint(&views[1], &views[3])):",
+            "not last_is_disjoint(&buffers):\n"
+            "            return None\n        cost_and_gradient_call(plan, &call, call.weight, threads)\n"
+            "        return call.losses, out\n",
+            "not (disjoint(&views[0], &views[3]) and disjoint(&views[1], &views[3])):\n"
+            "            return None\n        cost_and_gradient_call(plan, &call, call.weight, threads)\n"
+            "        return call.losses, out\n",
         ),
     ),
 ]
@@ -1474,7 +1731,7 @@ TRAINING_LOOP = [
     ("the cost of an epoch is not by rows", ("pinned(count * t.cost)", "pinned(t.batch_size * t.cost)")),
     (
         "no meeting after the rows of a batch are gathered",
-        ("        batch.sample_weight = weights\n    meet(context)\n", "        batch.sample_weight = weights\n"),
+        ("        batch.output_weight = of_outputs\n    meet(context)\n", "        batch.output_weight = of_outputs\n"),
     ),
     (
         "the first rows of a batch are gathered by all",
@@ -1544,8 +1801,8 @@ SGD_ROWS = [
     (
         "weights of the first row for all, for C",
         (
-            "row = batch_slice(plan, batch, i, 1, weights)\n",
-            "row = batch_slice(plan, batch, i, 1, weights)\n        row.sample_weight = batch.sample_weight\n",
+            "row = weighted_tile(context, batch, &where, theta)\n",
+            "row = weighted_tile(context, batch, &where, theta)\n        row.sample_weight = batch.sample_weight\n",
         ),
     ),
 ]
@@ -1735,7 +1992,7 @@ FLUSHED = [
         ("a, derivatives, z = [flushed(X)], [], X", "a, derivatives, z = [X], [], X"),
     ),
     ("subnormal outputs of a layer are computed", ("a.append(flushed(activation))", "a.append(activation)")),
-    ("subnormal weights of rows count", ("weights = flushed(sample_weight[tile])", "weights = sample_weight[tile]")),
+    ("subnormal weights of rows count", ("weights = flushed(batch[2][tile])", "weights = batch[2][tile]")),
     (
         "subnormal sums of groups are kept",
         (
@@ -1815,11 +2072,11 @@ FALLBACK = [
     (
         "the weight is forgotten in delta",
         (
-            "losses_of_tile, delta = flushed(w * losses_of_tile), flushed(w[:, np.newaxis] * delta)",
-            "losses_of_tile = flushed(w * losses_of_tile)",
+            "losses, delta = weigh(losses, weights), weigh(delta, of_delta)",
+            "losses = weigh(losses, weights)",
         ),
     ),
-    ("rows of no weight are kept", ("if len(kept) == tile.stop - tile.start", "if True")),
+    ("rows of no weight are kept", ("if len(kept) == len(X):", "if True:")),
     ("the derivative of the layer above", ("a[l], derivatives[l - 1], delta @ W)", "a[l], derivatives[l], delta @ W)")),
     (
         "the derivative of silu at infinity is NaN",
@@ -1845,7 +2102,10 @@ FALLBACK = [
         "leaky_relu has the derivative 1 at 0",
         ("lambda a: np.where(a > 0, 1, LEAKY_SLOPE)", "lambda a: np.where(a >= 0, 1, LEAKY_SLOPE)"),
     ),
-    ("the kink of huber at 2", ("np.where(r <= 1, r * r / 2, r - 0.5)", "np.where(r <= 2, r * r / 2, r - 0.5)")),
+    (
+        "the kink of huber at twice its delta",
+        ("np.clip(a - y, -delta, delta)", "np.clip(a - y, -2 * delta, 2 * delta)"),
+    ),
     (
         "the softmax's Jacobian cancels",
         (
@@ -1860,7 +2120,7 @@ FALLBACK = [
     ("cross_entropy hides NaN", ("        delta[row, y] *= 0  # a NaN stays one\n", "        delta[row, y] = 0\n")),
     (
         "an infinite logit of a target 0 costs NaN",
-        ("np.sum(np.where(y == 0, 0, y * (log_sum - z)), axis=1), delta", "np.sum(y * (log_sum - z), axis=1), delta"),
+        ("return np.where(y == 0, 0, y * (log_sum - z)), delta", "return y * (log_sum - z), delta"),
     ),
     ("a right infinite logit costs NaN", ("np.where(wrong == 0, 0, wrong * np.abs(z))", "wrong * np.abs(z)")),
     ("the last parameters are finite", ("if np.isfinite(params).all():", "if True:")),
@@ -1999,28 +2259,42 @@ VALIDATION = [
         "weights of the first rows for all",
         ("rows(self.sample_weight, start, stop, dtype)", "rows(self.sample_weight, 0, stop - start, dtype)"),
     ),
-    ("sample weights are left out", ("loss, weights), weights), total", "loss, weights), None), total")),
+    ("sample weights are left out", ("len(X), weights), weights, norm)", "len(X), weights), None, norm)")),
     (
         "targets of rows of no weight are checked",
-        ("loss, weights), weights), total", "loss, None), weights), total"),
+        ("len(X), weights), weights, norm)", "len(X), None), weights, norm)"),
     ),
     ("X of any width is taken", ("if count != columns:", "if False:")),
     ("targets of any width are taken", ("elif Y.ndim != 2 or Y.shape[1] != n_outputs:", "elif Y.ndim != 2:")),
     ("fewer targets than rows are taken", ("if len(Y) != n_rows:", "if len(Y) > n_rows:")),
     ("more targets than rows are taken", ("if len(Y) != n_rows:", "if len(Y) < n_rows:")),
-    ("a label of the number of classes", ("return n_outputs - 1\n", "return n_outputs\n")),
-    ("a label below 0", ("if not (low >= 0 and high <= limit):", "if not high <= limit:")),
-    ("NaN hides a target out of range", ("if not (low >= 0 and high <= limit):", "if low < 0 or high > limit:")),
-    ("a negative weight is accepted", ("(not np.isfinite(total) or weights.min() < 0)", "not np.isfinite(total)")),
+    ("a label of the number of classes", ("return 0, n_outputs - 1\n", "return 0, n_outputs\n")),
+    ("a label below 0", ("if not (low >= least and high <= limit):", "if not high <= limit:")),
+    (
+        "NaN hides a target out of range",
+        ("if not (low >= least and high <= limit):", "if low < least or high > limit:"),
+    ),
+    (
+        "a negative weight is accepted",
+        ("(not np.isfinite(total) or (weights.min() < 0 and not signed))", "not np.isfinite(total)"),
+    ),
     (
         "the sum of the weights is of the first ones",
         (
-            "blocks = range(0, n_rows, WEIGHTS_SUMMED_AT_ONCE)",
-            "blocks = range(0, min(n_rows, WEIGHTS_SUMMED_AT_ONCE), WEIGHTS_SUMMED_AT_ONCE)",
+            "for i in range(0, n_rows, step))",
+            "for i in range(0, min(n_rows, step), step))",
         ),
     ),
     ("the sum of no weights is 1", ("return None, float(n_rows)", "return None, 1.0")),
     ("weights of any number are taken", ("if weights.ndim == 1 and len(weights) != n_rows:", "if False:")),
+]
+
+CHECKED_WEIGHTS = [
+    (
+        "sums of signed weights are divided by the weights",
+        ("return weights, float(n_rows) if signed else total", "return weights, total"),
+    ),
+    ("sums are divided by the weights of all outputs", (" / columns + 0.0", " + 0.0")),
 ]
 
 IN_PLACE = [
@@ -2054,7 +2328,11 @@ NETWORK = [
     ),
     (
         "out may overlap rows to learn from",
-        ("check_out(out, shape, self.dtype, params, *batch)", "check_out(out, shape, self.dtype, params)"),
+        ("check_out(out, shape, self.dtype, params, *batch.arrays)", "check_out(out, shape, self.dtype, params)"),
+    ),
+    (
+        "out may overlap rows to learn from, for the gradient of all",
+        ("params.shape, self.dtype, params, *batch.arrays)", "params.shape, self.dtype, params)"),
     ),
     (
         "tangents of the first block alone",
@@ -2310,7 +2588,7 @@ POPULATION_LOOP = [
         ("        rows.X = <const floating *>batch.X + first * plan.n_inputs\n", "        pass\n"),
     ),
     ("all networks have the labels of the first", ("rows.labels = batch.labels + first", "pass")),
-    ("all networks have the targets of the first", ("+ first * plan.n_outputs\n    return", "\n    return")),
+    ("all networks have the targets of the first", ("+ first * plan.n_targets\n    return", "\n    return")),
     (
         "a thread's last networks are left out",
         ("min(first + size, population.count)", "min(first + size - 1, population.count)"),
@@ -2382,6 +2660,7 @@ MUTANTS = [
     ("trace.py", "derivatives contract", TRACE),
     ("architecture.py", "loops contract parity", ARCHITECTURE),
     ("_chunks.py", "chunks derivatives loops", CHUNKS),
+    ("_validation.py", "weights contract", CHECKED_WEIGHTS),
     ("_validation.py", "chunks contract", IN_PLACE),
     ("training.py", "training", TRAINING),
     ("training.py", "training_data", TRAINING_DATA),
@@ -2393,6 +2672,7 @@ MUTANTS = [
     ("fallback.py", "gradients loops optimizers accumulator training found chunks", FALLBACK),
     ("fallback.py", "subnormal", FLUSHED),
     ("fallback.py", "derivatives chunks", FALLBACK_DERIVATIVES),
+    ("fallback.py", "weights gradients hunt", FALLBACK_LOSSES),
     ("simd/simd.h", "loops parity", SIMD),
     ("simd/elementary.pyx", "elementary loops gradients", ELEMENTARY),
     ("simd/simd.h", "subnormal embedding::test_functions_leave_the_flags_alone", MODE),
@@ -2409,13 +2689,16 @@ MUTANTS = [
     ("network/activations.pyx", "loops gradients found", ACTIVATIONS),
     ("network/losses.pyx", "loops core gradients found", LOSSES),
     ("network/losses.pyx", "contract loops", TARGETS),
+    ("network/losses.pyx", "gradients weights hunt", LOSSES_WITH_MORE),
     ("network/forward.pyx", "chunks loops parity", FORWARD),
     ("network/forward.pyx", "derivatives loops", KEPT),
     ("network/backward.pyx", "chunks loops parity", BACKWARD),
     ("network/backward.pyx", "derivatives loops", OUTPUT_DELTA),
     ("network/derivatives.pyx", "derivatives", DERIVATIVES),
+    ("network/derivatives.pyx", "weights hunt", CLIP),
     ("network/accumulate.pyx", "chunks loops parity accumulator", ACCUMULATE),
     ("network/accumulate.pyx", "derivatives loops", ACCUMULATE_BACKWARD),
+    ("network/accumulate.pyx", "weights contract found hunt", WEIGHTS),
     ("network/optimizers.pyx", "optimizers", OPTIMIZERS),
     ("network/optimizers.pyx", TABLE_TESTS, SGD_ROWS),
     ("bindings/interrupt.pyx", "embedding_python::test_threads_end_with_the_call embedding_python", INTERRUPT),
@@ -2429,8 +2712,11 @@ MUTANTS = [
     ("bindings/buffers.pyx", "contract core loops parity training", BUFFERS),
     ("bindings/python.pyx", "contract loops", SMALL_CALLS),
     ("bindings/python.pyx", "derivatives core", DERIVE),
+    ("bindings/python.pyx", "contract weights derivatives", TRIED_CALLS),
+    ("bindings/python.pyx", "optimizers", TRIED_STEPS),
     ("bindings/python.pyx", "subnormal", MODE_OF_PYTHON),
     ("network/training.pyx", "training chunks", TRAINING_LOOP),
     ("bindings/c_api.pyx", TABLE_TESTS, C_API),
     ("bindings/c_api.pyx", MODE_TESTS, MODE_OF_C),
+    ("bindings/c_api.pyx", "embedding hunt", DERIVATIVES_OF_C),
 ]
