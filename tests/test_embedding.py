@@ -23,7 +23,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import COMBINATIONS, READS_FLOAT_MODE, dispatch, float_flags, float_mode, unusual_float_mode
+from helpers import (
+    COMBINATIONS,
+    READS_FLOAT_MODE,
+    dispatch,
+    float_flags,
+    float_mode,
+    outputs_for,
+    unusual_float_mode,
+)
 
 import bpcore
 from bpcore import capi
@@ -278,16 +286,17 @@ class Embedded:
 
 def data(net, rows, rng):
     X = rng.normal(size=(rows, net.sizes[0])).astype(net.dtype)
-    Y = rng.uniform(size=(rows, net.sizes[-1])).astype(net.dtype)
+    n_targets = net.sizes[-1] // 2 if net.loss == "gaussian_nll" else net.sizes[-1]
+    Y = rng.uniform(0.01, 1, size=(rows, n_targets)).astype(net.dtype)
     return rng.normal(size=net.n_parameters).astype(net.dtype) / 2, X, Y
 
 
 @pytest.mark.parametrize("rows", [1, 5, 6, 300])
 @pytest.mark.parametrize("loss", list(CANONICAL_OUTPUT))
 def test_functions_forward_and_accumulate(dtype, loss, rows, rng):
-    net = bpcore.Network([5, 33, 20, 3], ["gelu", "tanh"], loss, dtype=dtype)
+    net = bpcore.Network([5, 33, 20, outputs_for(loss, 3)], ["gelu", "tanh"], loss, dtype=dtype)
     c, (params, X, Y) = Embedded(net), data(net, rows, rng)
-    out = np.empty((rows, 3), net.dtype)
+    out = np.empty((rows, net.sizes[-1]), net.dtype)
     assert c("forward", c.plan, c.workspace, params, X, rows, out) == 0
     np.testing.assert_array_equal(out, net.forward(params, X))
     weight = rng.uniform(size=rows).astype(dtype)
@@ -308,6 +317,61 @@ def test_functions_forward_and_accumulate(dtype, loss, rows, rng):
         only = np.zeros(1)
         assert c("accumulate", c.plan, c.workspace, params, X, rows, targets, labels, weight, None, only) == 0
         np.testing.assert_allclose(only, total, rtol=tolerance)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 6, 300])
+def test_functions_derivatives(dtype, rows, rng):
+    """Those of rows, Jacobians and tangents have the bits of the methods."""
+    net = bpcore.Network([5, 13, 4, 3], ["gelu", "tanh"], "cross_entropy", dtype=dtype)
+    c, (params, X, Y) = Embedded(net), data(net, rows, rng)
+    labels, n = rng.integers(0, 3, rows), net.n_parameters
+    d_params, d_X = rng.normal(size=n).astype(dtype), rng.normal(size=X.shape).astype(dtype)
+    place = c.plan, c.workspace, params, X, rows
+    for name, expected in (("jacobian", net.jacobian(params, X)), ("input_jacobian", net.input_jacobian(params, X))):
+        out = np.full_like(expected, np.nan)
+        assert c(name, *place, out) == 0
+        np.testing.assert_array_equal(out, expected)
+    for name, method in (("row_gradients", net.per_row_gradients), ("gradient_norms", net.gradient_norms)):
+        for given, targets in (((Y, None), Y), ((None, labels), labels)):
+            expected = method(params, X, targets)
+            out = np.full_like(expected, np.nan)
+            assert c(name, *place, *given, out) == 0
+            np.testing.assert_array_equal(out, expected)
+        assert c(name, *place, None, None, out) == NUMBER["err_target"]
+        assert c(name, *place, Y, None, None) == NUMBER["err_null"]
+    for directions in ((d_params, d_X), (d_params, None), (None, d_X)):
+        expected = net.jvp(params, X, *directions)
+        found = [np.full_like(array, np.nan) for array in expected]
+        assert c("jvp", *place, *directions, *found) == 0
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert c("jacobian", *place, None) == NUMBER["err_null"]
+    assert c("jvp", *place, d_params, None, None, None) == NUMBER["err_null"]
+    assert c("jacobian", c.plan, c.workspace, params, X, -1, out) == NUMBER["err_count"]
+
+
+@pytest.mark.parametrize(("loss", "name", "right", "wrong"), [
+    ("huber", "delta", 0.3, 0.0), ("quantile", "quantile", 0.9, 1.0), ("tweedie", "power", 1.2, 2.0),
+    ("focal", "gamma", 0.5, -1.0), ("cross_entropy", "label_smoothing", 0.2, 1.0),
+])  # fmt: skip
+def test_the_parameter_of_a_loss(dtype, loss, name, right, wrong, rng):
+    usual = bpcore.Network([5, 7, 3], "tanh", loss, dtype=dtype)
+    net = bpcore.Network([5, 7, 3], "tanh", loss, dtype=dtype, **{name: right})
+    c, (params, X, Y) = Embedded(usual), data(net, 40, rng)
+    set_parameter = CALL["plan_set_loss_parameter"]
+    for bad in (wrong, float("nan")):
+        assert set_parameter(c.plan.ctypes.data, bad) == NUMBER["err_hyperparameter"]
+    assert set_parameter(c.plan.ctypes.data, right) == 0
+    sums, total = np.zeros_like(params), np.zeros(1)
+    assert c("accumulate", c.plan, c.workspace, params, X, 40, Y, None, None, sums, total) == 0
+    by_plan, again = capi.Plan(net), np.zeros_like(params)
+    arguments = by_plan.address, by_plan.workspace, params.ctypes.data, X.ctypes.data, 40, Y.ctypes.data, 0, 0
+    assert by_plan.functions["accumulate"](*arguments, again.ctypes.data, np.zeros(1).ctypes.data) == 0
+    np.testing.assert_array_equal(again, sums)
+    accumulator = net.accumulator()
+    accumulator.add(params, X, Y)
+    assert total[0] == accumulator.buffer[0]
+    np.testing.assert_array_equal(sums.astype(np.float64), accumulator.buffer[3:])
 
 
 @pytest.mark.parametrize("loss", ["huber", "cross_entropy"])
@@ -353,7 +417,7 @@ def test_functions_backward(dtype, output, rows, rng):
 def test_functions_of_a_plan_for_python(dtype, loss, output, rng):
     """The same plan as by hand, by the results, in the workspaces that it makes."""
     hidden = [name for name in OUTPUTS if name not in ("softmax", "exp")]
-    net = bpcore.Network([5, *range(7, 7 + len(hidden)), 3], hidden, loss, output, dtype)
+    net = bpcore.Network([5, *range(7, 7 + len(hidden)), outputs_for(loss, 3)], hidden, loss, output, dtype)
     plan, c, (params, X, Y) = capi.Plan(net), Embedded(net), data(net, 9, rng)
     assert (plan.network, plan.dtype, plan.n_parameters) == (net, net.dtype, net.n_parameters)
     assert plan.network is net
@@ -479,7 +543,7 @@ def test_functions_errors(dtype, rng):
     assert plan([5, 4, 3], [9, 0], 0) == NUMBER["err_activation"]
     unknown = max(NUMBER[name] for name in OUTPUTS) + 1
     assert plan([5, 4, 3], [3, unknown], 0) == plan([5, 4, 3], [3, -1], 0) == NUMBER["err_activation"]
-    assert plan([5, 4, 3], [3, 0], 6) == plan([5, 4, 3], [3, 0], -1) == NUMBER["err_loss"]
+    assert plan([5, 4, 3], [3, 0], 13) == plan([5, 4, 3], [3, 0], -1) == NUMBER["err_loss"]
     assert plan([5, 4, 3], [3, 0], 2) == NUMBER["err_output"]
     assert plan([2**31 - 1] * 3, [3, 0], 0) == NUMBER["err_too_large"]
     assert CALL["plan_bytes"](0) == CALL["plan_bytes"](-1) == 0
@@ -577,7 +641,7 @@ def test_functions_sgd_rows(dtype, loss, output, rng):
     """The bits of a Python loop over single rows."""
     if output is not None and loss not in ("squared_error", "huber", "absolute_error"):
         output = CANONICAL_OUTPUT[loss]
-    net = bpcore.Network([5, 33, 20, 3], ["gelu", "tanh"], loss, output, dtype=dtype)
+    net = bpcore.Network([5, 33, 20, outputs_for(loss, 3)], ["gelu", "tanh"], loss, output, dtype=dtype)
     c, (params, X, Y) = Embedded(net), data(net, 40, rng)
     weight = rng.uniform(size=40).astype(dtype)
     for labels in [None, rng.integers(0, 3, 40)] if loss == "cross_entropy" else [None]:

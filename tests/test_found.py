@@ -314,6 +314,31 @@ def test_every_activation_in_every_position_against_complex_steps(hidden, output
         assert grad[i] == pytest.approx(right, rel=1e-11, abs=1e-13)
 
 
+@pytest.mark.parametrize(
+    ("loss", "name", "value"),
+    [
+        *(("huber", "delta", 0.3), ("quantile", "quantile", 0.9), ("tweedie", "power", 1.2), ("focal", "gamma", 0.5)),
+        ("cross_entropy", "label_smoothing", 0.2),
+    ],
+)
+def test_the_parameter_of_a_loss_against_complex_steps(loss, name, value, rng):
+    net = bpcore.Network([3, 5, 2], "tanh", loss, **{name: value})
+    params = net.initialize(0) + rng.normal(scale=0.3, size=net.n_parameters)
+    X, Y = rng.normal(size=(7, 3)), rng.uniform(0.1, 0.9, size=(7, 2))
+    weights = rng.uniform(0.5, 2, 7)
+    J, grad = net.cost_and_gradient(params, X, Y, 0.1, weights)
+    parameter = None if loss == "cross_entropy" else value
+    reference = oracle.Reference(net.sizes, ("tanh", net.output), loss, params, X, 2.0**-52, parameter)
+    targets = (1 - value) * Y + value / 2 if loss == "cross_entropy" else Y
+    assert pytest.approx(oracle.cost(reference, params, reference.X, targets, weights, 0.1), rel=1e-13) == J
+    for i in range(net.n_parameters):
+        direction = (np.arange(net.n_parameters) == i) * 1.0
+        right = oracle.by_complex_step(
+            lambda p: oracle.cost(reference, p, reference.X, targets, weights, 0.1), params, direction
+        )
+        assert grad[i] == pytest.approx(right, rel=1e-11, abs=1e-13)
+
+
 def test_the_same_bits_with_more_threads_than_processors(dtype, rng):
     """1,001 weighted rows by 1, 3 and 8 threads on one processor."""
     net = bpcore.Network([40, 200, 100, 3], "relu", dtype=dtype)

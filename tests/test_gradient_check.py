@@ -19,11 +19,17 @@ LIMIT = {"float64": 1e-5, "float32": 1e-2}
 
 def targets(loss: str, rng, shape):
     """Targets that fit a loss, away from its kinks."""
-    if loss == "binary_cross_entropy":
+    if loss == "gaussian_nll":
+        return 3 * rng.normal(size=(shape[0], shape[1] // 2))
+    if loss in ("hinge", "squared_hinge"):
+        return rng.choice([-1.0, 1.0], shape)
+    if loss == "gamma":
+        return 0.1 + rng.gamma(2.0, size=shape)
+    if loss in ("binary_cross_entropy", "focal"):
         return rng.random(shape)
     if loss == "cross_entropy":
         return rng.dirichlet(np.ones(shape[1]), shape[0])
-    if loss == "poisson":
+    if loss in ("poisson", "tweedie"):
         return rng.poisson(2, shape)
     return 3 * rng.normal(size=shape)  # on both sides of huber's threshold
 

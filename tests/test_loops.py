@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import dispatch, make_data, make_parameters
+from helpers import dispatch, make_data, make_parameters, outputs_for
 
 import bpcore
 from bpcore import fallback
@@ -196,7 +196,7 @@ KINDS = [(loss, labels) for loss in CANONICAL_OUTPUT for labels in labelled(loss
 
 def make(sizes, rows, loss, labels, dtype, rng):
     """A network, its parameters, and rows with weights, some of which are 0."""
-    net = bpcore.Network(sizes, "tanh", loss, dtype=dtype)
+    net = bpcore.Network([*sizes[:-1], outputs_for(loss, sizes[-1])], "tanh", loss, dtype=dtype)
     X, Y, weights = make_data(net.sizes, loss, dtype, rows, rng)
     if labels:
         Y = rng.integers(0, sizes[-1], rows)

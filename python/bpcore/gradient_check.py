@@ -25,6 +25,7 @@ ON_KINK = 1e-2
 
 #: Their derivatives jump at 0; those of elu and huber do not.
 KINKED = ("relu", "leaky_relu")
+KINKED_LOSSES = ("absolute_error", "quantile", "hinge")
 
 #: Rows whose activations are held at a time.
 BLOCK = 4096
@@ -41,7 +42,7 @@ class GradientCheck(float):
         Number of those whose gradient is not 0. The gradient of a dead network is 0 everywhere: look at this number if
         the error is 0.
     kinks : ndarray of intp
-        Indices of entries at a kink of the cost (a relu or leaky_relu at exactly 0, an absolute_error of 0), where it
+        Indices of entries at a kink of the cost (a relu or leaky_relu at exactly 0, an absolute_error of 0, ...), where it
         has no derivative. They were within 1 % of the derivative beside the kink, where the unit is off (or between
         those on both sides of an absolute error); otherwise they count as compared, and as an error.
     """
@@ -78,7 +79,7 @@ def check_gradient(
     For each parameter p the gradient is compared with ``(J(p + epsilon) - J(p - epsilon)) / (2 epsilon)``. The costs
     are computed in float64, whatever the network's dtype; the gradient is the network's own. About 1e-7 is right for
     float64 (some 1e-5 where elu or huber changes sides within the step) and 1e-3 for float32; 1e-2 and more is a
-    mistake. Where a relu, a leaky_relu or an absolute_error changes sides within the step, smaller steps are tried; an
+    mistake. Where a relu, a leaky_relu or a loss with a kink changes sides within the step, smaller steps are tried; an
     entry on the kink itself is compared with the derivative beside it, and listed in ``kinks``. Entries below the
     rounding of the costs, ``1e-11 J`` at the default step, cannot be distinguished from 0.
 
@@ -117,7 +118,8 @@ def check_gradient(
         raise TypeError(f"net must be a Network, got {type(net).__name__}")
     epsilon = _validation.check_scalar("epsilon", epsilon, strict=True)
     _, grad = net.cost_and_gradient(params, X, Y, l2, sample_weight)
-    exact = Network(net.sizes, net.hidden, net.loss, net.output, "float64")
+    options: Any = net._options()
+    exact = Network(net.sizes, net.hidden, net.loss, net.output, "float64", **options)
     # The parameters as the network takes them: rounded to its dtype first.
     p = _validation.check_vector("params", params, net.n_parameters, net.dtype).astype(np.float64)
     X = _validation.real_array("X", X)
@@ -156,7 +158,7 @@ def check_gradient(
     found = grad[chosen].astype(np.float64)
     differences, floors = np.array([central_difference(index) for index in chosen]).T
     on_kink = np.zeros(len(chosen), bool)
-    if exact.loss == "absolute_error" or any(name in KINKED for name in (*exact.hidden, exact.output)):
+    if exact.loss in KINKED_LOSSES or any(name in KINKED for name in (*exact.hidden, exact.output)):
         sides = _sides(exact, X, Y, sample_weight)
         for i in np.flatnonzero(_errors(found, differences, floors) > SUSPICIOUS):
             above, below, _ = difference(chosen[i], 1.0, sides)
@@ -172,7 +174,7 @@ def check_gradient(
         beside = _beside_kinks(exact, p, X, sample_weight, epsilon)
         for i in np.flatnonzero(on_kink):
             low, high = _one_sided(beside, chosen[i], epsilon / 100, cost)
-            if exact.loss == "absolute_error":  # which the step aside may have moved off its own kink
+            if exact.loss in KINKED_LOSSES:  # which the step aside may have moved off its own kink
                 here = _one_sided(p, chosen[i], epsilon / 100, cost)
                 low, high = min(low, *here), max(high, *here)
             nearest = float(np.clip(found[i], low, high))
@@ -230,7 +232,10 @@ def _one_sided(params: Floats, index: int, step: float, cost: Callable[[Floats],
 
 
 def _rows_of_weight(n_rows: int, sample_weight: npt.ArrayLike | None) -> npt.NDArray[np.intp]:
-    return np.arange(n_rows) if sample_weight is None else np.flatnonzero(np.asarray(sample_weight))
+    if sample_weight is None:
+        return np.arange(n_rows)
+    weights = np.asarray(sample_weight)
+    return np.flatnonzero(weights.any(axis=1) if weights.ndim == 2 else weights)
 
 
 def _sides(net: Network, X: Array, Y: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Callable[[Floats], bytes]:
@@ -247,7 +252,9 @@ def _sides(net: Network, X: Array, Y: npt.ArrayLike, sample_weight: npt.ArrayLik
             for name, a in zip((*net.hidden, net.output), activations):
                 if name in KINKED:
                     digest.update(np.packbits(a > 0).tobytes())
-            if net.loss == "absolute_error":
+            if net.loss == "hinge":
+                digest.update(np.packbits(activations[-1] * targets[block] < 1).tobytes())
+            elif net.loss in KINKED_LOSSES:
                 digest.update(np.packbits(activations[-1] > targets[block]).tobytes())
         return digest.digest()
 

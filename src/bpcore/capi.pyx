@@ -124,6 +124,8 @@ cdef class Plan:
             memory.ctypes.data, memory.nbytes, len(activations), sizes.ctypes.data, activations.ctypes.data,
             Loss[network.loss.upper()],
         )
+        if not error and network.loss_parameter is not None:
+            error = self.functions["plan_set_loss_parameter"](memory.ctypes.data, network.loss_parameter)
         if error:
             raise ValueError(f"network must be one for C, got {network!r}: {error_message(error).decode()}")
         self.address = memory.ctypes.data
