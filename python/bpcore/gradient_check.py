@@ -42,7 +42,7 @@ class GradientCheck(float):
         Number of those whose gradient is not 0. The gradient of a dead network is 0 everywhere: look at this number if
         the error is 0.
     kinks : ndarray of intp
-        Indices of entries at a kink of the cost (a relu or leaky_relu at exactly 0, an absolute_error of 0, ...), where it
+        Indices of entries at a kink of the cost (a relu or leaky_relu at exactly 0, a loss at its own), where it
         has no derivative. They were within 1 % of the derivative beside the kink, where the unit is off (or between
         those on both sides of an absolute error); otherwise they count as compared, and as an error.
     """

@@ -112,7 +112,7 @@ class Network(Architecture):
             way.
         inputs, outputs : int, optional
             Numbers of inputs and outputs of the new network, not smaller than they are; by default as they are. One of
-            the two must be given.
+            the two must be given. Those of gaussian_nll, which are in halves, get no new outputs.
         seed : int or Generator, optional
             Draws the weights of the new outputs as :meth:`initialize` does; by default they are 0.
         optimizer : GradientDescent or Adam, optional
@@ -149,6 +149,10 @@ class Network(Architecture):
         for i, name, number in ((0, "inputs", inputs), (-1, "outputs", outputs)):
             if number is not None:
                 sizes[i] = _validation.check_int(name, number, sizes[i])
+        n_outputs = self.sizes[-1]
+        if self.loss == "gaussian_nll" and sizes[-1] != n_outputs:
+            must = f"outputs must stay {n_outputs} for gaussian_nll, whose second half are logarithms of variances"
+            raise ValueError(f"{must}, got {sizes[-1]}")
         if optimizer is not None and not isinstance(optimizer, (GradientDescent, Adam)):
             raise TypeError(f"optimizer must be a GradientDescent or an Adam, got {optimizer!r}")
         options: Any = self._options()
