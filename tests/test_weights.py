@@ -224,6 +224,8 @@ def test_errors_name_the_argument(backend, rng):
     for wrong in (0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="clip_norm must be finite and > 0"):
             net.cost_and_gradient(params, X, Y, clip_norm=wrong)
+    with pytest.raises(ValueError, match="clip_norm must not be subnormal, which counts as 0, got 1e-310"):
+        net.cost_and_gradient(params, X, Y, clip_norm=1e-310)
     with pytest.raises(TypeError, match="clip_norm must be a number, got 'one'"):
         net.accumulator().add(params, X, Y, clip_norm="one")
 
@@ -236,3 +238,39 @@ def test_a_target_out_of_range_counts_under_its_weight(backend, rng):
         net.cost_and_gradient(params, X, Y, sample_weight=w)
     w[2, 1] = 0
     assert np.isfinite(net.cost_and_gradient(params, X, Y, sample_weight=w)[0])
+
+
+def test_a_label_out_of_range_under_no_weight(backend, dtype, rng):
+    """In a row whose weights are all 0 it may be any number; elsewhere it is an error."""
+    net, params, X, _ = problem("cross_entropy", None, dtype, 4, rng)
+    w = np.ones((4, 3), dtype)
+    w[2] = 0
+    J, grad = net.cost_and_gradient(params, X, np.array([0, 2, 1, 1]), sample_weight=w)
+    for label in (9, -7):
+        again, same = net.cost_and_gradient(params, X, np.array([0, 2, label, 1]), sample_weight=w)
+        assert again == J
+        np.testing.assert_array_equal(same, grad)
+        with pytest.raises(ValueError, match="labels must be from 0 to 2"):
+            net.cost_and_gradient(params, X, np.array([0, label, 1, 1]), sample_weight=w)
+
+
+def test_parameters_of_losses_near_the_ends_of_their_range(backend):
+    """1 - q and p - 1 have all digits in float32, too."""
+    X, params = np.ones((1, 1)), np.zeros(2)
+    for name, value, y in (("quantile", 1 - 1e-6, -2.0), ("tweedie", 1 + 1e-6, 2.0), ("tweedie", 2 - 1e-6, 2.0)):
+        parameter = {"quantile" if name == "quantile" else "power": value}
+        wide, narrow = (bpcore.Network([1, 1], (), name, dtype=d, **parameter) for d in ("float64", "float32"))
+        J, grad = wide.cost_and_gradient(params, X, [[y]])
+        found, rounded = narrow.cost_and_gradient(params, X, [[y]])
+        assert found == pytest.approx(J, rel=1e-6)
+        np.testing.assert_allclose(rounded, grad, rtol=1e-5)
+    with pytest.raises(ValueError, match="gamma must be in the range of float32, got 1e"):
+        bpcore.Network([1, 1], (), "focal", dtype="float32", gamma=1e39)
+
+
+def test_a_mean_that_is_right_costs_no_precision(backend, dtype):
+    """However small the variance: 0 times infinity is 0 there."""
+    net = bpcore.Network([1, 2], (), "gaussian_nll", dtype=dtype)
+    J, grad = net.cost_and_gradient(np.array([0, 0, 2, -800], dtype), np.ones((1, 1), dtype), np.full((1, 1), 2, dtype))
+    assert J == -400
+    np.testing.assert_array_equal(grad, np.array([0, 0.5, 0, 0.5], dtype))

@@ -42,6 +42,8 @@ MIN_DROP_BYTES = 1 << 26
 #: Sample weights that are added up in one go, about: whole rows; as in accumulate.pyx.
 WEIGHTS_SUMMED_AT_ONCE = 1 << 16
 FLOAT64 = np.dtype(np.float64)
+#: The smallest number of float64 that has all its digits.
+LEAST_CLIP_NORM = float(np.finfo(np.float64).tiny)
 INT64 = np.dtype(np.int64)
 
 
@@ -267,6 +269,8 @@ def check_batch(
     X = check_matrix("X", X, net.sizes[0])
     weights, total = _check_sample_weight(net, sample_weight, len(X), _check_signed(signed))
     norm = 0.0 if clip_norm is None else check_scalar("clip_norm", clip_norm, strict=True)
+    if 0 < norm < LEAST_CLIP_NORM:
+        raise ValueError(f"clip_norm must not be subnormal, which counts as 0, got {clip_norm!r}")
     return Batch(X, _check_targets(net, Y, len(X), weights), weights, norm), total
 
 

@@ -94,7 +94,7 @@ class Accumulator:
             )
 
     def __repr__(self) -> str:
-        return f"<Accumulator of {self.rows} rows, weight {self.sample_weight_sum:g}, for {self.network}>"
+        return f"<Accumulator of {self.buffer[2]:g} rows, weight {self.sample_weight_sum:g}, for {self.network}>"
 
     @property
     def rows(self) -> int:

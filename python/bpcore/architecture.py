@@ -104,7 +104,7 @@ class Architecture:
         if loss in FROM_LOGITS and output != CANONICAL_OUTPUT[loss]:
             raise ValueError(
                 f"output must be {CANONICAL_OUTPUT[loss]!r} for {loss}, which is computed from its logits, "
-                f"got {output!r}; squared_error, huber and absolute_error take any output"
+                f"got {output!r}; losses whose canonical output is the identity take any output"
             )
         given = {"delta": delta, "quantile": quantile, "power": power, "gamma": gamma}
         parameter = _loss_parameter(loss, {**given, "label_smoothing": label_smoothing})
@@ -127,6 +127,10 @@ class Architecture:
         put(self, "_offsets", tuple(offsets))
         put(self, "_core", _dispatch.core)
         put(self, "loss_parameter", parameter)
+        limits = np.finfo(self.dtype)
+        if parameter and not float(limits.tiny) <= parameter <= float(limits.max):
+            name = fallback.LOSS_PARAMETERS[loss][0]
+            raise ValueError(f"{name} must be in the range of {self.dtype}, got {parameter!r}")
         put(self, "_n_targets", sizes[-1] // 2 if loss == "gaussian_nll" else sizes[-1])
         put(self, "_plan", _dispatch.core.Plan(sizes, activations, loss, self.dtype, parameter))
         put(self, "_small", (_chunks.serial_rows(self._plan), 1))

@@ -279,7 +279,7 @@ def quantile(z: Floats, a: Floats, y: Floats, q: float) -> tuple[Floats, Floats]
 def gaussian_nll(z: Floats, a: Floats, y: Floats, _: float) -> tuple[Floats, Floats]:
     """(s + (y - mu)^2 e^-s) / 2, for the mean mu and the logarithm s of the variance: the halves of the outputs."""
     mu, s = np.hsplit(a, 2)
-    scaled = (mu - y) * np.exp(-s)
+    scaled = np.where(mu == y, 0, (mu - y) * np.exp(-s))
     square = (mu - y) * scaled
     return (s + square) / 2, np.hstack([scaled, (1 - square) / 2])
 
@@ -515,7 +515,8 @@ def weighted_rows(plan: Plan, tile: slice, batch: Block) -> tuple[Floats, Array,
         return X, Y, None
     weights = flushed(batch[2][tile])
     if weights.ndim == 2 and Y.ndim == 1 and not plan.loss_parameter:
-        used = weights[np.arange(len(Y)), Y] != 0
+        known = (Y >= 0) & (Y < weights.shape[1])  # another label has no weight at all
+        used = known & (weights[np.arange(len(Y)), np.where(known, Y, 0)] != 0)
     else:
         used = weights != 0 if weights.ndim == 1 else weights.any(axis=1)
     kept = np.flatnonzero(used)

@@ -68,7 +68,7 @@ cdef const char *error_message(int error) noexcept nogil:
     if error == ERR_SAMPLE_WEIGHT:
         return "sample weights must be finite and >= 0, and their sum > 0"
     if error == ERR_HYPERPARAMETER:
-        return "l2, learning rate, momentum, betas, epsilon and step must be in range"
+        return "l2, learning rate, momentum, betas, epsilon, step and the parameter of a loss must be in range"
     if error == ERR_MISALIGNED:
         return "arrays and the plan must be aligned for their type"
     if error == ERR_INTERNAL:

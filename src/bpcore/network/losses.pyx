@@ -33,10 +33,10 @@ cdef inline floating binary_cross_entropy(floating z, floating y, floating *d) n
     d[0] = (select(z < 0, e, <floating>1) * (<floating>1 - y) - y * select(z < 0, <floating>1, e)) / (<floating>1 + e)
     return log1p_(e) + select(c == 0, <floating>0, c * abs_(z))  # an infinite z that is right costs nothing
 
-cdef inline floating quantile(floating a, floating y, floating q, floating *d) noexcept nogil:
+cdef inline floating quantile(floating a, floating y, double q, floating *d) noexcept nogil:
     """The pinball loss: q for each unit that a is too small, 1 - q for each that it is too large."""
     cdef floating r = a - y, rate
-    rate = select(r > 0, <floating>1 - q, select(r < 0, -q, r))
+    rate = select(r > 0, <floating>(1 - q), select(r < 0, <floating>-q, r))
     d[0] = rate
     return rate * r
 
@@ -79,9 +79,9 @@ cdef inline floating gamma_deviance(floating z, floating y, floating *d) noexcep
     d[0] = <floating>1 - r
     return z + r
 
-cdef inline floating tweedie(floating z, floating y, floating power, floating *d) noexcept nogil:
+cdef inline floating tweedie(floating z, floating y, double power, floating *d) noexcept nogil:
     """Half of its deviance, but for terms of y alone, for a power between 1 and 2."""
-    cdef floating one = power - <floating>1, two = <floating>2 - power
+    cdef floating one = <floating>(power - 1), two = <floating>(2 - power)
     cdef floating low = select(y == 0, <floating>0, y * exp_(-one * z)), high = exp_(two * z)
     d[0] = high - low
     return high / two + low / one
@@ -180,12 +180,12 @@ cdef double cross_entropy(const floating[:, ::1] Z, Py_ssize_t n, const batch_t 
     return total
 
 
-cdef inline floating pointwise_loss(Loss loss, floating parameter, floating a, floating y, floating *d) noexcept nogil:
+cdef inline floating pointwise_loss(Loss loss, double parameter, floating a, floating y, floating *d) noexcept nogil:
     """The loss of one entry, and its derivative; ``loss`` is a constant here."""
     if loss == SQUARED_ERROR:
         return squared_error(a, y, d)
     if loss == HUBER:
-        return huber(a, y, parameter, d)
+        return huber(a, y, <floating>parameter, d)
     if loss == ABSOLUTE_ERROR:
         return absolute_error(a, y, d)
     if loss == BINARY_CROSS_ENTROPY:
@@ -193,7 +193,7 @@ cdef inline floating pointwise_loss(Loss loss, floating parameter, floating a, f
     if loss == QUANTILE:
         return quantile(a, y, parameter, d)
     if loss == FOCAL:
-        return focal(a, y, parameter, d)
+        return focal(a, y, <floating>parameter, d)
     if loss == HINGE:
         return hinge(a, y, d)
     if loss == SQUARED_HINGE:
@@ -224,7 +224,7 @@ cdef inline double one_output_loss_rows(Loss loss, double parameter, const float
         if batch.sample_weight == NULL:
             weight = ones
         for k in range(lanes(y)):
-            z[k] = weight[k] * pointwise_loss(loss, <floating>parameter, z[k], y[k], &d[k])
+            z[k] = weight[k] * pointwise_loss(loss, parameter, z[k], y[k], &d[k])
             d[k] = weight[k] * d[k]
             sums[k] += z[k]
         for k in range(lanes(y)):
@@ -269,7 +269,7 @@ cdef inline double pointwise_loss_rows(Loss loss, const plan_t *plan, const floa
             if weights != NULL:
                 weight = weights[i]
             for k in range(lanes(targets)):
-                value[k] = pointwise_loss(loss, <floating>parameter, (&A[i, j])[k], y[k], &d[k])
+                value[k] = pointwise_loss(loss, parameter, (&A[i, j])[k], y[k], &d[k])
                 d[k] = weight * d[k]
                 value[k] = weight * value[k]
             if of_outputs != NULL:
@@ -305,7 +305,7 @@ cdef double gaussian_nll_rows(const plan_t *plan, const floating[:, ::1] A, cons
                 weight = of_outputs[i * n + j]
             if weight != 0:  # a target of weight 0 may be anything
                 r, s = A[i, j] - y[i * n + j], A[i, n + j]
-                scaled = r * exp_(-s)
+                scaled = r * exp_(-s) if r != 0 else <floating>0
                 total += <double>(weight * (<floating>0.5 * (s + r * scaled)))
                 delta[i, j] = weight * scaled
                 delta[i, n + j] = weight * (<floating>0.5 * (<floating>1 - r * scaled))
