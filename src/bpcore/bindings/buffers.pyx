@@ -70,15 +70,17 @@ cdef bint acquire_inputs(buffers_t *buffers, Plan plan, X, batch_t *batch) excep
     return True
 
 
-cdef bint acquire_batch(buffers_t *buffers, Plan plan, given, batch_t *batch) except -1:
+cdef bint acquire_batch(buffers_t *buffers, Plan plan, tuple given, batch_t *batch) except -1:
     """Whether these are rows to learn from: the one place where compiled code looks at X, Y and sample weights.
 
-    ``given``: X, Y, sample_weight and clip_norm. Y: int64 labels for cross_entropy, or targets of shape (m, n_targets),
-    or (m,) if there is one; sample_weight: (m,), (m, n_targets) or None.
+    ``given``: X, Y, sample_weight, clip_norm, and maybe more. Y: int64 labels for cross_entropy, or targets of shape
+    (m, n_targets), or (m,) if there is one; sample_weight: (m,), (m, n_targets) or None.
     """
     cdef const plan_t *p = &plan.plan
     cdef Py_buffer *view = NULL
-    X, Y, sample_weight, clip_norm = given
+    if len(given) < 4:
+        return False
+    X, Y, sample_weight = given[0], given[1], given[2]
     if not acquire_inputs(buffers, plan, X, batch):
         return False
     if p.loss == CROSS_ENTROPY:
@@ -94,7 +96,7 @@ cdef bint acquire_batch(buffers_t *buffers, Plan plan, given, batch_t *batch) ex
         batch.targets = view.buf
     if view.shape[0] != batch.rows:
         return False
-    batch.clip_norm = clip_norm
+    batch.clip_norm = given[3]
     return sample_weight is None or acquire_sample_weight(buffers, plan, sample_weight, batch)
 
 

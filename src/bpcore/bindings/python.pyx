@@ -468,7 +468,7 @@ cdef bint try_rows(Plan plan, buffers_t *buffers, params, tuple batch, call_t *c
     call.params = acquire_vector(buffers, params, plan.kind, plan.plan.n_parameters, False)
     if call.params == NULL:
         return False
-    if not acquire_batch(buffers, plan, batch[:4], &call.batch) or call.batch.rows == 0:
+    if not acquire_batch(buffers, plan, batch, &call.batch) or call.batch.rows == 0:
         return False
     if plan.is_float32:
         valid = (targets_valid(&plan.plan, &call.batch, <const float *>NULL)
