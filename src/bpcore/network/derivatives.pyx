@@ -1,7 +1,7 @@
 # Derivatives row by row: Jacobians, gradients and their norms, deltas, tangents. Nothing here is summed over rows.
 #
 # All but the tangents come from deltas on their way down: `descend` propagates one delta for each row, or a few for
-# each, those of different outputs, and `row_results` makes of them what is wanted.
+# each, those of different outputs, and `row_results` makes the results of them.
 
 cdef enum Derivative:
     NORMS                           # of each row's gradient; (rows,)
@@ -62,7 +62,7 @@ cdef void write_gradients(const plan_t *plan, Py_ssize_t l, const floating[:, ::
 
 cdef void row_results(const context_t *context, const batch_t *tile, const wanted_t *wanted, const outputs_t *outputs,
                       Py_ssize_t l, const floating *delta, const floating[:, ::1] A) noexcept nogil:
-    """What is wanted of a layer's deltas; ``A``: the inputs of that layer."""
+    """The results that a layer's deltas give; ``A``: the inputs of that layer."""
     cdef const plan_t *plan = context.plan
     cdef const layer_t *layer = &plan.layers[l]
     cdef Py_ssize_t k, n = plan.n_outputs if wanted.what == JACOBIAN else 1, size = plan.n_parameters
@@ -231,7 +231,7 @@ cdef void output_directions(const context_t *context, const batch_t *tile, const
 
 cdef void derive_tile(const context_t *context, const floating *params, const batch_t *tile,
                       const wanted_t *wanted) noexcept nogil:
-    """What is wanted of the rows of a tile."""
+    """The results of the rows of a tile."""
     cdef const plan_t *plan = context.plan
     cdef share_t share = all_of(tile.rows, plan.n_outputs)
     cdef outputs_t outputs = one_delta()
@@ -280,7 +280,7 @@ cdef Py_ssize_t rows_at_a_time(const context_t *context, const wanted_t *wanted,
 
 cdef void derive_rows(const context_t *context, const floating *params, const batch_t *batch,
                       const wanted_t *wanted) noexcept nogil:
-    """What is wanted of all rows: each thread takes the next few, and computes them by itself."""
+    """The results of all rows: each thread takes the next few, and computes them by itself."""
     cdef context_t own = alone(context)
     cdef Py_ssize_t size = rows_at_a_time(context, wanted, batch.rows), piece = 0
     cdef tile_t where
