@@ -376,12 +376,8 @@ def _check_targets(net: Architecture, value: object, n_rows: int, weights: Array
         if not (low >= least and high <= limit):  # or NaN, which is accepted, and hides what else is there
             wrong = (Y < least) | (Y > limit)
             if weights is not None:
-                used = np.asarray(weights != 0)
-                if labels:
-                    used = used.any(axis=1) if used.ndim == 2 else used
-                elif used.ndim == 1:
-                    used = used[:, np.newaxis]
-                wrong &= used
+                used = np.asarray(weights != 0).reshape(n_rows, -1)  # a weight per row, or per row and output
+                wrong &= used.any(axis=1) if labels else used
             if wrong.any():
                 where = tuple(int(i) for i in np.argwhere(wrong)[0])
                 must = (
