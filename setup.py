@@ -121,7 +121,8 @@ def is_clang(command):
 def extensions():
     from Cython.Build import cythonize
 
-    headers = [f"{SOURCES}/{name}" for name in ("simd/simd.h", "network/guards.h", "team/team.h", "bindings/memory.h")]
+    own = ("simd/simd.h", "simd/cpu.h", "network/guards.h", "team/team.h", "bindings/memory.h")
+    headers = [f"{SOURCES}/{name}" for name in own]
     headers.append("python/bpcore/include/bpcore.h")
     options = {"define_macros": [("Py_LIMITED_API", "0x030B0000")], "py_limited_api": True} if LIMITED else {}
     if DEBUG:

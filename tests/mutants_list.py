@@ -9,6 +9,17 @@ Edits are an old text and a new one, or several such pairs. A third part of an e
 from __future__ import annotations
 
 LAYOUT = [
+    ("columns of delta that no cache bounds", ("plan.mc = min(max(plan.mc,", "plan.mc = max(max(plan.mc,")),
+    ("columns of delta for all of the cache", ("plan.mc = isa.l2_bytes // 2 //", "plan.mc = isa.l2_bytes //")),
+    ("rows of a tile that follow the cache", ("rows = TILE_BYTES // (units", "rows = isa.l2_bytes // 4 // (units")),
+    (
+        "large weights are packed as a whole, and the check with it",
+        (
+            ("layer.pack_whole = layer.n_in", "layer.pack_whole = 0 * layer.n_in"),
+            ("size = (1 + layer.n_in) * round_up(layer.n_out, isa.lanes)", "size = 0"),
+            ("right &= not layer.pack_whole or layer.forward.size", "right &= True or layer.forward.size"),
+        ),
+    ),
     (
         "panels a row too short",
         ("max(size, (1 + plan.tile) * packed)", "max(size, plan.tile * packed)"),

@@ -6,6 +6,7 @@ that this machine cannot run are tried, too.
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
@@ -20,9 +21,11 @@ COMPILED = [name for name in bpcore.available_backends() if name != "python"][:1
 SETS = ["baseline", "avx2", "avx512", "neon", "scalar"]
 #: Widths up to here: a little beyond the first multiples of 4096 bytes in float64 and float32.
 WIDEST = 600 if EMULATED else 4200
-#: As in gemm.pyx and plan.pyx: the rows of a part of a panel, the columns of delta that are packed, the largest weights
-#: that are packed once for all tiles.
-KC, MC, PACK_WHOLE_BYTES = 512, 84, 2097152
+#: As in gemm.pyx and plan.pyx: the rows of a part of a panel, and the largest weights that are packed once for all
+#: tiles, unless the second-level cache holds more.
+KC, PACK_WHOLE_BYTES = 512, 2097152
+#: Second-level caches of this machine, and from 128 KB to 4 MB.
+L2_BYTES = [0, 131072, 524288, 1048576, 4194304]
 
 
 @pytest.fixture(params=COMPILED)
@@ -42,13 +45,13 @@ def lanes_of(core, name, item):
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("guard", [0, 32])
-def test_all_pairs_of_widths(core, dtype, name, guard):
+@pytest.mark.parametrize(("guard", "l2_bytes"), [(0, 0), (32, 0), (0, 131072), (0, 4194304)])
+def test_all_pairs_of_widths(core, dtype, name, guard, l2_bytes):
     """Around every multiple of a vector, and so of 64, 512 and 4096 bytes."""
     item = np.dtype(dtype).itemsize
     widths = around(lanes_of(core, name, item) * item, item)
     none = np.empty(0, np.int64)
-    assert core.check_layouts(widths, widths, none, np.dtype(dtype), name, guard) == len(widths) ** 2
+    assert core.check_layouts(widths, widths, none, np.dtype(dtype), name, guard, l2_bytes) == len(widths) ** 2
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -66,7 +69,7 @@ def test_triples_of_widths(core, dtype, name):
         assert core.check_layouts(*three, np.dtype(dtype), name) == np.prod([len(widths) for widths in three])
 
 
-def needs(core, sizes, activations, item, name, layout):
+def needs(core, sizes, activations, item, name, layout, l2_bytes):
     """What each region must hold, in numbers: from what the loops of forward, backward and accumulate write."""
     width = lanes_of(core, name, item)
     tile, steps, stride = layout["tile"], layout["strides"], layout["input_stride"]
@@ -82,7 +85,7 @@ def needs(core, sizes, activations, item, name, layout):
         assert steps[l] * item % 512 != 0, "the columns of delta would share a few cache sets"
         needed["a", l] = tile * steps[l]
         needed["derivative", l] = tile * steps[l] if activations[l] in kept else 0
-        whole = n_in * n_out * item <= PACK_WHOLE_BYTES  # a wider layer is packed panel by panel
+        whole = n_in * n_out * item <= max(PACK_WHOLE_BYTES, l2_bytes or core.cache_bytes()[0][1])  # a wider layer is packed panel by panel
         needed["forward", l] = vectors(n_out) * (1 + n_in) if whole else 0  # a row of biases ahead of the panel
         needed["backward", l] = vectors(n_in) * (1 + n_out) if whole else 0
     assert stride >= vectors(sizes[0])
@@ -90,7 +93,7 @@ def needs(core, sizes, activations, item, name, layout):
     needed["delta", -1] = needed["scratch", -1] = tile * rows
     part = max((1 + min(n, KC)) * min(vectors(n_other), 2 * width) for n, n_other in pairs)
     needed["panels", -1] = max(part, (1 + tile) * max(vectors(n_in) for n_in in sizes[:-1]))
-    needed["columns", -1] = tile * min(max(sizes[1:]), MC)
+    needed["columns", -1] = tile * min(max(sizes[1:]), layout["mc"])
     needed["inputs", -1] = tile * stride
     needed["targets", -1] = needed["output_weight", -1] = tile * sizes[-1]
     needed["labels", -1] = tile * 8 // item
@@ -99,12 +102,19 @@ def needs(core, sizes, activations, item, name, layout):
     return needed
 
 
-def check(core, sizes, activations, dtype, name, guard=0):
+def check(core, sizes, activations, dtype, name, guard=0, l2_bytes=0):
     item = np.dtype(dtype).itemsize
-    layout = core.workspace_layout(tuple(sizes), tuple(activations), "squared_error", np.dtype(dtype), name, guard)
-    needed = needs(core, sizes, activations, item, name, layout)
+    network = tuple(sizes), tuple(activations), "squared_error", np.dtype(dtype)
+    layout = core.workspace_layout(*network, name, guard, l2_bytes)
+    needed = needs(core, sizes, activations, item, name, layout, l2_bytes)
     assert layout["holds"]
-    assert layout["tile"] % core.INSTRUCTION_SETS[name][1] == 0
+    rows = core.INSTRUCTION_SETS[name][1]
+    assert layout["tile"] % rows == 0
+    assert layout["mc"] % rows == 0
+    assert 42 <= layout["mc"] <= 84
+    half = (l2_bytes or core.cache_bytes()[0][1]) // 2
+    assert layout["mc"] == 48 // rows * rows or layout["mc"] * layout["tile"] * item <= half
+    assert layout["mc"] == 84 or (layout["mc"] + rows) * layout["tile"] * item > half
     end = 0
     for region, layer, start, size in layout["regions"]:
         assert size >= needed.pop((region, layer)), (region, layer, sizes)
@@ -127,7 +137,8 @@ def test_random_networks_against_what_the_loops_write(core, dtype, name):
             most = max(1, draw.choice([64, 600, WIDEST]) // unit)
             near = sizes[-1] if sizes and draw.random() < 0.4 else unit * draw.randint(1, most)
             sizes.append(max(1, near + draw.choice([-2, -1, 0, 0, 1, 2])))
-        check(core, sizes, draw.choices(ACTIVATIONS, k=len(sizes) - 1), dtype, name, draw.choice([0, 16, 32]))
+        activations = draw.choices(ACTIVATIONS, k=len(sizes) - 1)
+        check(core, sizes, activations, dtype, name, draw.choice([0, 16, 32]), draw.choice(L2_BYTES))
 
 
 @pytest.mark.parametrize(
@@ -186,3 +197,21 @@ def test_this_machine_uses_the_layout_that_is_checked(core, dtype):
 def test_sizes_beyond_what_can_be_addressed_are_refused(backend, sizes):
     with pytest.raises(ValueError, match="sizes"):
         bpcore.Network(sizes)
+
+
+def test_the_caches_are_those_that_the_system_reports(core):
+    """Linux reads them from the same place; other systems only have to stay within what makes sense."""
+    used, reported = core.cache_bytes()
+    assert 16384 <= used[0] <= 65536
+    assert 131072 <= used[1] <= 4194304
+    for level, name in enumerate(("SC_LEVEL1_DCACHE_SIZE", "SC_LEVEL2_CACHE_SIZE")):
+        if name in getattr(os, "sysconf_names", {}) and reported[level]:
+            assert reported[level] == os.sysconf(name)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_rows_of_a_tile_do_not_depend_on_the_caches(core, dtype, name):
+    """The order in which numbers are added does, and the bits with it."""
+    for sizes in [(64, 256, 10), (1024, 1024, 1024), (3000, 1000)]:
+        network = sizes, ("tanh",) * (len(sizes) - 1), "squared_error", np.dtype(dtype)
+        assert len({core.workspace_layout(*network, name, 0, l2_bytes)["tile"] for l2_bytes in L2_BYTES}) == 1

@@ -37,6 +37,7 @@ FLUSHES_SUBNORMALS: bool
 INSTRUCTION_SETS: dict[str, tuple[int, int]]
 
 def cpu_features() -> list[str]: ...
+def cache_bytes() -> tuple[tuple[int, int], tuple[int, int]]: ...
 def workspace_layout(
     sizes: tuple[int, ...],
     activations: tuple[str, ...],
@@ -44,6 +45,7 @@ def workspace_layout(
     dtype: np.dtype[Any],
     instruction_set: str,
     guard: int = 0,
+    l2_bytes: int = 0,
 ) -> dict[str, Any]: ...
 def check_layouts(
     first: npt.NDArray[np.int64],
@@ -52,6 +54,7 @@ def check_layouts(
     dtype: np.dtype[Any],
     instruction_set: str,
     guard: int = 0,
+    l2_bytes: int = 0,
 ) -> int: ...
 def elementary(name: str, x: Array, out: Floats) -> None: ...
 def fma_loop(repeats: int, is_float32: bool) -> float: ...

@@ -154,11 +154,11 @@ cdef class Plan:
 # ------------------------------------------------------------------------------------- the layout, without computing
 
 
-cdef isa_t isa_of(str instruction_set, dtype, Py_ssize_t guard):
+cdef isa_t isa_of(str instruction_set, dtype, Py_ssize_t guard, Py_ssize_t l2_bytes):
     """The numbers that a layout depends on, of any instruction set."""
     cdef isa_t isa
     width, isa.mr = INSTRUCTION_SETS[instruction_set]
-    isa.itemsize, isa.guard = dtype.itemsize, guard
+    isa.itemsize, isa.guard, isa.l2_bytes = dtype.itemsize, guard, l2_bytes if l2_bytes > 0 else L2_BYTES
     isa.lanes = max(<Py_ssize_t>width // isa.itemsize, <Py_ssize_t>1)
     return isa
 
@@ -167,7 +167,8 @@ cdef tuple region(str name, Py_ssize_t layer, region_t where):
     return name, layer, where.start, where.size
 
 
-def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instruction_set, Py_ssize_t guard=0):
+def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instruction_set, Py_ssize_t guard=0,
+                     Py_ssize_t l2_bytes=0):
     """The layout of a workspace, computed for any instruction set without allocating it.
 
     Parameters
@@ -178,16 +179,18 @@ def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instru
         A key of ``INSTRUCTION_SETS``.
     guard : int, default 0
         Minimum of numbers between two regions.
+    l2_bytes : int, default 0
+        The second-level cache; 0: as this machine's.
 
     Returns
     -------
     layout : dict
-        ``tile``, ``input_stride``, ``workspace`` and ``strides`` (of each layer), in numbers; ``holds``, whether the
+        ``tile``, ``mc``, ``input_stride``, ``workspace`` and ``strides`` (of each layer), in numbers; ``holds``, whether the
         layout passes the check that every plan must pass; ``regions``, a list of ``(name, layer, start, size)``, where
         ``layer`` is -1 for those that all layers share.
     """
     cdef architecture_t given = new_architecture(sizes, activations, loss)
-    cdef isa_t isa = isa_of(instruction_set, dtype, guard)
+    cdef isa_t isa = isa_of(instruction_set, dtype, guard, l2_bytes)
     cdef plan_t plan
     cdef layer_t *layer
     cdef Py_ssize_t l
@@ -204,19 +207,20 @@ def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instru
                     region("output_weight", -1, plan.output_weight),
                     region("labels", -1, plan.labels), region("sample_weight", -1, plan.sample_weight),
                     region("norms", -1, plan.norms)]
-        return {"tile": plan.tile, "input_stride": plan.input_stride, "workspace": plan.workspace, "holds": holds,
+        return {"tile": plan.tile, "mc": plan.mc, "input_stride": plan.input_stride, "workspace": plan.workspace, "holds": holds,
                 "strides": [given.layers[l].stride for l in range(given.n_layers)], "regions": regions}
     finally:
         free_architecture(&given)
 
 
-def check_layouts(first, second, third, dtype, str instruction_set, Py_ssize_t guard=0):
+def check_layouts(first, second, third, dtype, str instruction_set, Py_ssize_t guard=0,
+                     Py_ssize_t l2_bytes=0):
     """Lay out the networks ``[i, j, k]`` of all widths i, j and k given (``[i, j]`` if ``third`` is empty).
 
     Parameters
     ----------
     first, second, third : ndarray of int64
-    dtype, instruction_set, guard
+    dtype, instruction_set, guard, l2_bytes
         As for :func:`workspace_layout`.
 
     Returns
@@ -230,7 +234,7 @@ def check_layouts(first, second, third, dtype, str instruction_set, Py_ssize_t g
         Naming the first network whose layout does not hold.
     """
     cdef const int64_t[::1] i_widths = first, j_widths = second, k_widths = third if len(third) else second[:1]
-    cdef isa_t isa = isa_of(instruction_set, dtype, guard)
+    cdef isa_t isa = isa_of(instruction_set, dtype, guard, l2_bytes)
     cdef Py_ssize_t sizes[3]
     cdef Py_ssize_t i, j, k, n_layers = 2 if len(third) else 1, count = 0
     cdef bint holds = True

@@ -10,8 +10,9 @@ cdef enum:
     # Rows of a panel used at a time. Such a part of a panel comes from the second-level cache, in order and soon
     # enough; fewer rows would be in the first-level one, but C would be read and written more often, which costs more.
     KC = 512
-    # Columns of delta used at a time: whole blocks of 6, 12 or 14 rows.
-    MC = 84
+    # Columns of delta used at a time, about as many at least and at most: whole blocks of 6, 12 or 14 rows.
+    MIN_MC = 48
+    MAX_MC = 84
     # Columns of delta from which on it pays to pack the rows of A that they meet; the second where these do not all
     # fall into the same sets of the cache.
     PACK_MIN_COLUMNS = 96
@@ -192,14 +193,14 @@ cdef void outer_in_place(const matrix_t *d, const matrix_t *a, const matrix_t *c
 
 cdef void outer_packed(const matrix_t *d, const matrix_t *a, const matrix_t *c, const room_t *room, bint overwrite,
                        interrupt_t *interrupt, const floating *tag) noexcept nogil:
-    """`linear_backward_weights` with both packed: MC columns of delta at a time stay in the second-level cache.
+    """`linear_backward_weights` with both packed: a few columns of delta at a time stay in the second-level cache.
 
     In place, each step down a column of delta would go to another row, so that a block reads from more pages than the
     processor keeps translations for.
     """
     cdef floating *panels = <floating *>room.panels
     cdef floating *columns = <floating *>room.columns
-    cdef Py_ssize_t j = 0, count, groups = (c.rows + MC - 1) // MC
+    cdef Py_ssize_t j = 0, count, mc = room.at_a_time, groups = (c.rows + mc - 1) // mc
     cdef matrix_t part_d, part_c
     pack(a, <const floating *>NULL, panels, interrupt)
     while j < c.rows:

@@ -1,8 +1,5 @@
 # Packing of B into panels. Ahead of its k rows a panel has one more, which the sums start from: the bias, or zeros.
 
-cdef enum:
-    IN_PLACE_BYTES = 24576
-
 cdef struct operand_t:
     # The matrix B of a product, and where its panels are.
     matrix_t B
@@ -14,7 +11,8 @@ cdef struct operand_t:
 cdef struct room_t:
     # Memory for the operands of an outer product.
     void *panels            # the rows of A
-    void *columns           # MC columns of delta
+    void *columns           # of delta, packed, so many at a time
+    Py_ssize_t at_a_time
 
 
 cdef inline void transpose_squares(const floating *B, Py_ssize_t k, Py_ssize_t columns, Py_ssize_t cs_b,
@@ -91,7 +89,7 @@ cdef inline bint is_panel(const operand_t *b, Py_ssize_t k, Py_ssize_t end, cons
 
     They are whole vectors then, and so few that all of them stay in the first-level cache, wherever they fall in it.
     """
-    return b.B.cs == 1 and end <= b.B.columns and k * b.B.rs * <Py_ssize_t>sizeof(floating) <= IN_PLACE_BYTES
+    return b.B.cs == 1 and end <= b.B.columns and k * b.B.rs * <Py_ssize_t>sizeof(floating) <= L1_BYTES // 4 * 3
 
 
 cdef void pack_columns(const matrix_t *A, floating *packed) noexcept nogil:
@@ -100,7 +98,7 @@ cdef void pack_columns(const matrix_t *A, floating *packed) noexcept nogil:
     All blocks at once, step by step of k, so that memory is read in its order. Whole vectors are copied: what lies
     behind the numbers of a step, the next one overwrites. The last step has none behind it, and the last but one must
     not reach beyond it, where another block begins: mr is at least half of ``whole``, since `outer_packed` has at least
-    48 rows of A.
+    31 rows of A.
     """
     cdef const floating *data = <const floating *>A.data
     cdef floating *block

@@ -78,6 +78,7 @@ cdef inline void backward_weights(const context_t *context, const layer_t *layer
     cdef room_t room
     cdef share_t bias = bias_share(context, layer, sums)
     room.panels, room.columns = own + context.plan.panels.start, own + context.plan.columns.start
+    room.at_a_time = context.plan.mc
     linear_backward_bias(delta, bias_of(layer, <const floating *>sums), bias.column, bias.columns, overwrite)
     if context.small_batch:
         linear_backward_weights_unpacked(delta, A, weights_of(layer, <const floating *>sums), overwrite)

@@ -83,6 +83,7 @@ cdef inline isa_t own_isa(const floating *tag) noexcept nogil:
     """The instruction set of this module; ``tag`` only selects the type."""
     cdef isa_t isa
     isa.itemsize, isa.lanes, isa.mr = sizeof(floating), lanes(tag), MR
+    isa.l2_bytes = L2_BYTES
     isa.guard = GUARD_BYTES // <Py_ssize_t>sizeof(floating)
     return isa
 

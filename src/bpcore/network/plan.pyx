@@ -4,10 +4,11 @@
 # `layout_holds` states those needs a second time, from the users' side. A stride is computed here and nowhere else.
 
 cdef struct isa_t:
-    # What a layout depends on besides the network: an instruction set and a dtype.
+    # What a layout depends on besides the network: an instruction set, a dtype and a cache.
     Py_ssize_t itemsize
     Py_ssize_t lanes                # numbers of a vector
     Py_ssize_t mr                   # rows of a block of the micro-kernel
+    Py_ssize_t l2_bytes             # the second-level cache
     Py_ssize_t guard                # minimum of numbers between two regions
 
 cdef struct region_t:
@@ -47,7 +48,8 @@ cdef struct plan_t:
     region_t delta                  # two buffers for deltas, each used by one layer after the other
     region_t scratch
     region_t panels                 # the panels of a tile's activations
-    region_t columns                # columns of delta, packed
+    region_t columns                # columns of delta, packed, ``mc`` at a time
+    Py_ssize_t mc
     region_t inputs                 # copied rows of X: (tile, input_stride)
     region_t targets                # and of their targets: (tile, n_outputs), labels (int64) and sample weights
     region_t output_weight          # and of weights of single outputs: (tile, n_outputs)
@@ -79,8 +81,9 @@ cdef enum:
     MIN_TILE_ROWS = 84
     MAX_TILE_ROWS = 126
     MAX_DOT_OUTPUTS = 2
-    # Weights of up to so many bytes are packed once for all tiles of a call; wider ones panel by panel, just before
-    # their use, which costs a few percent of a tile's products, but no way to a far cache and back.
+    # Weights of so many bytes, or as many as a larger second-level cache holds, are packed once for all tiles of a
+    # call; wider ones panel by panel, just before their use, which costs a few percent of a tile's products, but no way
+    # to a far cache and back.
     PACK_WHOLE_BYTES = 2097152
     MAX_LAYERS = 1000000
     # Row strides of X that are multiples of this alias in the first-level cache; copying the tile to a padded stride is
@@ -213,17 +216,22 @@ cdef void plan_rows(plan_t *plan, const isa_t *isa) noexcept nogil:
 
 
 cdef void plan_layout(plan_t *plan, const isa_t *isa) noexcept nogil:
-    """Give every region of the workspace its place."""
+    """Give every region of the workspace its place.
+
+    The columns of delta that are packed at a time take half of the second-level cache.
+    """
     cdef Py_ssize_t l, end = 0, stride, packed, size
     cdef layer_t *layer
     plan.aliases = plan.n_inputs * isa.itemsize % ALIAS_STRIDE == 0
     plan.input_stride = stride = padded_stride(plan.n_inputs, isa)
     packed = round_up(plan.n_inputs, isa.lanes)
+    plan.mc = isa.l2_bytes // 2 // (plan.tile * isa.itemsize)
+    plan.mc = min(max(plan.mc, <Py_ssize_t>MIN_MC), <Py_ssize_t>MAX_MC) // isa.mr * isa.mr
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         reserve(&layer.a, plan.tile * layer.stride, &end, isa)
         reserve(&layer.derivative, plan.tile * layer.stride if layer.keeps_derivative else 0, &end, isa)
-        layer.pack_whole = layer.n_in * layer.n_out * isa.itemsize <= PACK_WHOLE_BYTES
+        layer.pack_whole = layer.n_in * layer.n_out * isa.itemsize <= max(isa.l2_bytes, <Py_ssize_t>PACK_WHOLE_BYTES)
         size = (1 + layer.n_in) * round_up(layer.n_out, isa.lanes)
         reserve(&layer.forward, size if layer.pack_whole else 0, &end, isa)
         size = (1 + layer.n_out) * round_up(layer.n_in, isa.lanes)
@@ -234,7 +242,7 @@ cdef void plan_layout(plan_t *plan, const isa_t *isa) noexcept nogil:
     reserve(&plan.scratch, plan.tile * stride, &end, isa)
     size = (1 + KC) * NR_VECTORS * isa.lanes
     reserve(&plan.panels, max(size, (1 + plan.tile) * packed), &end, isa)
-    reserve(&plan.columns, plan.tile * MC, &end, isa)
+    reserve(&plan.columns, plan.tile * plan.mc, &end, isa)
     reserve(&plan.inputs, plan.tile * plan.input_stride, &end, isa)
     reserve(&plan.targets, plan.tile * plan.n_outputs, &end, isa)
     reserve(&plan.output_weight, plan.tile * plan.n_outputs, &end, isa)
@@ -273,7 +281,7 @@ cdef bint layout_holds(const plan_t *plan, const isa_t *isa) noexcept nogil:
         right &= plan.panels.size >= inputs + tile * inputs
         right &= plan.panels.size >= (1 + min(layer.n_in, KC)) * min(vectors, NR_VECTORS * isa.lanes)
         right &= plan.panels.size >= (1 + min(layer.n_out, KC)) * min(inputs, NR_VECTORS * isa.lanes)
-        right &= plan.columns.size >= tile * min(layer.n_out, MC)
+        right &= plan.columns.size >= tile * min(layer.n_out, plan.mc)
         right &= follows(&layer.a, &end, isa) and follows(&layer.derivative, &end, isa)
         right &= follows(&layer.forward, &end, isa) and follows(&layer.backward, &end, isa)
     inputs = (plan.n_inputs + isa.lanes - 1) // isa.lanes * isa.lanes

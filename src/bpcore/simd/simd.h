@@ -326,34 +326,4 @@ static inline double bpcore_now(void) {
 }
 #endif
 
-/* What the processor supports and the operating system allows (it must save the registers, as XCR0 says): bits in the
-   order of FEATURES in cpu.pyx. */
-#if defined(__x86_64__) || defined(_M_X64)
-#if defined(BPCORE_GNU)
-#include <cpuid.h>
-static inline void bpcore_cpuid(unsigned leaf, unsigned r[4]) {
-    if (!__get_cpuid_count(leaf, 0, &r[0], &r[1], &r[2], &r[3])) r[0] = r[1] = r[2] = r[3] = 0;
-}
-static inline unsigned bpcore_xcr0(void) {
-    unsigned low, high;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return low;
-}
-#else
-static inline void bpcore_cpuid(unsigned leaf, unsigned r[4]) { __cpuidex((int *)r, (int)leaf, 0); }
-static inline unsigned bpcore_xcr0(void) { return (unsigned)_xgetbv(0); }
-#endif
-static inline unsigned bpcore_cpu_features(void) {
-    unsigned one[4], seven[4], saved;
-    bpcore_cpuid(1, one);
-    bpcore_cpuid(7, seven);
-    saved = one[2] >> 27 & 1 ? bpcore_xcr0() : 0;
-    unsigned ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xe6) == 0xe6;
-    return (ymm & seven[1] >> 5) | (ymm & one[2] >> 12) << 1 | (zmm & seven[1] >> 16) << 2 |
-           (zmm & seven[1] >> 17) << 3 | (zmm & seven[1] >> 30) << 4 | (zmm & seven[1] >> 31) << 5;
-}
-#else
-static inline unsigned bpcore_cpu_features(void) { return 0; }
-#endif
-
 #endif
