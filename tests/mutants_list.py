@@ -16,7 +16,7 @@ LAYOUT = [
         "large weights are packed as a whole, and the check with it",
         (
             ("layer.pack_whole = layer.n_in", "layer.pack_whole = 0 * layer.n_in"),
-            ("size = (1 + layer.n_in) * round_up(layer.n_out, isa.lanes)", "size = 0"),
+            ("        size = (1 + layer.n_in) * round_up(layer.n_out, isa.lanes)", "        size = 0"),
             ("right &= not layer.pack_whole or layer.forward.size", "right &= True or layer.forward.size"),
         ),
     ),

@@ -78,6 +78,7 @@ def needs(core, sizes, activations, item, name, layout, l2_bytes):
         return -(-columns // width) * width
 
     kept = ("sigmoid", "tanh", "elu", "silu", "gelu")
+    largest = max(PACK_WHOLE_BYTES, l2_bytes or core.cache_bytes()[0][1])  # a wider layer is packed panel by panel
     needed, pairs = {}, [*zip(sizes, sizes[1:]), *zip(sizes[1:], sizes)]
     for l, (n_in, n_out) in enumerate(zip(sizes, sizes[1:])):
         assert steps[l] >= vectors(n_out)
@@ -85,7 +86,7 @@ def needs(core, sizes, activations, item, name, layout, l2_bytes):
         assert steps[l] * item % 512 != 0, "the columns of delta would share a few cache sets"
         needed["a", l] = tile * steps[l]
         needed["derivative", l] = tile * steps[l] if activations[l] in kept else 0
-        whole = n_in * n_out * item <= max(PACK_WHOLE_BYTES, l2_bytes or core.cache_bytes()[0][1])  # a wider layer is packed panel by panel
+        whole = n_in * n_out * item <= largest
         needed["forward", l] = vectors(n_out) * (1 + n_in) if whole else 0  # a row of biases ahead of the panel
         needed["backward", l] = vectors(n_in) * (1 + n_out) if whole else 0
     assert stride >= vectors(sizes[0])
