@@ -185,9 +185,9 @@ def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instru
     Returns
     -------
     layout : dict
-        ``tile``, ``mc``, ``input_stride``, ``workspace`` and ``strides`` (of each layer), in numbers; ``holds``, whether the
-        layout passes the check that every plan must pass; ``regions``, a list of ``(name, layer, start, size)``, where
-        ``layer`` is -1 for those that all layers share.
+        ``tile``, ``mc``, ``input_stride``, ``workspace`` and ``strides`` (of each layer), in numbers; ``holds``,
+        whether the layout passes the check that every plan must pass; ``regions``, a list of ``(name, layer, start,
+        size)``, where ``layer`` is -1 for those that all layers share.
     """
     cdef architecture_t given = new_architecture(sizes, activations, loss)
     cdef isa_t isa = isa_of(instruction_set, dtype, guard, l2_bytes)
@@ -207,14 +207,13 @@ def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instru
                     region("output_weight", -1, plan.output_weight),
                     region("labels", -1, plan.labels), region("sample_weight", -1, plan.sample_weight),
                     region("norms", -1, plan.norms)]
-        return {"tile": plan.tile, "mc": plan.mc, "input_stride": plan.input_stride, "workspace": plan.workspace, "holds": holds,
-                "strides": [given.layers[l].stride for l in range(given.n_layers)], "regions": regions}
+        return {"tile": plan.tile, "mc": plan.mc, "input_stride": plan.input_stride, "workspace": plan.workspace,
+                "holds": holds, "strides": [given.layers[l].stride for l in range(given.n_layers)], "regions": regions}
     finally:
         free_architecture(&given)
 
 
-def check_layouts(first, second, third, dtype, str instruction_set, Py_ssize_t guard=0,
-                     Py_ssize_t l2_bytes=0):
+def check_layouts(first, second, third, dtype, str instruction_set, Py_ssize_t guard=0, Py_ssize_t l2_bytes=0):
     """Lay out the networks ``[i, j, k]`` of all widths i, j and k given (``[i, j]`` if ``third`` is empty).
 
     Parameters
