@@ -51,7 +51,9 @@ def chunks_of(net) -> tuple[int, int]:
 
 def sums_of_the_reference(net, params, X, Y, weights):
     """Losses and gradients, summed by plain Python in float64."""
-    plan = fallback.Plan(net.sizes, (*net.hidden, net.output), net.loss, np.dtype(np.float64), net.loss_parameter)
+    last = tuple((head.output, head.n_outputs) for head in net.heads) if net.loss == "heads" else net.output
+    loss = net.heads if net.loss == "heads" else net.loss
+    plan = fallback.Plan(net.sizes, (*net.hidden, last), loss, np.dtype(np.float64), net.loss_parameter)
     sums = np.empty(net.n_parameters)
     return fallback.accumulate(plan, params, (X, Y, weights, 0.0), sums), sums
 
@@ -107,7 +109,7 @@ LAYOUTS = (
 NUMBERS = ("usual", "exact", "large", "saturated", "zero rows", "nan rows")
 DEFAULTS = {
     "hidden": [], "loss": "squared_error", "output": None, "dtype": "float64", "seed": 0, "numbers": "usual",
-    "parameter": None, "labels": False, "weights": None, "l2": 0.0, "layouts": {}, "train": None, "independent": False,
+    "heads": None, "parameter": None, "labels": False, "weights": None, "l2": 0.0, "layouts": {}, "train": None, "independent": False,
     "jax": False, "routes": None,
 }  # fmt: skip
 
@@ -219,14 +221,17 @@ def draw(seed: int, index: int) -> dict:
     sizes[-1] += sizes[-1] % 2 if loss == "gaussian_nll" else 0
     rows = draw_rows(rng, bpcore.Network(sizes, hidden, loss, output, dtype), 4 * MOST_WORK if large else work)
     parameter = draw_parameter(rng, loss) if numbers != "exact" else None
+    heads = draw_heads(rng, sizes[-1]) if rng.random() < 0.2 and numbers != "exact" else None
+    if heads:
+        loss, output, parameter = "heads", None, None
     case = {
         "sizes": sizes, "hidden": hidden, "loss": loss, "output": output, "dtype": dtype, "rows": rows,
         "seed": int(rng.integers(1 << 31)), "numbers": numbers,
-        "labels": bool(loss == "cross_entropy" and rng.random() < 0.5), "parameter": parameter,
+        "labels": bool(loss == "cross_entropy" and rng.random() < 0.5), "parameter": parameter, "heads": heads,
         "weights": [None, None, "some", "wide", "one"][int(rng.integers(5))],
         "l2": [0.0, 0.0, 0.01, 1.0][int(rng.integers(4))],
         "layouts": {name: str(rng.choice(LAYOUTS)) for name in ("params", "X", "Y", "weights") if rng.random() < 0.3},
-        "independent": bool(rng.random() < 1 / 3), "jax": bool(rng.random() < 0.005),
+        "independent": bool(rng.random() < 1 / 3), "jax": bool(rng.random() < 0.005 and not heads),
         "train": draw_training(rng, rows) if rng.random() < 0.5 else None,
         "routes": ["table", "gradient", *(route for route in ROUTES[2:] if rng.random() < 0.5)],
     }  # fmt: skip
@@ -243,6 +248,28 @@ def draw_parameter(rng, loss: str) -> float | None:
         "cross_entropy": float(rng.uniform(0, 0.5)),
     }.get(loss)  # fmt: skip
     return drawn if rng.random() < 0.5 else None
+
+
+def draw_heads(rng, n_outputs: int) -> list | None:
+    """One to five heads, or up to 40 narrow ones: the loss, outputs, activation, parameter and weight of each."""
+    most = min(n_outputs, 5 if rng.random() < 0.8 else 40)
+    ends = np.unique(rng.integers(1, n_outputs + 1, int(rng.integers(0, most))))
+    heads = []
+    for count in np.diff([0, *ends[ends < n_outputs], n_outputs]):
+        loss = str(rng.choice([loss for loss in CANONICAL_OUTPUT if loss != "gaussian_nll" or count % 2 == 0]))
+        output = CANONICAL_OUTPUT[loss] if loss in FROM_LOGITS or rng.random() < 0.5 else str(rng.choice(OUTPUTS))
+        weight = 1.0 if rng.random() < 0.5 else float(2.0 ** rng.integers(-3, 3) * rng.choice([1.0, 0.7]))
+        heads.append([loss, int(count), output, draw_parameter(rng, loss), weight])
+    return heads if len(heads) > 1 or heads[0][-1] != 1 else None
+
+
+def heads_of(heads: list) -> list:
+    """As a network takes them."""
+    found = []
+    for loss, count, output, parameter, weight in heads:
+        name = fallback.LOSS_PARAMETERS.get(loss, ("",))[0]
+        found.append((loss, count, {"output": output, "weight": weight, **({name: parameter} if name else {})}))
+    return found
 
 
 def simplified(case: dict) -> dict:
@@ -272,20 +299,24 @@ def draw_params(rng, net, numbers: str):
 
 
 def draw_targets(rng, net, rows: int, numbers: str, labels: bool):
-    shape = rows, net.sizes[-1] // (2 if net.loss == "gaussian_nll" else 1)
     if labels:
         return rng.integers(0, net.sizes[-1], rows)
-    if net.loss in ("poisson", "tweedie"):
-        return rng.poisson(2.0, shape).astype(net.dtype)
-    if net.loss == "gamma":
-        return (rng.gamma(2.0, size=shape) + 0.01).astype(net.dtype)
-    if net.loss in ("hinge", "squared_hinge"):
-        return rng.choice([-1.0, 1.0, 0.5], shape).astype(net.dtype)
-    if net.loss in FROM_LOGITS:
-        return (rng.uniform(size=shape) * (rng.random(shape) < 0.9)).astype(net.dtype)
+    parts = [draw_targets_of(rng, head.loss, (rows, head.n_targets), numbers) for head in net.heads]
+    return np.hstack(parts).astype(net.dtype)
+
+
+def draw_targets_of(rng, loss: str, shape, numbers: str):
+    if loss in ("poisson", "tweedie"):
+        return rng.poisson(2.0, shape)
+    if loss == "gamma":
+        return rng.gamma(2.0, size=shape) + 0.01
+    if loss in ("hinge", "squared_hinge"):
+        return rng.choice([-1.0, 1.0, 0.5], shape)
+    if loss in FROM_LOGITS:
+        return rng.uniform(size=shape) * (rng.random(shape) < 0.9)
     if numbers == "exact":
-        return rng.integers(-2, 3, shape).astype(net.dtype)
-    return rng.normal(size=shape).astype(net.dtype)
+        return rng.integers(-2, 3, shape)
+    return rng.normal(size=shape)
 
 
 def draw_weights(rng, kind: str | None, rows: int, numbers: str):
@@ -312,14 +343,19 @@ class Problem:
         self.case = SimpleNamespace(**case)
         if case["loss"] == "gaussian_nll" and case["sizes"][-1] % 2:  # when a case is made smaller
             raise Unsuitable
+        if case["heads"] is not None:
+            if sum(head[1] for head in case["heads"]) != case["sizes"][-1]:
+                raise Unsuitable
+            case.update(loss=heads_of(case["heads"]), output=None)
         architecture = [case[name] for name in ("sizes", "hidden", "loss", "output", "dtype")]
-        name = fallback.LOSS_PARAMETERS.get(case["loss"], (None,))[0]
+        name = None if case["heads"] else fallback.LOSS_PARAMETERS.get(case["loss"], (None,))[0]
         self.net = net = bpcore.Network(*architecture, **({name: case["parameter"]} if name else {}))
         self.eps = float(np.finfo(net.dtype).eps)
         self.rows, self.l2 = case["rows"], case["l2"]
         rng = np.random.default_rng(case["seed"])
         numbers = case["numbers"]
-        if numbers == "large" and (net.output == "exp" or net.loss == "gaussian_nll"):
+        self.kinds = {head.output for head in net.heads}, {head.loss for head in net.heads}
+        if numbers == "large" and ("exp" in self.kinds[0] or "gaussian_nll" in self.kinds[1]):
             numbers = "usual"
         layouts = case["layouts"]
         self.params = rounded(draw_params(rng, net, numbers), layouts.get("params"))
@@ -349,13 +385,17 @@ class Problem:
     def _reference(self):
         net = self.net
         activations = *net.hidden, net.output
-        return oracle.Reference(net.sizes, activations, net.loss, self.params, self.X, self.eps, net.loss_parameter)
+        given = net.sizes, activations, net.loss, self.params, self.X, self.eps, net.loss_parameter, net.heads
+        return oracle.Reference(*given)
 
     def _targets(self):
         """Targets as the formulas have them: labels as rows with a single 1, and smoothed."""
-        n, smoothing = self.net.sizes[-1], self.net.loss_parameter if self.net.loss == "cross_entropy" else 0
-        self.rough = oracle.one_hot(self.Y, n)
-        return (1 - smoothing) * self.rough + smoothing / n if smoothing else self.rough
+        self.rough = oracle.one_hot(self.Y, self.net.sizes[-1])
+        smoothed = self.rough.copy()
+        for head, _, y in oracle.columns(self.net.heads):
+            if head.loss == "cross_entropy" and head.parameter:
+                smoothed[:, y] = (1 - head.parameter) * self.rough[:, y] + head.parameter / head.n_outputs
+        return smoothed
 
     def _take_safe_rows(self, numbers: str) -> None:
         """Rows that rounding could put on the other side of a kink become copies of others."""
@@ -387,9 +427,9 @@ class Problem:
         sizes += [float(np.abs(a).max()) for a in reference.a] + [float((self.losses * self.losses).max()) ** 0.5]
         if not max(sizes) < float(np.finfo(net.dtype).max) * 1e-8:
             raise Unsuitable
-        if net.output == "exp" and reference.z[-1].min() < -150:  # estimates of errors would underflow
+        if "exp" in self.kinds[0] and reference.z[-1].min() < -150:  # estimates of errors would underflow
             raise Unsuitable
-        if net.loss in ("gamma", "tweedie", "gaussian_nll") and np.abs(reference.z[-1]).max() > 60:
+        if self.kinds[1] & {"gamma", "tweedie", "gaussian_nll"} and np.abs(reference.z[-1]).max() > 60:
             raise Unsuitable  # their exponentials have no digits left
         self.exact = numbers == "exact" and self._sums_are_exact()
         penalty = np.zeros(net.n_parameters)
@@ -1003,7 +1043,7 @@ class Checker:
 
         def losses(t):
             z, a = oracle.outputs(r, r.params + t * d_params, r.X)
-            return oracle.LOSSES[r.loss](z, a, targets, oracle.parameter_of(r)).sum(axis=1)
+            return oracle.losses(r, z, a, targets)
 
         deltas = list(r.deltas(*r.output_delta(targets)))
         along, error, size = self.along(r, deltas, d_params)
@@ -1049,7 +1089,7 @@ class Checker:
 
     def train(self) -> None:
         p, plan = self.problem, self.problem.case.train
-        kinked = bool({*self.net.hidden, self.net.output} & {*oracle.KINKED}) or self.net.loss in oracle.KINKED_LOSSES
+        kinked = bool({*self.net.hidden, *p.kinds[0]} & {*oracle.KINKED} or p.kinds[1] & {*oracle.KINKED_LOSSES})
         if plan is None or p.case.numbers not in ("usual", "zero rows", "exact", "nan rows"):
             return
         if kinked and (self.net.dtype == np.float32 or p.case.numbers == "exact"):
@@ -1211,6 +1251,8 @@ class Checker:
         net = self.net
         sizes = np.array(net.sizes, np.intp)
         constants = constants_in_c()
+        if net.loss == "heads":
+            return self.plan_of_heads(c, sizes, constants)
         activations = np.array([constants[g] for g in (*net.hidden, net.output)], np.intc)
         memory = np.zeros(c["plan_bytes"](len(net.sizes) - 1) // 8 + 1, np.uint64)
         error = c[f"plan_init_f{8 * net.dtype.itemsize}"](
@@ -1221,6 +1263,24 @@ class Checker:
             error = c["plan_set_loss_parameter"](memory.ctypes.data, net.loss_parameter)
         self.true(error == 0, "plan of the table", f"error {error}: {c['error_message'](error)}")
         return memory.ctypes.data, (memory, sizes, activations)
+
+    def plan_of_heads(self, c, sizes, constants) -> tuple[int, tuple]:
+        net, n_layers = self.net, len(sizes) - 1
+        hidden = np.array([constants[g] for g in net.hidden], np.intc)
+        arrays = [
+            np.array([head.n_outputs for head in net.heads], np.intp),
+            np.array([constants[head.output] for head in net.heads], np.intc),
+            np.array([constants[head.loss] for head in net.heads], np.intc),
+            np.array([head.parameter or 0 for head in net.heads], np.float64),
+            np.array([head.weight for head in net.heads], np.float64),
+        ]
+        memory = np.zeros(c["plan_bytes_heads"](n_layers, len(net.heads)) // 8 + 1, np.uint64)
+        error = c[f"plan_init_heads_f{8 * net.dtype.itemsize}"](
+            memory.ctypes.data, memory.nbytes, n_layers, sizes.ctypes.data, hidden.ctypes.data, len(net.heads),
+            *(array.ctypes.data for array in arrays),
+        )  # fmt: skip
+        self.true(error == 0, "plan of the table", f"error {error}: {c['error_message'](error)}")
+        return memory.ctypes.data, (memory, sizes, hidden, *arrays)
 
     def sgd_rows(self) -> None:
         """Row by row the same bits as accumulate and gradient_descent."""
@@ -1326,7 +1386,7 @@ def weighted_batch(p: Problem, params, rows) -> SimpleNamespace:
     """Cost and gradient of a batch in training: its sums by its number of rows times the mean weight of all rows."""
     weights = p.weights[rows]
     given = p.reference.sizes, p.reference.activations, p.net.loss, params, p.clean[rows], p.eps
-    batch = oracle.Reference(*given, p.net.loss_parameter)
+    batch = oracle.Reference(*given, p.net.loss_parameter, p.net.heads)
     targets = p.targets[rows]
     sums = batch.backward(*batch.output_delta(targets), weights)
     losses, losses_error = batch.losses(targets)
@@ -1374,7 +1434,16 @@ def simpler(case: dict):
     for l in range(1, len(sizes) - 1):
         yield {**case, "sizes": sizes[:l] + sizes[l + 1 :], "hidden": full["hidden"][: l - 1] + full["hidden"][l:]}
     if (full["loss"], full["output"]) != ("squared_error", "identity"):
-        yield {**case, "loss": "squared_error", "output": "identity", "labels": False, "parameter": None}
+        plain = {"loss": "squared_error", "output": "identity", "labels": False, "parameter": None, "heads": None}
+        yield {**case, **plain}
+    heads = full["heads"] or []
+    for i in range(len(heads)):
+        left = heads[:i] + heads[i + 1 :]
+        if left:
+            yield {**case, "heads": left, "sizes": [*sizes[:-1], sum(head[1] for head in left)]}
+        if heads[i][1:] != [1, CANONICAL_OUTPUT[heads[i][0]], None, 1.0]:
+            less = [*heads[:i], [heads[i][0], 1, CANONICAL_OUTPUT[heads[i][0]], None, 1.0], *heads[i + 1 :]]
+            yield {**case, "heads": less, "sizes": [*sizes[:-1], sum(head[1] for head in less)]}
     if set(full["hidden"]) - {"tanh"}:
         yield {**case, "hidden": ["tanh"] * (len(sizes) - 2)}
     for l, size in enumerate(sizes):

@@ -167,21 +167,49 @@ def one_hot(Y, n_outputs):
     return np.eye(n_outputs)[Y.astype(int)] if Y.ndim == 1 else Y.astype(np.float64)
 
 
+def columns(heads):
+    """Each head with the columns of its outputs and of its targets."""
+    first = first_target = 0
+    for head in heads:
+        last, last_target = first + head.n_outputs, first_target + targets_of(head.loss, head.n_outputs)
+        yield head, slice(first, last), slice(first_target, last_target)
+        first, first_target = last, last_target
+
+
+def targets_of(loss, n_outputs):
+    """How many targets a row has."""
+    return n_outputs // 2 if loss == "gaussian_nll" else n_outputs
+
+
 def outputs(net, params, X):
     """z(L) and a(L), real or complex."""
     a = z = X
     for (W, b), g in zip(layers(net.sizes, params), net.activations):
         z = a @ W.T + b
-        a = ACTIVATIONS[g](z)
+        if g == "heads":
+            a = np.hstack([ACTIVATIONS[head.output](z[:, of]) for head, of, _ in columns(net.heads)])
+        else:
+            a = ACTIVATIONS[g](z)
     return z, a
+
+
+def losses(net, z, a, Y):
+    """The loss of each row, real or complex."""
+    if net.loss == "heads":
+        total = 0.0
+        for head, of, y in columns(net.heads):
+            own = SimpleNamespace(loss=head.loss, parameter=head.parameter)
+            total = total + head.weight * losses(own, z[:, of], a[:, of], Y[:, y])
+        return total
+    return LOSSES[net.loss](z, a, Y, parameter_of(net)).sum(axis=1)
 
 
 def cost(net, params, X, Y, weights, l2):
     """J, real or complex."""
     z, a = outputs(net, params, X)
-    losses = (weights[:, np.newaxis] * LOSSES[net.loss](z, a, Y, parameter_of(net))).sum()
+    total = (weights * losses(net, z, a, Y)).sum()
     penalty = sum((W * W).sum() for W, _ in layers(net.sizes, params))
-    return losses / weights.sum() + l2 / 2 * penalty
+    return total / weights.sum() + l2 / 2 * penalty
 
 
 def by_complex_step(function, x, direction):
@@ -252,11 +280,13 @@ class Reference:
         Of the dtype that the package computes in.
     parameter : float, optional
         Of the loss, but for label smoothing.
+    heads : sequence, optional
+        If the loss and the last activation are "heads": ``loss, n_outputs, output, parameter, weight`` of each.
     """
 
-    def __init__(self, sizes, activations, loss, params, X, eps, parameter=None) -> None:
+    def __init__(self, sizes, activations, loss, params, X, eps, parameter=None, heads=()) -> None:
         self.sizes, self.activations, self.loss, self.eps = tuple(sizes), tuple(activations), loss, eps
-        self.parameter = parameter
+        self.parameter, self.heads = parameter, tuple(heads)
         self.params, self.X = params.astype(np.float64), X.astype(np.float64)
         self.layers = layers(self.sizes, self.params)
         self.z, self.z_error, self.derivatives = [], [], []
@@ -267,22 +297,50 @@ class Reference:
     def _forward(self, W, b, g) -> None:
         z = self.a[-1] @ W.T + b
         error = _rounded_product(self.a[-1], self.a_error[-1], W, self.eps, b)
+        if g == "heads":
+            parts = [self._activated(head.output, z[:, of], error[:, of]) for head, of, _ in columns(self.heads)]
+            derivative = None  # that of each head is its own
+            self.of_heads = parts
+            a, a_error = (np.hstack([part[i] for part in parts]) for i in (0, 1))
+        else:
+            a, a_error, derivative = self._activated(g, z, error)
+        self.z.append(z)
+        self.z_error.append(error)
+        self.derivatives.append(derivative)
+        self.a.append(a)
+        self.a_error.append(a_error)
+
+    def _activated(self, g, z, error):
+        """a, its error, and g'(z)."""
         a = ACTIVATIONS[g](z)
         if g == "softmax":
             derivative, a_error = None, a * (error + error.max(axis=1, keepdims=True) + 4 * self.eps)
         else:
             derivative = DERIVATIVES[g](z, a)
             a_error = np.abs(derivative) * (error + 4 * self.eps * np.abs(z)) + 4 * self.eps * np.abs(a)
-        self.z.append(z)
-        self.z_error.append(error)
-        self.derivatives.append(derivative)
-        self.a.append(a)
-        self.a_error.append(np.zeros_like(a) if g == "identity" and not error.any() else a_error)
+        return a, np.zeros_like(a) if g == "identity" and not error.any() else a_error, derivative
+
+    def parts(self):
+        """For each head: its columns of outputs and targets, its weight, and a reference that ends with it alone."""
+        for (head, of, y), (a, a_error, derivative) in zip(columns(self.heads), self.of_heads):
+            part = copy.copy(self)
+            part.sizes, part.activations = (*self.sizes[:-1], head.n_outputs), (*self.activations[:-1], head.output)
+            part.loss, part.parameter, part.heads = head.loss, head.parameter, ()
+            part.z, part.z_error = [*self.z[:-1], self.z[-1][:, of]], [*self.z_error[:-1], self.z_error[-1][:, of]]
+            part.a, part.a_error = [*self.a[:-1], a], [*self.a_error[:-1], a_error]
+            part.derivatives = [*self.derivatives[:-1], derivative]
+            yield of, y, head.weight, part
 
     # ------------------------------------------------------------------------------------------ what a loss makes of it
 
     def losses(self, Y, weights=1.0):
         """Each row's loss and its error; with ``weights`` of its entries."""
+        if self.loss == "heads":
+            total = errors = 0.0
+            for _, y, weight, part in self.parts():
+                loss, error = part.losses(Y[:, y], weights if np.ndim(weights) == 0 else weights[:, y])
+                total, errors = total + weight * loss, errors + weight * error + 2 * self.eps * np.abs(weight * loss)
+            return total, errors
         z, a, eps = self.z[-1], self.a[-1], self.eps
         entries = LOSSES[self.loss](z, a, Y, parameter_of(self))
         if self.loss == "gaussian_nll":
@@ -320,6 +378,12 @@ class Reference:
 
     def output_delta(self, Y, weights=None):
         """``delta(L) = dLoss/dz(L)`` and its error; with ``weights`` of the entries of the loss."""
+        if self.loss == "heads":
+            found = []
+            for _, y, weight, part in self.parts():
+                d, error = part.output_delta(Y[:, y], None if weights is None else weights[:, y])
+                found.append((weight * d, weight * error + self.eps * np.abs(weight * d)))
+            return tuple(np.hstack(arrays) for arrays in zip(*found))
         if self.loss == "cross_entropy":
             Y = Y if weights is None else weights * Y
             a, a_error, total = self.a[-1], self.a_error[-1], Y.sum(axis=1, keepdims=True)
@@ -374,6 +438,9 @@ class Reference:
     def through(self, l, d, error):
         """From ``dLoss/da`` to ``dLoss/dz`` of layer l (from 1), and the error."""
         g, eps = self.activations[l - 1], self.eps
+        if g == "heads":
+            found = [part.through(l, d[:, of], error[:, of]) for of, _, _, part in self.parts()]
+            return tuple(np.hstack(arrays) for arrays in zip(*found))
         if g == "identity":
             return d, error
         if g == "softmax":
@@ -444,6 +511,8 @@ class Reference:
             [None if array is None else array[index] for array in arrays]
             for arrays in (self.z, self.z_error, self.derivatives, self.a, self.a_error)
         )
+        if self.loss == "heads":
+            part.of_heads = [tuple(None if array is None else array[index] for array in of) for of in self.of_heads]
         return part
 
     def row_gradients(self, deltas):
@@ -495,6 +564,10 @@ class Reference:
     def safe_rows(self, Y, factor):
         """Whether no kink lies so near, in estimated errors, that rounding might put a row on its other side."""
         safe = np.ones(len(self.X), bool)
+        if self.loss == "heads":
+            for _, y, _, part in self.parts():
+                safe &= part.safe_rows(Y[:, y], factor)
+            return safe
         for g, z, error in zip(self.activations, self.z, self.z_error):
             if g in KINKED:
                 safe &= (np.abs(z) > factor * error).all(axis=1)

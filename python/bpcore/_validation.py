@@ -324,8 +324,7 @@ def check_population_batch(
         also = f" or integer labels of shape ({n_networks}, {n_rows})" if loss == "cross_entropy" else ""
         shape = n_networks, n_rows, n_outputs
         raise ValueError(f"Y must have shape {shape}{also}, or be for all networks, got {Y.shape}")
-    least, limit = _target_limits(labels, n_outputs, loss)
-    if Y.size and not (Y.min() >= least and Y.max() <= limit):
+    if Y.size and not _targets_in_range(net, Y, labels):
         for k in range(n_networks):
             _check_targets(net, Y[k], n_rows, weights, f"Y[{k}]")
     return Batch(X, Y[:, :, np.newaxis] if flat else Y, weights), total
@@ -337,12 +336,24 @@ def _check_signed(signed: object) -> bool:
     return bool(signed)
 
 
-def _target_limits(labels: bool, n_outputs: int, loss: str) -> tuple[float, float]:
-    """Between which targets must be."""
+def _target_limits(net: Architecture, labels: bool) -> tuple[Any, Any]:
+    """Between which targets must be: two numbers, or arrays of one for each target of a row."""
     if labels:
-        return 0, n_outputs - 1
-    least, most, _ = TARGET_RANGES.get(loss, (-np.inf, np.inf, ""))
-    return least, most
+        return 0, net._n_targets - 1
+    limits = [TARGET_RANGES.get(head.loss, (-np.inf, np.inf, "")) for head in net.heads]
+    if len(limits) == 1:
+        return limits[0][:2]
+    counts = [head.n_targets for head in net.heads]
+    return np.repeat([least for least, _, _ in limits], counts), np.repeat([most for _, most, _ in limits], counts)
+
+
+def _targets_in_range(net: Architecture, Y: Array, labels: bool) -> bool:
+    """Whether all are, and none is NaN, which is accepted, and hides what else is there."""
+    least, limit = _target_limits(net, labels)
+    if np.ndim(least) == 0:
+        return (least, limit) == (-np.inf, np.inf) or bool(Y.min() >= least and Y.max() <= limit)
+    rows = tuple(range(Y.ndim - 1))
+    return bool((Y.min(axis=rows) >= least).all() and (Y.max(axis=rows) <= limit).all())
 
 
 def _check_targets(net: Architecture, value: object, n_rows: int, weights: Array | None, name: str = "Y") -> Array:
@@ -370,22 +381,19 @@ def _check_targets(net: Architecture, value: object, n_rows: int, weights: Array
         raise ValueError(f"Y must have shape ({n_rows}, {n_outputs}){also}, got {Y.shape}")
     if len(Y) != n_rows:
         raise ValueError(f"Y has {len(Y)} rows, but X has {n_rows}")
-    least, limit = _target_limits(labels, n_outputs, loss)
-    if n_rows and (least, limit) != (-np.inf, np.inf):
-        low, high = Y.min(), Y.max()
-        if not (low >= least and high <= limit):  # or NaN, which is accepted, and hides what else is there
-            wrong = (Y < least) | (Y > limit)
-            if weights is not None:
-                used = np.asarray(weights != 0).reshape(n_rows, -1)  # a weight per row, or per row and output
-                wrong &= used.any(axis=1) if labels else used
-            if wrong.any():
-                where = tuple(int(i) for i in np.argwhere(wrong)[0])
-                must = (
-                    f"labels must be from 0 to {limit}"
-                    if labels
-                    else f"targets of {loss} must be {TARGET_RANGES[loss][2]}"
-                )
-                raise ValueError(f"{must}, got {name}[{', '.join(map(str, where))}] = {Y[where]}")
+    if n_rows and not _targets_in_range(net, Y, labels):
+        least, limit = _target_limits(net, labels)
+        wrong = (Y < least) | (Y > limit)
+        if weights is not None:
+            used = np.asarray(weights != 0).reshape(n_rows, -1)  # a weight per row, or per row and output
+            wrong &= used.any(axis=1) if labels else used
+        if wrong.any():
+            where = tuple(int(i) for i in np.argwhere(wrong)[0])
+            must = f"labels must be from 0 to {limit}"
+            if not labels:
+                losses = [head.loss for head in net.heads for _ in range(head.n_targets)]
+                must = f"targets of {losses[where[1]]} must be {TARGET_RANGES[losses[where[1]]][2]}"
+            raise ValueError(f"{must}, got {name}[{', '.join(map(str, where))}] = {Y[where]}")
     return Y
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _chunks, _dispatch, _validation, fallback
 from ._validation import Floats
+from .fallback import Head
 
 #: Activations that any layer may have; "softmax" and "exp" are for the output layer alone.
 ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
@@ -20,6 +21,9 @@ OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
 CANONICAL_OUTPUT = {loss: output for loss, (_, output) in fallback.LOSSES.items()}
 #: These are computed from the logits of their canonical output, so that they stay finite, and take no other.
 FROM_LOGITS = ("binary_cross_entropy", "cross_entropy", "poisson", "gamma", "tweedie", "focal")
+
+#: What a network with several heads has as its loss and its output.
+SEVERAL = "heads"
 
 #: He initialization suits these, Glorot the others.
 RECTIFIERS = ("relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
@@ -60,6 +64,7 @@ class Architecture:
         "_plan",
         "_small",
         "dtype",
+        "heads",
         "hidden",
         "loss",
         "loss_parameter",
@@ -73,6 +78,7 @@ class Architecture:
     loss: str
     loss_parameter: float | None
     output: str
+    heads: tuple[Head, ...]
     dtype: np.dtype[Any]
     n_parameters: int
     _n_targets: int  # of a row
@@ -85,7 +91,7 @@ class Architecture:
         self,
         sizes: Sequence[int],
         hidden: str | Sequence[str] | None = "relu",
-        loss: str = "squared_error",
+        loss: str | Sequence[Any] = "squared_error",
         output: str | None = None,
         dtype: npt.DTypeLike = "float64",
         *,
@@ -99,18 +105,12 @@ class Architecture:
             raise AttributeError("a Network is immutable: make a new one")
         sizes = _sizes(sizes)
         hidden = _hidden(hidden, len(sizes) - 2)
-        loss = _one_of("loss", loss, CANONICAL_OUTPUT)
-        output = _one_of("output", CANONICAL_OUTPUT[loss] if output is None else output, OUTPUTS)
-        if loss in FROM_LOGITS and output != CANONICAL_OUTPUT[loss]:
-            raise ValueError(
-                f"output must be {CANONICAL_OUTPUT[loss]!r} for {loss}, which is computed from its logits, "
-                f"got {output!r}; losses whose canonical output is the identity take any output"
-            )
         given = {"delta": delta, "quantile": quantile, "power": power, "gamma": gamma}
-        parameter = _loss_parameter(loss, {**given, "label_smoothing": label_smoothing})
-        if loss == "gaussian_nll" and sizes[-1] % 2:
-            raise ValueError(f"gaussian_nll needs two outputs for each target, got {sizes[-1]} outputs")
-        activations = (*hidden, output)
+        heads = _heads(loss, sizes[-1], {**given, "label_smoothing": label_smoothing, "output": output}, dtype)
+        several = len(heads) > 1 or heads[0].weight != 1
+        last: fallback.Activation = tuple((head.output, head.n_outputs) for head in heads)
+        if not several:
+            last = heads[0].output
         offsets = [0]
         for n_in, n_out in zip(sizes, sizes[1:]):
             offsets += [offsets[-1] + n_out * n_in, offsets[-1] + n_out * n_in + n_out]
@@ -120,19 +120,17 @@ class Architecture:
         put = object.__setattr__
         put(self, "sizes", sizes)
         put(self, "hidden", hidden)
-        put(self, "loss", loss)
-        put(self, "output", output)
+        put(self, "loss", SEVERAL if several else heads[0].loss)
+        put(self, "output", SEVERAL if several else heads[0].output)
+        put(self, "heads", heads)
         put(self, "dtype", _float_dtype(dtype))
         put(self, "n_parameters", offsets[-1])
         put(self, "_offsets", tuple(offsets))
         put(self, "_core", _dispatch.core)
-        put(self, "loss_parameter", parameter)
-        limits = np.finfo(self.dtype)
-        if parameter and not float(limits.tiny) <= parameter <= float(limits.max):
-            name = fallback.LOSS_PARAMETERS[loss][0]
-            raise ValueError(f"{name} must be in the range of {self.dtype}, got {parameter!r}")
-        put(self, "_n_targets", sizes[-1] // 2 if loss == "gaussian_nll" else sizes[-1])
-        put(self, "_plan", _dispatch.core.Plan(sizes, activations, loss, self.dtype, parameter))
+        put(self, "loss_parameter", None if several else heads[0].parameter)
+        put(self, "_n_targets", sum(head.n_targets for head in heads))
+        losses = heads if several else heads[0].loss
+        put(self, "_plan", _dispatch.core.Plan(sizes, (*hidden, last), losses, self.dtype, self.loss_parameter))
         put(self, "_small", (_chunks.serial_rows(self._plan), 1))
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -141,33 +139,39 @@ class Architecture:
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"a Network is immutable: {name} cannot be deleted")
 
-    def _key(self) -> tuple[tuple[int, ...], tuple[str, ...], str, str, str]:
-        return self.sizes, self.hidden, self.loss, self.output, self.dtype.name
+    def _key(self) -> tuple[tuple[int, ...], tuple[str, ...], tuple[Head, ...], str]:
+        return self.sizes, self.hidden, self.heads, self.dtype.name
 
-    def _options(self) -> dict[str, float]:
-        """The parameter of the loss by its name, if it has one that is not the usual one."""
-        name, usual = fallback.LOSS_PARAMETERS.get(self.loss, ("", None))
-        return {} if self.loss_parameter == usual or self.loss_parameter is None else {name: self.loss_parameter}
+    def _arguments(self) -> dict[str, Any]:
+        """Those that make this network beside its sizes, but for what is as usual."""
+        first = {"hidden": list(self.hidden)}
+        if self.loss == SEVERAL:
+            return {**first, "loss": [_head_argument(head) for head in self.heads], "dtype": self.dtype.name}
+        rest = {"loss": self.loss, "output": self.output, "dtype": self.dtype.name}
+        return {**first, **rest, **_options(self.loss, self.loss_parameter)}
+
+    def _resized(self, sizes: Sequence[int], dtype: npt.DTypeLike = None) -> Self:
+        """The same with other sizes, whose further outputs are the last head's, or another dtype."""
+        arguments = self._arguments()
+        if self.loss == SEVERAL:
+            name, count, *options = arguments["loss"][-1]
+            arguments["loss"][-1] = name, count + sizes[-1] - self.sizes[-1], *options
+        return type(self)(sizes, **arguments | ({} if dtype is None else {"dtype": dtype}))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remake, (type(self), self._key(), self._options())
+        return _remake, (type(self), self.sizes, self._arguments())
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Architecture):
-            return NotImplemented
-        return (self._key(), self.loss_parameter) == (other._key(), other.loss_parameter)
+        return self._key() == other._key() if isinstance(other, Architecture) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self._key(), self.loss_parameter))
+        return hash(self._key())
 
     def __repr__(self) -> str:
-        hidden = repr(self.hidden[0]) if len(set(self.hidden)) == 1 else repr(list(self.hidden))
-        return (
-            f"Network({list(self.sizes)}, hidden={hidden}, loss={self.loss!r}, "
-            f"output={self.output!r}, dtype={self.dtype.name!r}"
-            + "".join(f", {name}={value!r}" for name, value in self._options().items())
-            + ")"
-        )
+        arguments = self._arguments()
+        if len(set(self.hidden)) == 1:
+            arguments["hidden"] = self.hidden[0]
+        return f"Network({list(self.sizes)}, {', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
     def _large(
         self, passes: int, threads: int | None, params: object, X: object, *others: object
@@ -238,13 +242,19 @@ class Architecture:
         """
         generator = _validation.check_generator(seed)
         params = np.zeros(self.n_parameters, self.dtype)
-        for layer, activation in zip(self.layers(params), (*self.hidden, self.output)):
-            n_out, n_in = layer.weights.shape
+        *below, last = self.layers(params)
+        blocks = [(layer.weights, activation) for layer, activation in zip(below, self.hidden)]
+        first = 0
+        for head in self.heads:
+            blocks.append((last.weights[first : first + head.n_outputs], head.output))
+            first += head.n_outputs
+        for weights, activation in blocks:
+            n_out, n_in = weights.shape
             if activation in RECTIFIERS:
-                layer.weights[...] = generator.normal(0.0, np.sqrt(2 / n_in), (n_out, n_in))
+                weights[...] = generator.normal(0.0, np.sqrt(2 / n_in), (n_out, n_in))
             else:
                 limit = np.sqrt(6 / (n_in + n_out))
-                layer.weights[...] = generator.uniform(-limit, limit, (n_out, n_in))
+                weights[...] = generator.uniform(-limit, limit, (n_out, n_in))
         return params
 
     def to_thetas(self, params: npt.ArrayLike) -> list[Floats]:
@@ -319,29 +329,101 @@ class Architecture:
         return zeros
 
 
-def _remake(kind: type[Architecture], key: tuple[Any, ...], options: dict[str, float]) -> Architecture:
+def _remake(kind: type[Architecture], sizes: tuple[int, ...], arguments: dict[str, Any]) -> Architecture:
     """For pickles."""
-    arguments: Any = options
-    return kind(*key, **arguments)
+    return kind(sizes, **arguments)
 
 
-def _loss_parameter(loss: str, given: dict[str, float | None]) -> float | None:
+def _options(loss: str, parameter: float | None) -> dict[str, float]:
+    """The parameter of a loss by its name, if it has one that is not the usual one."""
+    name, usual = fallback.LOSS_PARAMETERS.get(loss, ("", None))
+    return {} if parameter == usual or parameter is None else {name: parameter}
+
+
+def _head_argument(head: Head) -> tuple[Any, ...]:
+    """What makes a head, as short as it can be."""
+    options: dict[str, Any] = _options(head.loss, head.parameter)
+    if head.output != CANONICAL_OUTPUT[head.loss]:
+        options["output"] = head.output
+    if head.weight != 1:
+        options["weight"] = head.weight
+    return (head.loss, head.n_outputs, options) if options else (head.loss, head.n_outputs)
+
+
+def _heads(
+    loss: str | Sequence[Any], n_outputs: int, options: dict[str, Any], dtype: npt.DTypeLike
+) -> tuple[Head, ...]:
+    """The heads of a network: one if ``loss`` is a name, and else those that it lists."""
+    if isinstance(loss, NOT_SEQUENCES) or not isinstance(loss, Iterable):
+        return (_head("", loss, n_outputs, options, dtype),)
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{name} must be given to the head that it is of where loss lists several, got {value!r}")
+    heads = []
+    for i, given in enumerate(loss):
+        name = f"loss[{i}]"
+        if isinstance(given, NOT_SEQUENCES) or not isinstance(given, Sequence) or len(given) not in (2, 3):
+            raise TypeError(
+                f"{name} must be a loss and its outputs, as in ('huber', 2), and maybe a dict of options, got {given!r}"
+            )
+        own = dict(given[2]) if len(given) == 3 and isinstance(given[2], Mapping) else {}
+        if len(given) == 3 and not isinstance(given[2], Mapping):
+            raise TypeError(f"{name}[2] must be a dict of options, got {given[2]!r}")
+        unknown = own.keys() - options.keys() - {"weight"}
+        if unknown:
+            known = ", ".join((*options, "weight"))
+            raise ValueError(f"{name}[2] must have options among {known}, got {min(unknown, key=str)!r}")
+        count = _validation.check_int(f"{name}[1]", given[1], 1)
+        heads.append(_head(f"{name}: ", given[0], count, {**options, **own}, dtype))
+    total = sum(head.n_outputs for head in heads)
+    if total != n_outputs:
+        raise ValueError(f"loss must be for all {n_outputs} outputs of the network, got heads with {total}")
+    return tuple(heads)
+
+
+def _head(where: str, loss: object, n_outputs: int, options: dict[str, Any], dtype: npt.DTypeLike) -> Head:
+    """One head; ``options``: the activation, the parameter of the loss and its weight, None or missing if as usual."""
+    name = _one_of(f"{where}loss", loss, CANONICAL_OUTPUT)
+    given = options["output"]
+    output = _one_of(f"{where}output", CANONICAL_OUTPUT[name] if given is None else given, OUTPUTS)
+    if name in FROM_LOGITS and output != CANONICAL_OUTPUT[name]:
+        raise ValueError(
+            f"{where}output must be {CANONICAL_OUTPUT[name]!r} for {name}, which is computed from its logits, "
+            f"got {output!r}; losses whose canonical output is the identity take any output"
+        )
+    parameters = {key: value for key, value in options.items() if key not in ("output", "weight")}
+    parameter = _loss_parameter(where, name, parameters)
+    limits = np.finfo(_float_dtype(dtype))
+    if parameter and not float(limits.tiny) <= parameter <= float(limits.max):
+        raise ValueError(
+            f"{where}{fallback.LOSS_PARAMETERS[name][0]} must be in the range of {limits.dtype}, got {parameter!r}"
+        )
+    if name == "gaussian_nll" and n_outputs % 2:
+        raise ValueError(f"{where}gaussian_nll needs two outputs for each target, got {n_outputs} outputs")
+    weight = _validation.check_scalar(f"{where}weight", options.get("weight", 1.0), strict=True)
+    if not float(limits.tiny) <= weight <= float(limits.max):
+        raise ValueError(f"{where}weight must be in the range of {limits.dtype}, got {weight!r}")
+    return Head(name, n_outputs, output, parameter, weight)
+
+
+def _loss_parameter(where: str, loss: str, given: dict[str, float | None]) -> float | None:
     """The parameter of a loss, which is named by the keyword that gives it; None for those without."""
     name, value = fallback.LOSS_PARAMETERS.get(loss, ("", None))
     for other in given:
         if other != name and given[other] is not None:
             takes = next(loss for loss, (known, _) in fallback.LOSS_PARAMETERS.items() if known == other)
-            raise ValueError(f"{other} is a parameter of {takes}, not of {loss}, got {given[other]!r}")
+            raise ValueError(f"{where}{other} is a parameter of {takes}, not of {loss}, got {given[other]!r}")
     chosen = given.get(name)
     if chosen is None:
         return value
-    if name == "delta":
+    name = where + name
+    if loss == "huber":
         return _validation.check_scalar(name, chosen, strict=True)
-    if name == "gamma":
+    if loss == "focal":
         return _validation.check_scalar(name, chosen)
-    if name == "label_smoothing":
+    if loss == "cross_entropy":
         return _validation.check_scalar(name, chosen, high=1.0, below=True)
-    low, high = (1.0, 2.0) if name == "power" else (0.0, 1.0)
+    low, high = (1.0, 2.0) if loss == "tweedie" else (0.0, 1.0)
     return _validation.check_scalar(name, chosen, low, high, strict=True, below=True)
 
 

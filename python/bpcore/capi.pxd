@@ -103,3 +103,12 @@ cdef int gradient_norms_f32(const bpcore_plan *plan, void *workspace, const floa
                             Py_ssize_t m, const float *targets, const int64_t *labels, float *out) noexcept nogil
 cdef int gradient_norms_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
                             Py_ssize_t m, const double *targets, const int64_t *labels, double *out) noexcept nogil
+cdef size_t plan_bytes_heads(Py_ssize_t n_layers, Py_ssize_t n_heads) noexcept nogil
+cdef int plan_init_heads_f32(void *memory, size_t bytes, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                             const int *activations, Py_ssize_t n_heads, const Py_ssize_t *n_outputs,
+                             const int *outputs, const int *losses, const double *parameters,
+                             const double *weights) noexcept nogil
+cdef int plan_init_heads_f64(void *memory, size_t bytes, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                             const int *activations, Py_ssize_t n_heads, const Py_ssize_t *n_outputs,
+                             const int *outputs, const int *losses, const double *parameters,
+                             const double *weights) noexcept nogil

@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 #: The interface of a backend.
 __all__ = [
+    "Head",
     "Kept",
     "Plan",
     "accumulate",
@@ -65,6 +66,8 @@ FLUSHES_SUBNORMALS = True
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 Function = Callable[[Any], Any]
+#: A name; or those of blocks of outputs, each with its number of outputs.
+Activation: TypeAlias = str | tuple[tuple[str, int], ...]
 #: X, Y, sample weights, and the largest norm of a row's gradient (0: as it is).
 Block: TypeAlias = tuple[Floats, Array, Floats | None, float]
 
@@ -89,12 +92,30 @@ SQRT2 = math.sqrt(2.0)
 quietly = np.errstate(all="ignore")  # infinity and NaN are results here, not accidents
 
 
+class Head(NamedTuple):
+    """A block of outputs with a loss and an activation of its own; or all outputs of a network."""
+
+    loss: str
+    n_outputs: int
+    output: str  # the activation
+    parameter: float | None = None  # of the loss
+    weight: float = 1.0  # of the loss in that of the network
+
+    @property
+    def n_targets(self) -> int:
+        """Of a row: gaussian_nll has two outputs for each."""
+        return self.n_outputs // 2 if self.loss == "gaussian_nll" else self.n_outputs
+
+
 class Plan(NamedTuple):
-    """An architecture: units of each layer, activation of each but the first, loss, dtype."""
+    """An architecture: units of each layer, activation of each but the first, loss, dtype.
+
+    If it has several heads, these are its loss, and the last activation is what each of them has.
+    """
 
     sizes: tuple[int, ...]
-    activations: tuple[str, ...]
-    loss: str
+    activations: tuple[Activation, ...]
+    loss: str | tuple[Head, ...]
     dtype: np.dtype[Any]
     loss_parameter: float | None = None
 
@@ -212,9 +233,26 @@ DERIVATIVES_OF_ROUNDED: dict[str, Function] = {
 }
 
 
-def activate(name: str, z: Floats) -> tuple[Floats, Floats | None]:
+def keeps_derivative(name: Activation) -> bool:
+    return name in ACTIVATIONS_WITH_DERIVATIVE if isinstance(name, str) else any(keeps_derivative(g) for g, _ in name)
+
+
+def blocks(names: tuple[tuple[str, int], ...]) -> Iterator[tuple[str, slice]]:
+    """Each activation and its columns."""
+    end = 0
+    for name, count in names:
+        end += count
+        yield name, slice(end - count, end)
+
+
+def activate(name: Activation, z: Floats) -> tuple[Floats, Floats | None]:
     """a = g(z), and g'(z) if it is to be kept. The softmax of a row depends on all of it, other g on single entries."""
     kept = None
+    if not isinstance(name, str):
+        parts = [activate(g, z[:, columns]) for g, columns in blocks(name)]
+        if keeps_derivative(name):
+            kept = np.hstack([np.zeros_like(a) if derivative is None else derivative for a, derivative in parts])
+        return np.hstack([a for a, _ in parts]), kept
     if name == "softmax":
         a = softmax(z)
     elif name in ACTIVATIONS:
@@ -225,11 +263,28 @@ def activate(name: str, z: Floats) -> tuple[Floats, Floats | None]:
     return a.astype(z.dtype, copy=False), kept
 
 
-def activation_backward(name: str, a: Floats, derivative: Floats | None, dA: Floats) -> Floats:
+def backward_by_blocks(
+    backward: Callable[[str, Floats, Floats | None, Floats], Floats],
+    names: tuple[tuple[str, int], ...],
+    a: Floats,
+    derivative: Floats | None,
+    dA: Floats,
+) -> Floats:
+    """dLoss/dz from dLoss/da, for each block of outputs by itself."""
+    parts = []
+    for name, columns in blocks(names):
+        of_block = derivative[:, columns] if derivative is not None and keeps_derivative(name) else None
+        parts.append(backward(name, a[:, columns], of_block, dA[:, columns]))
+    return np.hstack(parts)
+
+
+def activation_backward(name: Activation, a: Floats, derivative: Floats | None, dA: Floats) -> Floats:
     """dLoss/dz from dLoss/da: ``dA * g'(z)``, and for the softmax the product with its Jacobian.
 
     The latter adds up to 0 in each row: at the largest a, where it would cancel, it is minus the sum of the others.
     """
+    if not isinstance(name, str):
+        return backward_by_blocks(activation_backward, name, a, derivative, dA)
     if name == "softmax":
         delta: Floats = a * (dA - np.sum(dA * a, axis=1, keepdims=True))
         row, top = np.arange(len(a)), np.argmax(a, axis=1)
@@ -241,7 +296,7 @@ def activation_backward(name: str, a: Floats, derivative: Floats | None, dA: Flo
     return dA * derivative
 
 
-def output_backward(name: str, a: Floats, derivative: Floats | None, dA: Floats) -> Floats:
+def output_backward(name: Activation, a: Floats, derivative: Floats | None, dA: Floats) -> Floats:
     """The same, from a dLoss/da(L) that the caller computed from the activations.
 
     A loss with a pole where sigmoid or tanh ends, like ``1 / (1 - a)`` of a cross-entropy written by hand, gives a dA
@@ -249,6 +304,8 @@ def output_backward(name: str, a: Floats, derivative: Floats | None, dA: Floats)
     so it is used where dA is larger than bounded losses usually give. Elsewhere the derivative is exact. In both cases
     the error of the product is at most a rounding error of ``dA``.
     """
+    if not isinstance(name, str):
+        return backward_by_blocks(output_backward, name, a, derivative, dA)
     if derivative is not None and name in DERIVATIVES_OF_ROUNDED:
         derivative = np.where(np.abs(dA) > LARGE_OUTPUT_GRADIENT, DERIVATIVES_OF_ROUNDED[name](a), derivative)
     return activation_backward(name, a, derivative, dA)
@@ -402,6 +459,8 @@ def loss_and_delta(
     plan: Plan, z: Floats, a: Floats, derivative: Floats | None, y: Array, weights: Floats | None = None
 ) -> tuple[Floats, Floats]:
     """The weighted loss of each row, and delta(L). A loss gives dLoss/dz for its canonical output, else dLoss/da."""
+    if not isinstance(plan.loss, str):
+        return losses_and_delta_of_heads(plan, z, a, derivative, y, weights)
     function, canonical = LOSSES[plan.loss]
     parameter = LOSS_PARAMETERS.get(plan.loss, ("", 0.0))[1] if plan.loss_parameter is None else plan.loss_parameter
     if plan.loss == "cross_entropy":
@@ -414,6 +473,25 @@ def loss_and_delta(
     output = plan.activations[-1]
     delta = delta if output == canonical else activation_backward(output, a, derivative, delta)
     return flushed(np.sum(flushed(losses), axis=1)), flushed(delta)
+
+
+def losses_and_delta_of_heads(
+    plan: Plan, z: Floats, a: Floats, derivative: Floats | None, Y: Floats, weights: Floats | None
+) -> tuple[Floats, Floats]:
+    """The same for several heads: the weighted sum of their losses, and the weighted delta(L) of each, side by side."""
+    total, deltas, first, first_target = np.zeros(len(z), plan.dtype), [], 0, 0
+    for head in plan.loss:
+        assert isinstance(head, Head)
+        outputs = slice(first, first + head.n_outputs)
+        targets = slice(first_target, first_target + head.n_targets)
+        own = Plan((head.n_outputs,), (head.output,), head.loss, plan.dtype, head.parameter)
+        kept = derivative[:, outputs] if derivative is not None and keeps_derivative(head.output) else None
+        of_head = weights[:, targets] if weights is not None and weights.ndim == 2 else weights
+        losses, delta = loss_and_delta(own, z[:, outputs], a[:, outputs], kept, Y[:, targets], of_head)
+        total += plan.dtype.type(head.weight) * losses
+        deltas.append(plan.dtype.type(head.weight) * delta)
+        first, first_target = outputs.stop, targets.stop
+    return flushed(total), flushed(np.hstack(deltas))
 
 
 # ------------------------------------------------------------------------------------------- forward and backward
@@ -468,8 +546,7 @@ class Kept:
     def __init__(self, plan: Plan, X: Floats) -> None:
         self.activations = [X, *(np.empty((len(X), n), plan.dtype) for n in plan.sizes[1:])]
         self.derivatives: list[Any] = [
-            np.empty_like(a) if g in ACTIVATIONS_WITH_DERIVATIVE else None
-            for g, a in zip(plan.activations, self.activations[1:])
+            np.empty_like(a) if keeps_derivative(g) else None for g, a in zip(plan.activations, self.activations[1:])
         ]
         last = self.activations[-1]
         self.logits: Floats = last if plan.activations[-1] == "identity" else np.empty_like(last)

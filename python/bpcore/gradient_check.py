@@ -118,8 +118,7 @@ def check_gradient(
         raise TypeError(f"net must be a Network, got {type(net).__name__}")
     epsilon = _validation.check_scalar("epsilon", epsilon, strict=True)
     _, grad = net.cost_and_gradient(params, X, Y, l2, sample_weight)
-    options: Any = net._options()
-    exact = Network(net.sizes, net.hidden, net.loss, net.output, "float64", **options)
+    exact = net._resized(net.sizes, "float64")
     # The parameters as the network takes them: rounded to its dtype first.
     p = _validation.check_vector("params", params, net.n_parameters, net.dtype).astype(np.float64)
     X = _validation.real_array("X", X)
@@ -158,7 +157,8 @@ def check_gradient(
     found = grad[chosen].astype(np.float64)
     differences, floors = np.array([central_difference(index) for index in chosen]).T
     on_kink = np.zeros(len(chosen), bool)
-    if exact.loss in KINKED_LOSSES or any(name in KINKED for name in (*exact.hidden, exact.output)):
+    kinked_loss = any(head.loss in KINKED_LOSSES for head in exact.heads)
+    if kinked_loss or any(name in KINKED for name in (*exact.hidden, *(head.output for head in exact.heads))):
         sides = _sides(exact, X, Y, sample_weight)
         for i in np.flatnonzero(_errors(found, differences, floors) > SUSPICIOUS):
             above, below, _ = difference(chosen[i], 1.0, sides)
@@ -174,7 +174,7 @@ def check_gradient(
         beside = _beside_kinks(exact, p, X, sample_weight, epsilon)
         for i in np.flatnonzero(on_kink):
             low, high = _one_sided(beside, chosen[i], epsilon / 100, cost)
-            if exact.loss in KINKED_LOSSES:  # which the step aside may have moved off its own kink
+            if kinked_loss:  # which the step aside may have moved off its own kink
                 here = _one_sided(p, chosen[i], epsilon / 100, cost)
                 low, high = min(low, *here), max(high, *here)
             nearest = float(np.clip(found[i], low, high))
@@ -208,15 +208,21 @@ def _beside_kinks(
     """
     beside = params.copy()
     rows = _rows_of_weight(len(X), sample_weight)
-    for l, name in enumerate((*net.hidden, net.output)):
-        if name in KINKED:
-            layer = net.layers(beside)[l]
+    for l, layer in enumerate(net.layers(beside)):
+        kinked = _kinked_units(net)[l]
+        if kinked.any():
             near = np.zeros(len(layer.bias), bool)
             for first in range(0, len(rows), BLOCK):
                 a = net.trace(beside, X[rows[first : first + BLOCK]]).activations[l]
                 near |= (np.abs(a @ layer.weights.T + layer.bias) <= epsilon).any(axis=0)
-            layer.bias[near] -= 2 * epsilon
+            layer.bias[near & kinked] -= 2 * epsilon
     return beside
+
+
+def _kinked_units(net: Network) -> list[npt.NDArray[np.bool_]]:
+    """Which units of each layer but the first have an activation with a kink."""
+    units = [np.full(size, name in KINKED) for size, name in zip(net.sizes[1:], net.hidden)]
+    return [*units, np.repeat([head.output in KINKED for head in net.heads], [head.n_outputs for head in net.heads])]
 
 
 def _one_sided(params: Floats, index: int, step: float, cost: Callable[[Floats], float]) -> tuple[float, float]:
@@ -242,20 +248,24 @@ def _sides(net: Network, X: Array, Y: npt.ArrayLike, sample_weight: npt.ArrayLik
     """A function of the parameters: on which side of its kink each unit of each row is."""
     weights = None if sample_weight is None else np.asarray(sample_weight)
     targets = _validation.check_batch(net, X, Y, weights)[0].Y
-    rows = _rows_of_weight(len(X), sample_weight)
+    rows, units = _rows_of_weight(len(X), sample_weight), _kinked_units(net)
 
     def sides(p: Floats) -> bytes:
         digest = hashlib.blake2b()
         for first in range(0, len(rows), BLOCK):
             block = rows[first : first + BLOCK]
             activations = net.trace(p, X[block]).activations[1:]
-            for name, a in zip((*net.hidden, net.output), activations):
-                if name in KINKED:
-                    digest.update(np.packbits(a > 0).tobytes())
-            if net.loss == "hinge":
-                digest.update(np.packbits(activations[-1] * targets[block] < 1).tobytes())
-            elif net.loss in KINKED_LOSSES:
-                digest.update(np.packbits(activations[-1] > targets[block]).tobytes())
+            for kinked, a in zip(units, activations):
+                if kinked.any():
+                    digest.update(np.packbits(a[:, kinked] > 0).tobytes())
+            outputs, y = activations[-1], targets[block]
+            for head in net.heads:
+                a, outputs = np.hsplit(outputs, [head.n_outputs])
+                if head.loss in KINKED_LOSSES:
+                    of_head = y[:, : head.n_targets]
+                    side = a * of_head < 1 if head.loss == "hinge" else a > of_head
+                    digest.update(np.packbits(side).tobytes())
+                y = y[:, head.n_targets :] if y.ndim == 2 else y
         return digest.digest()
 
     return sides

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ._files import error_names, places, require_regular, write_atomically
 from ._validation import check_matrix, check_vector, real_array
+from .architecture import SEVERAL
 from .network import Network
 
 __all__ = ["Model", "ModelFileError", "check_save_path", "load", "save"]
@@ -317,9 +318,7 @@ def _contents(model: Model) -> tuple[str, dict[str, NDArray[Any]]]:
             "version": VERSION,
             "sizes": net.sizes,
             "hidden": net.hidden,
-            "output": net.output,
-            "loss": net.loss,
-            "loss_options": net._options(),
+            **_losses(net),
             "dtype": net.dtype.name,
             "class_names": model.class_names,
             "feature_names": model.feature_names,
@@ -337,6 +336,15 @@ def _contents(model: Model) -> tuple[str, dict[str, NDArray[Any]]]:
             arrays[name] = getattr(model, name)
     # Little-endian on every machine, so that the file is the same everywhere.
     return description, {name: array.astype(array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+
+
+def _losses(net: Network) -> dict[str, Any]:
+    """What of the outputs is not their number."""
+    arguments = net._arguments()
+    if net.loss == SEVERAL:
+        return {"output": None, "loss": arguments["loss"], "loss_options": {}}
+    options = {name: value for name, value in arguments.items() if name not in ("hidden", "loss", "output", "dtype")}
+    return {"output": net.output, "loss": net.loss, "loss_options": options}
 
 
 def check_save_path(path: str | os.PathLike[str]) -> None:
@@ -557,7 +565,9 @@ def _read_model(arrays: _Arrays, size: int) -> Model:
         raise ModelFileError(f"{name!a} is {'missing' if missing else 'not part of a model'}")
     if not isinstance(hidden, list):  # Network would take a name, too
         raise ModelFileError("hidden is not a list")
-    output, loss = str(_field(about, "output")), str(_field(about, "loss"))
+    output, loss = _field(about, "output"), _field(about, "loss")
+    if not (isinstance(output, str) and isinstance(loss, str)) and not (output is None and isinstance(loss, list)):
+        raise ModelFileError("output and loss are not names, nor loss a list of heads")
     options: Any = about.get("loss_options", {})
     if not isinstance(options, dict) or not all(type(value) in (int, float) for value in options.values()):
         raise ModelFileError("loss_options is not an object of numbers")

@@ -31,7 +31,7 @@ class Network(Architecture):
         Activation of the hidden layers, one name for all or one for each: identity, sigmoid, tanh, relu, leaky_relu
         (derivative 0.01), elu (alpha 1), softplus, silu, gelu (exact, by the error function). Without hidden layers it
         may be a name or empty.
-    loss : str, default "squared_error"
+    loss : str or sequence of tuple, default "squared_error"
         The loss of a row is the sum over its outputs a, with targets y:
 
         - squared_error: ``1/2 (a - y)^2``
@@ -54,9 +54,15 @@ class Network(Architecture):
 
         Those with the output sigmoid, softmax or exp are computed from the logits z. They stay finite for every finite
         z, but for poisson, gamma and tweedie where exp overflows; so does gaussian_nll.
+
+        A network with several heads has a loss for each block of outputs: ``[("cross_entropy", 3), ("squared_error",
+        2)]`` for 3 outputs and 2 more. A third item may have options: ``("huber", 2, {"delta": 0.5, "output": "tanh",
+        "weight": 0.1})``. The loss of a row is the sum over the heads, each times its ``weight`` (> 0, default 1). Y
+        and weights of outputs have the columns of the first head's targets, then those of the next; the targets of a
+        cross_entropy are probabilities there, not labels (``np.eye(3)[labels]``).
     output : str, optional
         Activation of the output layer: any of the above, softmax or exp. By default the canonical one of the loss,
-        which is the identity for those that name none; these take any other too.
+        which is the identity for those that name none; these take any other too. That of a head is among its options.
     dtype : "float64" or "float32", default "float64"
         Of parameters, inputs, outputs and gradients alike.
     delta, quantile, power, gamma, label_smoothing : float, optional
@@ -66,9 +72,12 @@ class Network(Architecture):
     Attributes
     ----------
     sizes, hidden, loss, output, dtype
-        As above; ``hidden`` is a tuple with an activation for each hidden layer.
+        As above; ``hidden`` is a tuple with an activation for each hidden layer. ``loss`` and ``output`` are "heads" if
+        there are several.
     loss_parameter : float or None
-        The parameter of the loss, if it has one.
+        The parameter of the loss, if it has one and there is one loss.
+    heads : tuple of Head
+        Each block of outputs, or all of them as one: named tuples ``(loss, n_outputs, output, parameter, weight)``.
     n_parameters : int
         Weights and biases of all layers.
 
@@ -113,7 +122,8 @@ class Network(Architecture):
             way.
         inputs, outputs : int, optional
             Numbers of inputs and outputs of the new network, not smaller than they are; by default as they are. One of
-            the two must be given. Those of gaussian_nll, which are in halves, get no new outputs.
+            the two must be given. Of several heads the last one grows. Those of gaussian_nll, which are in halves, get
+            no new outputs.
         seed : int or Generator, optional
             Draws the weights of the new outputs as :meth:`initialize` does; by default they are 0.
         optimizer : GradientDescent or Adam, optional
@@ -151,13 +161,12 @@ class Network(Architecture):
             if number is not None:
                 sizes[i] = _validation.check_int(name, number, sizes[i])
         n_outputs = self.sizes[-1]
-        if self.loss == "gaussian_nll" and sizes[-1] != n_outputs:
+        if self.heads[-1].loss == "gaussian_nll" and sizes[-1] != n_outputs:
             must = f"outputs must stay {n_outputs} for gaussian_nll, whose second half are logarithms of variances"
             raise ValueError(f"{must}, got {sizes[-1]}")
         if optimizer is not None and not isinstance(optimizer, (GradientDescent, Adam)):
             raise TypeError(f"optimizer must be a GradientDescent or an Adam, got {optimizer!r}")
-        options: Any = self._options()
-        larger = type(self)(sizes, self.hidden, self.loss, self.output, self.dtype, **options)
+        larger = self._resized(sizes)
         grown = self._copy_into(larger, old, np.zeros(larger.n_parameters, self.dtype))
         if seed is not None:
             n_out, n_in = self.sizes[-1], self.sizes[-2]

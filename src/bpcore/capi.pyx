@@ -117,15 +117,8 @@ cdef class Plan:
         self.functions = MappingProxyType(
             {name.removesuffix(suffix): call for name, call in functions().items() if not name.endswith(other)}
         )
-        sizes = np.array(network.sizes, np.intp)
-        activations = np.array([Activation[name.upper()] for name in (*network.hidden, network.output)], np.intc)
-        memory = aligned_bytes(plan_bytes(len(activations)))
-        error = self.functions["plan_init"](
-            memory.ctypes.data, memory.nbytes, len(activations), sizes.ctypes.data, activations.ctypes.data,
-            Loss[network.loss.upper()],
-        )
-        if not error and network.loss_parameter is not None:
-            error = self.functions["plan_set_loss_parameter"](memory.ctypes.data, network.loss_parameter)
+        memory = aligned_bytes(plan_bytes_heads(len(network.sizes) - 1, len(network.heads)))
+        error = self.init_plan(memory)
         if error:
             raise ValueError(f"network must be one for C, got {network!r}: {error_message(error).decode()}")
         self.address = memory.ctypes.data
@@ -133,6 +126,30 @@ cdef class Plan:
         workspace = self.new_workspace()
         self.workspace = workspace.ctypes.data
         self.memory = memory, workspace
+
+    cdef int init_plan(self, memory) except -1:
+        """Make the plan of the network; returns an error code."""
+        heads, n_layers = self.network.heads, len(self.network.sizes) - 1
+        sizes = np.array(self.network.sizes, np.intp)
+        hidden = np.array([Activation[name.upper()] for name in self.network.hidden], np.intc)
+        n_outputs = np.array([head.n_outputs for head in heads], np.intp)
+        outputs = np.array([Activation[head.output.upper()] for head in heads], np.intc)
+        losses = np.array([Loss[head.loss.upper()] for head in heads], np.intc)
+        parameters = np.array([head.parameter or 0 for head in heads], np.float64)
+        weights = np.array([head.weight for head in heads], np.float64)
+        if self.network.loss == "heads":
+            arrays = n_outputs, outputs, losses, parameters, weights
+            return self.functions["plan_init_heads"](
+                memory.ctypes.data, memory.nbytes, n_layers, sizes.ctypes.data, hidden.ctypes.data, len(heads),
+                *(array.ctypes.data for array in arrays)
+            )
+        activations = np.concatenate([hidden, outputs])
+        error = self.functions["plan_init"](
+            memory.ctypes.data, memory.nbytes, n_layers, sizes.ctypes.data, activations.ctypes.data, losses[0]
+        )
+        if not error and self.network.loss_parameter is not None:
+            error = self.functions["plan_set_loss_parameter"](memory.ctypes.data, parameters[0])
+        return error
 
     def new_workspace(self):
         """A workspace for a further thread.

@@ -188,6 +188,21 @@ typedef struct bpcore_api {
                               ptrdiff_t m, const float *targets, const int64_t *labels, float *out);
     int (*gradient_norms_f64)(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
                               ptrdiff_t m, const double *targets, const int64_t *labels, double *out);
+
+    /* Several heads: blocks of outputs, each with an activation and a loss of its own. `activations` are those of the
+       hidden layers, n_layers - 1; then for each head its outputs, activation, loss, the parameter of the loss (0 for
+       those that have none) and the weight of the loss, > 0. The loss of a row is the sum over the heads. Targets are
+       those of the first head, then those of the next: for each cross_entropy a probability of each class, not a label.
+       The plan needs plan_bytes_heads. */
+    size_t (*plan_bytes_heads)(ptrdiff_t n_layers, ptrdiff_t n_heads); /* 0 if that is out of range */
+    int (*plan_init_heads_f32)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes,
+                               const int *activations, ptrdiff_t n_heads, const ptrdiff_t *n_outputs,
+                               const int *outputs, const int *losses, const double *parameters,
+                               const double *weights);
+    int (*plan_init_heads_f64)(void *memory, size_t bytes, ptrdiff_t n_layers, const ptrdiff_t *sizes,
+                               const int *activations, ptrdiff_t n_heads, const ptrdiff_t *n_outputs,
+                               const int *outputs, const int *losses, const double *parameters,
+                               const double *weights);
 } bpcore_api;
 
 #ifdef Py_PYTHON_H

@@ -63,3 +63,10 @@ cdef extern from "bpcore.h" nogil:
                                   const int64_t *, float *) noexcept nogil
         int (*gradient_norms_f64)(const bpcore_plan *, void *, const double *, const double *, Py_ssize_t,
                                   const double *, const int64_t *, double *) noexcept nogil
+        size_t (*plan_bytes_heads)(Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*plan_init_heads_f32)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, Py_ssize_t,
+                                   const Py_ssize_t *, const int *, const int *, const double *,
+                                   const double *) noexcept nogil
+        int (*plan_init_heads_f64)(void *, size_t, Py_ssize_t, const Py_ssize_t *, const int *, Py_ssize_t,
+                                   const Py_ssize_t *, const int *, const int *, const double *,
+                                   const double *) noexcept nogil

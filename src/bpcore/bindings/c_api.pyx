@@ -52,7 +52,8 @@ cdef const char *error_message(int error) noexcept nogil:
     if error == ERR_PLAN:
         return "the plan must be one of this number type, at the address where it was initialized"
     if error == ERR_SIZES:
-        return "there must be a layer, with a unit in each (outputs in pairs for gaussian_nll), and room for the plan"
+        return ("there must be a layer, with a unit in each (outputs in pairs for gaussian_nll; heads for all of them), "
+                "and room for the plan")
     if error == ERR_ACTIVATION:
         return "every activation must be known; softmax and exp are for the output layer only"
     if error == ERR_LOSS:
@@ -82,18 +83,32 @@ cdef size_t plan_bytes(Py_ssize_t n_layers) noexcept nogil:
     return sizeof(plan_header_t) + n_layers * sizeof(layer_t)
 
 
-cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
-                            int loss) noexcept nogil:
+cdef size_t plan_bytes_heads(Py_ssize_t n_layers, Py_ssize_t n_heads) noexcept nogil:
+    if plan_bytes(n_layers) == 0 or n_heads < 1 or n_heads > MAX_LAYERS:
+        return 0
+    # The heads, and the activations of all layers, of which the caller gives those of the hidden ones.
+    return plan_bytes(n_layers) + n_heads * sizeof(head_t) + n_layers * sizeof(int)
+
+
+cdef int check_hidden(Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations) noexcept nogil:
+    """What is wrong with units, or with activations of hidden layers."""
     cdef Py_ssize_t l
-    cdef int output = activations[n_layers - 1]
     for l in range(n_layers + 1):
         if sizes[l] < 1:
             return ERR_SIZES
-    for l in range(n_layers):
-        if not 0 <= activations[l] < N_ACTIVATIONS:
+    for l in range(n_layers - 1):
+        if not 0 <= activations[l] < N_ACTIVATIONS or activations[l] == SOFTMAX or activations[l] == EXP:
             return ERR_ACTIVATION
-        if l < n_layers - 1 and (activations[l] == SOFTMAX or activations[l] == EXP):
-            return ERR_ACTIVATION
+    return OK
+
+
+cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
+                            int loss) noexcept nogil:
+    cdef int output = activations[n_layers - 1], error = check_hidden(n_layers, sizes, activations)
+    if error != OK:
+        return error
+    if not 0 <= output < N_ACTIVATIONS:
+        return ERR_ACTIVATION
     if not 0 <= loss < N_LOSSES:
         return ERR_LOSS
     if loss == GAUSSIAN_NLL and sizes[n_layers] % 2 != 0:
@@ -136,13 +151,84 @@ cdef int plan_init_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_
     return init_plan(memory, size, n_layers, sizes, activations, loss, <const double *>NULL)
 
 
+cdef int check_heads(Py_ssize_t n_heads, const Py_ssize_t *n_outputs, const int *outputs, const int *losses,
+                     const double *parameters, const double *weights, head_t *heads, Py_ssize_t total) noexcept nogil:
+    """What is wrong with heads that are to have ``total`` outputs; those that are right are filled in."""
+    cdef Py_ssize_t h
+    for h in range(n_heads):
+        if n_outputs[h] < 1 or n_outputs[h] > total or (losses[h] == GAUSSIAN_NLL and n_outputs[h] % 2 != 0):
+            return ERR_SIZES
+        if not 0 <= outputs[h] < N_ACTIVATIONS:
+            return ERR_ACTIVATION
+        if not 0 <= losses[h] < N_LOSSES:
+            return ERR_LOSS
+        if canonical_output(<Loss>losses[h]) != IDENTITY and <int>canonical_output(<Loss>losses[h]) != outputs[h]:
+            return ERR_OUTPUT
+        if not set_head(&heads[h], losses[h], outputs[h], n_outputs[h], parameters[h], weights[h]):
+            return ERR_HYPERPARAMETER
+        total -= n_outputs[h]
+    return OK if total == 0 else ERR_SIZES
+
+
+cdef inline int init_plan_heads(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                                const int *activations, Py_ssize_t n_heads, const Py_ssize_t *n_outputs,
+                                const int *outputs, const int *losses, const double *parameters,
+                                const double *weights, const floating *tag) noexcept nogil:
+    cdef plan_header_t *header = <plan_header_t *>memory
+    cdef isa_t isa = own_isa(tag)
+    cdef int *kinds
+    cdef int error
+    cdef Py_ssize_t l
+    if (memory == NULL or sizes == NULL or n_outputs == NULL or outputs == NULL or losses == NULL
+            or parameters == NULL or weights == NULL or (activations == NULL and n_layers > 1)):
+        return ERR_NULL
+    if plan_bytes_heads(n_layers, n_heads) == 0 or size < plan_bytes_heads(n_layers, n_heads):
+        return ERR_SIZES
+    if <size_t>memory & (sizeof(void *) - 1):
+        return ERR_MISALIGNED
+    error = check_hidden(n_layers, sizes, activations)
+    if error != OK:
+        return error
+    if not fits_in_memory(n_layers, sizes, &isa):
+        return ERR_TOO_LARGE
+    header.magic = 0
+    header.plan.n_heads, header.plan.heads = n_heads, <head_t *>(<layer_t *>(header + 1) + n_layers)
+    error = check_heads(n_heads, n_outputs, outputs, losses, parameters, weights, header.plan.heads, sizes[n_layers])
+    if error != OK:
+        return error
+    kinds = <int *>(header.plan.heads + n_heads)
+    for l in range(n_layers - 1):
+        kinds[l] = activations[l]
+    kinds[n_layers - 1] = HEADS
+    if not plan_init(&header.plan, <layer_t *>(header + 1), n_layers, sizes, kinds, HEADS, &isa):
+        return ERR_INTERNAL
+    header.magic = magic(tag)
+    return OK
+
+
+cdef int plan_init_heads_f32(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                             const int *activations, Py_ssize_t n_heads, const Py_ssize_t *n_outputs,
+                             const int *outputs, const int *losses, const double *parameters,
+                             const double *weights) noexcept nogil:
+    return init_plan_heads(memory, size, n_layers, sizes, activations, n_heads, n_outputs, outputs, losses, parameters,
+                           weights, <const float *>NULL)
+
+
+cdef int plan_init_heads_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                             const int *activations, Py_ssize_t n_heads, const Py_ssize_t *n_outputs,
+                             const int *outputs, const int *losses, const double *parameters,
+                             const double *weights) noexcept nogil:
+    return init_plan_heads(memory, size, n_layers, sizes, activations, n_heads, n_outputs, outputs, losses, parameters,
+                           weights, <const double *>NULL)
+
+
 cdef int plan_set_loss_parameter(bpcore_plan *plan, double parameter) noexcept nogil:
     cdef plan_t *p = <plan_t *>plan_of_any(plan)
     if p == NULL:
         return ERR_PLAN
-    if not parameter_valid(p.loss, parameter):
+    if <int>p.loss == HEADS or not parameter_valid(p.loss, parameter):
         return ERR_HYPERPARAMETER
-    p.loss_parameter = parameter
+    p.head.parameter = parameter
     return OK
 
 
@@ -505,6 +591,8 @@ cdef object make_c_table():
     c_table.plan_bytes = plan_bytes
     c_table.plan_init_f32, c_table.plan_init_f64 = plan_init_f32, plan_init_f64
     c_table.plan_set_loss_parameter = plan_set_loss_parameter
+    c_table.plan_bytes_heads = plan_bytes_heads
+    c_table.plan_init_heads_f32, c_table.plan_init_heads_f64 = plan_init_heads_f32, plan_init_heads_f64
     c_table.n_parameters, c_table.workspace_bytes = n_parameters, workspace_bytes
     c_table.forward_f32, c_table.forward_f64 = capi_forward[float], capi_forward[double]
     c_table.accumulate_f32, c_table.accumulate_f64 = capi_accumulate[float], capi_accumulate[double]

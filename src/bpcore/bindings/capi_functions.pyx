@@ -39,6 +39,11 @@ SIGNATURES = {
     "row_gradients_f64": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t", "size_t", "size_t"),
     "gradient_norms_f32": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t", "size_t", "size_t"),
     "gradient_norms_f64": ("int", "size_t", "size_t", "size_t", "size_t", "ssize_t", "size_t", "size_t", "size_t"),
+    "plan_bytes_heads": ("size_t", "ssize_t", "ssize_t"),
+    "plan_init_heads_f32": ("int", "size_t", "size_t", "ssize_t", "size_t", "size_t", "ssize_t", "size_t", "size_t",
+                            "size_t", "size_t", "size_t"),
+    "plan_init_heads_f64": ("int", "size_t", "size_t", "ssize_t", "size_t", "size_t", "ssize_t", "size_t", "size_t",
+                            "size_t", "size_t", "size_t"),
 }
 
 
@@ -196,3 +201,23 @@ cdef int gradient_norms_f32(const bpcore_plan *plan, void *workspace, const floa
 cdef int gradient_norms_f64(const bpcore_plan *plan, void *workspace, const double *params, const double *X,
                             Py_ssize_t m, const double *targets, const int64_t *labels, double *out) noexcept nogil:
     return c_table.gradient_norms_f64(plan, workspace, params, X, m, targets, labels, out)
+
+
+cdef size_t plan_bytes_heads(Py_ssize_t n_layers, Py_ssize_t n_heads) noexcept nogil:
+    return c_table.plan_bytes_heads(n_layers, n_heads)
+
+
+cdef int plan_init_heads_f32(void *memory, size_t bytes, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                             const int *activations, Py_ssize_t n_heads, const Py_ssize_t *n_outputs,
+                             const int *outputs, const int *losses, const double *parameters,
+                             const double *weights) noexcept nogil:
+    return c_table.plan_init_heads_f32(memory, bytes, n_layers, sizes, activations, n_heads, n_outputs, outputs,
+                                       losses, parameters, weights)
+
+
+cdef int plan_init_heads_f64(void *memory, size_t bytes, Py_ssize_t n_layers, const Py_ssize_t *sizes,
+                             const int *activations, Py_ssize_t n_heads, const Py_ssize_t *n_outputs,
+                             const int *outputs, const int *losses, const double *parameters,
+                             const double *weights) noexcept nogil:
+    return c_table.plan_init_heads_f64(memory, bytes, n_layers, sizes, activations, n_heads, n_outputs, outputs,
+                                       losses, parameters, weights)

@@ -19,15 +19,20 @@ cdef struct architecture_t:
     int *activations
     int loss
     layer_t *layers
+    Py_ssize_t n_heads              # 0 if there is one loss
+    head_t *heads
 
 
-cdef architecture_t new_architecture(tuple sizes, tuple activations, str loss) except *:
-    """From names to numbers, with room for the layers of a plan."""
+cdef architecture_t new_architecture(tuple sizes, tuple activations, loss) except *:
+    """From names to numbers, with room for the layers and the heads of a plan."""
     cdef architecture_t new
     cdef Py_ssize_t n = len(activations), l
     if n < 1 or len(sizes) != n + 1:
         raise ValueError(f"sizes must name one layer more than activations, got {len(sizes)} and {n}")
-    new.n_layers, new.loss = n, LOSSES[loss]
+    new.n_layers, new.loss, new.heads = n, HEADS, NULL
+    new.n_heads = len(loss) if isinstance(loss, tuple) else 0
+    if new.n_heads == 0:
+        new.loss = LOSSES[loss]
     new.layers = <layer_t *>malloc(n * sizeof(layer_t))
     new.sizes = <Py_ssize_t *>malloc((n + 1) * sizeof(Py_ssize_t))
     new.activations = <int *>malloc(n * sizeof(int))
@@ -35,15 +40,35 @@ cdef architecture_t new_architecture(tuple sizes, tuple activations, str loss) e
         if new.layers == NULL or new.sizes == NULL or new.activations == NULL:
             raise MemoryError()
         for l in range(n):
-            new.sizes[l], new.activations[l] = sizes[l], ACTIVATIONS[activations[l]]
+            new.sizes[l] = sizes[l]
+            new.activations[l] = HEADS if l == n - 1 and new.n_heads > 0 else ACTIVATIONS[activations[l]]
         new.sizes[n] = sizes[n]
+        if new.n_heads > 0:
+            new_heads(&new, loss)
     except BaseException:
         free_architecture(&new)
         raise
     return new
 
 
+cdef int new_heads(architecture_t *new, tuple heads) except -1:
+    """``heads``: the loss, n_outputs, output, parameter (or None) and weight of each."""
+    cdef Py_ssize_t h, n_outputs = 0
+    new.heads = <head_t *>malloc(new.n_heads * sizeof(head_t))
+    if new.heads == NULL:
+        raise MemoryError()
+    for h, (loss, count, output, parameter, weight) in enumerate(heads):
+        if not set_head(&new.heads[h], LOSSES[loss], ACTIVATIONS[output], count, 0 if parameter is None else parameter,
+                        weight):
+            raise ValueError(f"a head must have outputs, and an activation and a parameter for its loss, got {heads[h]}")
+        n_outputs += new.heads[h].layer.n_out
+    if n_outputs != new.sizes[new.n_layers]:
+        raise ValueError(f"the heads must have {new.sizes[new.n_layers]} outputs, got {n_outputs}")
+    return 0
+
+
 cdef void free_architecture(architecture_t *architecture) noexcept:
+    free(architecture.heads)
     free(architecture.layers)
     free(architecture.sizes)
     free(architecture.activations)
@@ -58,7 +83,9 @@ cdef class Plan:
         Units of each layer, inputs first.
     activations : tuple of str
         Of each layer but the first.
-    loss : str
+    loss : str, or tuple of tuple
+        For several heads, whose activations count instead of the last one: the loss, the number of outputs, the
+        activation, the parameter of the loss (or None) and the weight of each.
     dtype : numpy.dtype
         float32 or float64.
     loss_parameter : float, optional
@@ -83,7 +110,7 @@ cdef class Plan:
     cdef readonly Py_ssize_t group_size
     cdef readonly Py_ssize_t row_work
 
-    def __cinit__(self, tuple sizes, tuple activations, str loss, dtype, loss_parameter=None):
+    def __cinit__(self, tuple sizes, tuple activations, loss, dtype, loss_parameter=None):
         cdef architecture_t given = new_architecture(sizes, activations, loss)
         cdef isa_t isa
         try:
@@ -93,14 +120,15 @@ cdef class Plan:
             isa = own_isa(<const float *>NULL) if self.is_float32 else own_isa(<const double *>NULL)
             if not fits_in_memory(given.n_layers, given.sizes, &isa):
                 raise ValueError(f"sizes must fit into memory with the rows of a tile, got {list(sizes)}")
-            if not plan_init(&self.plan, given.layers, given.n_layers, given.sizes, given.activations, given.loss,
-                             &isa):
+            self.plan.n_heads, self.plan.heads = given.n_heads, given.heads
+            holds = plan_init(&self.plan, given.layers, given.n_layers, given.sizes, given.activations, given.loss, &isa)
+            given.layers, given.heads = NULL, NULL  # they are the plan's now
+            if not holds:
                 raise AssertionError(f"the layout for sizes {list(sizes)} does not hold what is written in it: a bug")
-            given.layers = NULL  # it is the plan's now
             if loss_parameter is not None:
                 if not parameter_valid(self.plan.loss, loss_parameter):
                     raise ValueError(f"loss_parameter must be one that {loss} takes, got {loss_parameter!r}")
-                self.plan.loss_parameter = loss_parameter
+                self.plan.head.parameter = loss_parameter
         finally:
             free_architecture(&given)
         self.chunk_rows, self.group_size = self.plan.chunk_rows, self.plan.group_size
@@ -110,6 +138,7 @@ cdef class Plan:
         cdef int i
         for i in range(POOL_SIZE):
             self.free_workspace(<char *>self.pool[i])
+        free(self.plan.heads)
         free(self.plan.layers)
 
     cdef char *reserve(self) except NULL:
@@ -167,7 +196,7 @@ cdef tuple region(str name, Py_ssize_t layer, region_t where):
     return name, layer, where.start, where.size
 
 
-def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instruction_set, Py_ssize_t guard=0,
+def workspace_layout(tuple sizes, tuple activations, loss, dtype, str instruction_set, Py_ssize_t guard=0,
                      Py_ssize_t l2_bytes=0):
     """The layout of a workspace, computed for any instruction set without allocating it.
 
@@ -194,6 +223,7 @@ def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instru
     cdef plan_t plan
     cdef layer_t *layer
     cdef Py_ssize_t l
+    plan.n_heads, plan.heads = given.n_heads, given.heads
     try:
         holds = plan_init(&plan, given.layers, given.n_layers, given.sizes, given.activations, given.loss, &isa)
         regions = []
@@ -206,7 +236,7 @@ def workspace_layout(tuple sizes, tuple activations, str loss, dtype, str instru
                     region("inputs", -1, plan.inputs), region("targets", -1, plan.targets),
                     region("output_weight", -1, plan.output_weight),
                     region("labels", -1, plan.labels), region("sample_weight", -1, plan.sample_weight),
-                    region("norms", -1, plan.norms)]
+                    region("norms", -1, plan.norms), region("heads_block", -1, plan.heads_block)]
         return {"tile": plan.tile, "mc": plan.mc, "input_stride": plan.input_stride, "workspace": plan.workspace,
                 "holds": holds, "strides": [given.layers[l].stride for l in range(given.n_layers)], "regions": regions}
     finally:

@@ -37,7 +37,7 @@ cdef inline bint has_weight(const plan_t *plan, const batch_t *batch, Py_ssize_t
     cdef Py_ssize_t j
     if batch.output_weight == NULL:
         return batch.sample_weight == NULL or (<const floating *>batch.sample_weight)[i] != 0
-    if batch.labels != NULL and plan.loss_parameter == 0 and 0 <= batch.labels[i] < plan.n_outputs:
+    if batch.labels != NULL and plan.head.parameter == 0 and 0 <= batch.labels[i] < plan.n_outputs:
         return weights[i * plan.n_outputs + batch.labels[i]] != 0
     for j in range(i * plan.n_targets, (i + 1) * plan.n_targets):
         if weights[j] != 0:
@@ -122,15 +122,15 @@ cdef Py_ssize_t count_weighted(const plan_t *plan, const batch_t *batch, const f
     return count
 
 
-cdef void class_targets(const plan_t *plan, const batch_t *batch, Py_ssize_t i, floating *out) noexcept nogil:
+cdef void class_targets(const head_t *head, const batch_t *batch, Py_ssize_t i, floating *out) noexcept nogil:
     """A row's class probabilities as its cross-entropy takes them: smoothed, times the weights of the classes.
 
     0 under a weight 0, whatever the target is.
     """
     cdef const floating *y = <const floating *>batch.targets
     cdef const floating *weights = <const floating *>batch.output_weight
-    cdef Py_ssize_t j, n = plan.n_outputs
-    cdef floating smoothing = <floating>plan.loss_parameter, share = smoothing / <floating>n
+    cdef Py_ssize_t j, n = head.layer.n_out
+    cdef floating smoothing = <floating>head.parameter, share = smoothing / <floating>n
     for j in range(n):
         out[j] = y[i * n + j] if y != NULL else <floating>(batch.labels[i] == j)
         out[j] = (<floating>1 - smoothing) * out[j] + share
@@ -154,8 +154,8 @@ cdef void copy_weighted(const context_t *context, const batch_t *tile, const flo
             continue
         memcpy(work + plan.inputs.start + k * plan.input_stride, <const floating *>tile.X + i * tile.x_stride,
                plan.n_inputs * sizeof(floating))
-        if plan.loss == CROSS_ENTROPY and (plan.loss_parameter != 0 or (of_outputs != NULL and targets != NULL)):
-            class_targets(plan, tile, i, work + plan.targets.start + k * n)
+        if plan.loss == CROSS_ENTROPY and (plan.head.parameter != 0 or (of_outputs != NULL and targets != NULL)):
+            class_targets(&plan.head, tile, i, work + plan.targets.start + k * n)
         elif targets == NULL:
             labels[k] = tile.labels[i]
         else:
@@ -182,7 +182,7 @@ cdef batch_t weighted_tile(const context_t *context, const batch_t *batch, const
     cdef batch_t tile = batch_slice(plan, batch, where.first, where.rows, tag)
     cdef Py_ssize_t count = count_weighted(plan, &tile, tag)
     cdef bint learns = batch.targets != NULL or batch.labels != NULL
-    cdef bint smoothed = learns and plan.loss == CROSS_ENTROPY and plan.loss_parameter != 0
+    cdef bint smoothed = learns and plan.loss == CROSS_ENTROPY and plan.head.parameter != 0
     cdef bint of_classes = smoothed or (tile.output_weight != NULL and plan.loss == CROSS_ENTROPY)
     if count == where.rows and not of_classes:
         return tile_of(context, batch, where.first, where.rows, tag)
@@ -224,11 +224,14 @@ cdef double tile_losses(const context_t *context, const batch_t *tile, bint grad
         part = batch_slice(plan, tile, first, tile.rows - first, tag)
         delta = work + plan.delta.start + first * last.stride
         first *= last.stride
-        loss = loss_and_delta(plan, matrix(<const floating *>work + last.a.start + first, rows, last.stride), &part,
-                              matrix(<const floating *>delta, rows, last.stride))
-        if gradient and last.activation != plan.canonical:
-            activation_backward(last, <const floating *>work + last.a.start + first,
-                                <const floating *>work + last.derivative.start + first, rows, delta)
+        if plan.n_heads > 0:
+            loss = losses_of_heads(context, &part, work + last.a.start + first, rows, delta)
+        else:
+            loss = loss_and_delta(&plan.head, matrix(<const floating *>work + last.a.start + first, rows, last.stride),
+                                  &part, matrix(<const floating *>delta, rows, last.stride))
+            if gradient and last.activation != plan.head.canonical:
+                activation_backward(last, <const floating *>work + last.a.start + first,
+                                    <const floating *>work + last.derivative.start + first, rows, delta)
         if context.size > 1:
             context.shared.parts[i] = loss
         total += loss

@@ -128,6 +128,6 @@ cdef void output_delta(const context_t *context, const batch_t *tile, const floa
     copy_rows(<const floating *>tile.output_gradient + share.row * last.n_out, last.n_out, delta, last.stride,
               share.rows, last.n_out)
     if not tile.of_logits:
-        output_backward(last, <const floating *>work + last.a.start + first, work + last.derivative.start + first,
-                        share.rows, delta)
+        outputs_backward(context, <const floating *>work + last.a.start + first, work + last.derivative.start + first,
+                         share.rows, True, delta)
     meet(context)

@@ -24,6 +24,7 @@ cdef struct batch_t:
 
 cdef enum:
     LOSS_ROWS = 32                  # whose losses are added up by one thread
+    HEAD_BLOCKS = 5                 # of so many rows: those of `head_block`
     ROW_UNIT = 4                    # rows whose dot products are computed side by side
     COST_PIECES = 64                # of the parameters, whose squares are added up by one thread
     # Vectors of columns per thread from which on a product is shared by columns: each thread then packs its own.
@@ -324,7 +325,7 @@ cdef inline batch_t batch_slice(const plan_t *plan, const batch_t *batch, Py_ssi
 
 cdef inline bint stops_at_logits(const plan_t *plan, const batch_t *batch) noexcept nogil:
     """Whether the output layer's delta is made of z(L), so that the forward pass leaves out a(L)."""
-    return batch.of_logits if batch.output_gradient != NULL else plan.canonical != IDENTITY
+    return batch.of_logits if batch.output_gradient != NULL else plan.from_logits
 
 
 cdef inline floating[:, ::1] weights_of(const layer_t *layer, const floating *params) noexcept nogil:

@@ -200,7 +200,10 @@ cdef void tangent_tile(const context_t *context, const floating *params, const b
         if should_stop(context.interrupt, 0):
             return
         a, stride = work + layer.a.start, layer.stride
-        activation_backward(layer, a, <const floating *>work + layer.derivative.start, tile.rows, dz)
+        if l == plan.n_layers - 1:
+            outputs_backward(context, a, work + layer.derivative.start, tile.rows, False, dz)
+        else:
+            activation_backward(layer, a, <const floating *>work + layer.derivative.start, tile.rows, dz)
         d, d_stride = dz, layer.stride
         dz, da = da, dz
     copy_rows(a, stride, <floating *>wanted.out + tile.first * plan.n_outputs, plan.n_outputs, tile.rows,
@@ -224,8 +227,8 @@ cdef void output_directions(const context_t *context, const batch_t *tile, const
         memset(delta, 0, tile.rows * last.stride * sizeof(floating))
         for i in range(tile.rows):
             delta[i * last.stride + outputs.first + k] = 1
-        activation_backward(last, <const floating *>work + last.a.start,
-                            <const floating *>work + last.derivative.start, tile.rows, delta)
+        outputs_backward(context, <const floating *>work + last.a.start, work + last.derivative.start, tile.rows, False,
+                         delta)
         delta += tile.rows * last.stride
 
 

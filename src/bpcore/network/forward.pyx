@@ -13,10 +13,15 @@ cdef inline operand_t forward_operand(const context_t *context, const layer_t *l
     return b
 
 
+cdef inline bint joins_outputs(const layer_t *layer) noexcept nogil:
+    """Whether whole rows are needed: by the softmax, and by heads."""
+    return layer.activation == SOFTMAX or <int>layer.activation == HEADS
+
+
 cdef inline share_t activations_share(const context_t *context, const layer_t *layer, Py_ssize_t rows,
                                       bint keep_logits, const floating *tag) noexcept nogil:
-    """Of a tile's activations of a layer: the softmax joins those of a row."""
-    return product_share(context, rows, layer.n_out, layer.activation == SOFTMAX and not keep_logits, tag)
+    """Of a tile's activations of a layer."""
+    return product_share(context, rows, layer.n_out, joins_outputs(layer) and not keep_logits, tag)
 
 
 cdef void pack_forward(const context_t *context, const floating *params, bint keep_logits) noexcept nogil:
@@ -56,13 +61,14 @@ cdef inline layer_t columns_of(const layer_t *layer, Py_ssize_t columns) noexcep
     return part
 
 
-cdef void activate_share(const layer_t *layer, const share_t *share, floating *a, floating *kept) noexcept nogil:
+cdef void activate_share(const context_t *context, const layer_t *layer, const share_t *share, floating *a,
+                         floating *kept) noexcept nogil:
     """`activate` for a share of a tile's activations."""
     cdef layer_t part
     cdef Py_ssize_t i, first
     if share.columns == layer.n_out:
         first = share.row * layer.stride
-        activate(layer, a + first, share.rows, kept + first if kept != NULL else NULL)
+        activate_outputs(context, layer, a + first, share.rows, kept + first if kept != NULL else NULL)
         return
     part = columns_of(layer, round_up(share.columns, lanes(a)))
     for i in range(share.row, share.row + share.rows):
@@ -113,7 +119,7 @@ cdef void forward_tile(const context_t *context, const floating *params, const b
         share = activations_share(context, layer, tile.rows, logits, params)
         forward_share(context, params, layer, &share, matrix(inputs, tile.rows, stride), work + layer.a.start, False)
         if not logits:
-            activate_share(layer, &share, work + layer.a.start,
+            activate_share(context, layer, &share, work + layer.a.start,
                            work + layer.derivative.start if derivatives and layer.keeps_derivative else NULL)
         if not meet(context):
             return
@@ -150,7 +156,7 @@ cdef void keep_tile(const context_t *context, const batch_t *tile, const share_t
     cdef floating *work = workspace_of(context, tag)
     if tile.kept.logits != NULL:
         copy_layer(last, <floating *>tile.kept.logits, tile.first + share.row, work + last.a.start, share, False)
-    activate_share(last, share, work + last.a.start,
+    activate_share(context, last, share, work + last.a.start,
                    work + last.derivative.start if last.keeps_derivative else NULL)
     copy_kept(context, tile, share, False, tag)
 

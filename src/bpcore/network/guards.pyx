@@ -29,7 +29,8 @@ cdef void visit_guards(const plan_t *plan, char *work, Py_ssize_t itemsize, int 
     visit_guard(work, &plan.output_weight, plan.labels.start, itemsize, action, "output_weight", -1)
     visit_guard(work, &plan.labels, plan.sample_weight.start, itemsize, action, "labels", -1)
     visit_guard(work, &plan.sample_weight, plan.norms.start, itemsize, action, "sample_weight", -1)
-    visit_guard(work, &plan.norms, plan.workspace, itemsize, action, "norms", -1)
+    visit_guard(work, &plan.norms, plan.heads_block.start, itemsize, action, "norms", -1)
+    visit_guard(work, &plan.heads_block, plan.workspace, itemsize, action, "heads_block", -1)
 
 
 cdef inline void visit_guard(char *work, const region_t *region, Py_ssize_t next_start, Py_ssize_t itemsize, int action,

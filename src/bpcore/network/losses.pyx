@@ -237,11 +237,11 @@ cdef inline double one_output_loss_rows(Loss loss, double parameter, const float
     return total
 
 
-cdef inline double pointwise_loss_rows(Loss loss, const plan_t *plan, const floating[:, ::1] A, const batch_t *batch,
+cdef inline double pointwise_loss_rows(Loss loss, const head_t *head, const floating[:, ::1] A, const batch_t *batch,
                                        floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of the first rows of a batch, summed, and their ``delta``; ``loss`` is a constant here."""
-    cdef Py_ssize_t i, j, k, n = plan.n_outputs, rows = A.shape[0], done = 0
-    cdef double parameter = plan.loss_parameter
+    cdef Py_ssize_t i, j, k, n = head.layer.n_out, rows = A.shape[0], done = 0
+    cdef double parameter = head.parameter
     cdef const floating *targets = <const floating *>batch.targets
     cdef const floating *weights = <const floating *>batch.sample_weight
     cdef const floating *y
@@ -254,7 +254,7 @@ cdef inline double pointwise_loss_rows(Loss loss, const plan_t *plan, const floa
     cdef double total = 0
     cdef Py_ssize_t count
     cdef floating weight = 1
-    if n == 1 and rows >= lanes(targets):
+    if n == 1 and of_outputs == NULL and rows >= lanes(targets):
         total = one_output_loss_rows(loss, parameter, A, batch, delta, &done)
     memset(rest, 0, sizeof(rest))
     j = 0
@@ -287,10 +287,10 @@ cdef inline double pointwise_loss_rows(Loss loss, const plan_t *plan, const floa
     return total
 
 
-cdef double gaussian_nll_rows(const plan_t *plan, const floating[:, ::1] A, const batch_t *batch,
+cdef double gaussian_nll_rows(const head_t *head, const floating[:, ::1] A, const batch_t *batch,
                               floating[:, ::1] delta) noexcept nogil:
     """``(s + (y - a)^2 e^-s) / 2``, weighted and summed: the first half of the outputs are a, the second s."""
-    cdef Py_ssize_t i, j, n = plan.n_targets
+    cdef Py_ssize_t i, j, n = head.n_targets
     cdef const floating *y = <const floating *>batch.targets
     cdef const floating *of_rows = <const floating *>batch.sample_weight
     cdef const floating *of_outputs = <const floating *>batch.output_weight
@@ -312,40 +312,40 @@ cdef double gaussian_nll_rows(const plan_t *plan, const floating[:, ::1] A, cons
     return total
 
 
-cdef double loss_and_delta(const plan_t *plan, const floating[:, ::1] A, const batch_t *batch,
+cdef double loss_and_delta(const head_t *head, const floating[:, ::1] A, const batch_t *batch,
                            floating[:, ::1] delta) noexcept nogil:
     """The weighted losses of rows, summed, and dLoss/dz(L), or dLoss/da(L) if the output is not the canonical one.
 
-    A: the activations of the output layer, or its logits if the loss is computed from these, for the first rows of the
-    batch. This is where the output layer's delta is made.
+    A: the activations of the head, or its logits if the loss is computed from these, for the first rows of the batch.
+    This is where the output layer's delta is made.
     """
-    if plan.loss == SQUARED_ERROR:
-        return pointwise_loss_rows(SQUARED_ERROR, plan, A, batch, delta)
-    if plan.loss == HUBER:
-        return pointwise_loss_rows(HUBER, plan, A, batch, delta)
-    if plan.loss == ABSOLUTE_ERROR:
-        return pointwise_loss_rows(ABSOLUTE_ERROR, plan, A, batch, delta)
-    if plan.loss == BINARY_CROSS_ENTROPY:
-        return pointwise_loss_rows(BINARY_CROSS_ENTROPY, plan, A, batch, delta)
-    if plan.loss == POISSON:
-        return pointwise_loss_rows(POISSON, plan, A, batch, delta)
-    if plan.loss == QUANTILE:
-        return pointwise_loss_rows(QUANTILE, plan, A, batch, delta)
-    if plan.loss == HINGE:
-        return pointwise_loss_rows(HINGE, plan, A, batch, delta)
-    if plan.loss == SQUARED_HINGE:
-        return pointwise_loss_rows(SQUARED_HINGE, plan, A, batch, delta)
-    if plan.loss == GAMMA:
-        return pointwise_loss_rows(GAMMA, plan, A, batch, delta)
-    if plan.loss == TWEEDIE:
-        return pointwise_loss_rows(TWEEDIE, plan, A, batch, delta)
-    if plan.loss == FOCAL and plan.loss_parameter == 0:
-        return pointwise_loss_rows(BINARY_CROSS_ENTROPY, plan, A, batch, delta)
-    if plan.loss == FOCAL:
-        return pointwise_loss_rows(FOCAL, plan, A, batch, delta)
-    if plan.loss == GAUSSIAN_NLL:
-        return gaussian_nll_rows(plan, A, batch, delta)
-    return cross_entropy(A, plan.n_outputs, batch, delta)
+    if head.loss == SQUARED_ERROR:
+        return pointwise_loss_rows(SQUARED_ERROR, head, A, batch, delta)
+    if head.loss == HUBER:
+        return pointwise_loss_rows(HUBER, head, A, batch, delta)
+    if head.loss == ABSOLUTE_ERROR:
+        return pointwise_loss_rows(ABSOLUTE_ERROR, head, A, batch, delta)
+    if head.loss == BINARY_CROSS_ENTROPY:
+        return pointwise_loss_rows(BINARY_CROSS_ENTROPY, head, A, batch, delta)
+    if head.loss == POISSON:
+        return pointwise_loss_rows(POISSON, head, A, batch, delta)
+    if head.loss == QUANTILE:
+        return pointwise_loss_rows(QUANTILE, head, A, batch, delta)
+    if head.loss == HINGE:
+        return pointwise_loss_rows(HINGE, head, A, batch, delta)
+    if head.loss == SQUARED_HINGE:
+        return pointwise_loss_rows(SQUARED_HINGE, head, A, batch, delta)
+    if head.loss == GAMMA:
+        return pointwise_loss_rows(GAMMA, head, A, batch, delta)
+    if head.loss == TWEEDIE:
+        return pointwise_loss_rows(TWEEDIE, head, A, batch, delta)
+    if head.loss == FOCAL and head.parameter == 0:
+        return pointwise_loss_rows(BINARY_CROSS_ENTROPY, head, A, batch, delta)
+    if head.loss == FOCAL:
+        return pointwise_loss_rows(FOCAL, head, A, batch, delta)
+    if head.loss == GAUSSIAN_NLL:
+        return gaussian_nll_rows(head, A, batch, delta)
+    return cross_entropy(A, head.layer.n_out, batch, delta)
 
 
 cdef inline bint target_valid(Loss loss, floating y) noexcept nogil:
@@ -361,6 +361,16 @@ cdef inline bint target_valid(Loss loss, floating y) noexcept nogil:
     return True
 
 
+cdef inline Loss loss_of_target(const plan_t *plan, Py_ssize_t j) noexcept nogil:
+    """The loss that takes the target j of a row."""
+    cdef Py_ssize_t h = plan.n_heads - 1
+    if h < 0:
+        return plan.loss
+    while j < plan.heads[h].first_target:
+        h -= 1
+    return plan.heads[h].loss
+
+
 cdef bint targets_valid(const plan_t *plan, const batch_t *batch, const floating *tag) noexcept nogil:
     """Whether labels are classes, and targets in the range of the loss. Those of weight 0 may have any value."""
     cdef const floating *of_outputs = <const floating *>batch.output_weight
@@ -371,7 +381,7 @@ cdef bint targets_valid(const plan_t *plan, const batch_t *batch, const floating
         return rows_valid(plan, batch, 0, batch.rows, tag)
     if of_outputs != NULL and y != NULL:
         for i in range(batch.rows * plan.n_targets):
-            valid &= of_outputs[i] == 0 or target_valid(plan.loss, y[i])
+            valid &= of_outputs[i] == 0 or target_valid(loss_of_target(plan, i % plan.n_targets), y[i])
         return valid
     for i in range(batch.rows):
         if has_weight(plan, batch, i, tag):
@@ -388,6 +398,9 @@ cdef inline bint rows_valid(const plan_t *plan, const batch_t *batch, Py_ssize_t
     if batch.labels != NULL:
         for i in range(begin, end):
             wrong |= (batch.labels[i] < 0) | (batch.labels[i] >= plan.n_outputs)
+    elif plan.n_heads > 0:
+        for i in range(begin * n, end * n):
+            wrong |= not target_valid(loss_of_target(plan, i % n), y[i])
     elif plan.loss == BINARY_CROSS_ENTROPY:  # the usual ones by loops that are vectorized
         for i in range(begin * n, end * n):
             wrong |= not target_valid(BINARY_CROSS_ENTROPY, y[i])

@@ -123,7 +123,6 @@ cdef void sgd_rows(context_t *context, floating *params, const batch_t *batch, f
                    double *loss) noexcept nogil:
     """Online gradient descent, a step for each row in turn; the loss of each, before its step, is added to ``loss``."""
     cdef const plan_t *plan = context.plan
-    cdef const layer_t *last = &plan.layers[plan.n_layers - 1]
     cdef const floating *theta = params
     cdef floating *work = workspace_of(context, theta)
     cdef tile_t where
@@ -136,11 +135,7 @@ cdef void sgd_rows(context_t *context, floating *params, const batch_t *batch, f
         row = weighted_tile(context, batch, &where, theta)
         if row.rows == 0:  # left out, whatever the row holds
             continue
-        forward_tile(context, <const floating *>params, &row, plan.canonical != IDENTITY, True)
-        loss[0] += loss_and_delta(plan, matrix(<const floating *>work + last.a.start, 1, last.stride), &row,
-                                  matrix(<const floating *>work + plan.delta.start, 1, last.stride))
-        if last.activation != plan.canonical:
-            activation_backward(last, <const floating *>work + last.a.start,
-                                <const floating *>work + last.derivative.start, 1, work + plan.delta.start)
+        forward_tile(context, <const floating *>params, &row, plan.from_logits, True)
+        loss[0] += tile_losses(context, &row, True, theta)
         sgd_step_by_layers(context, params, <const floating *>row.X, rate)
         check_guards(plan, work)

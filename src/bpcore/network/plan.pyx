@@ -31,15 +31,32 @@ cdef struct layer_t:
     region_t forward                # the panels of W^T, if that is so
     region_t backward               # the panels of W
 
+cdef struct head_t:
+    # A block of outputs with an activation and a loss of its own; or all of them.
+    layer_t layer                   # as the loops over activations see it: activation, n_out and stride
+    Py_ssize_t first                # its first output
+    Py_ssize_t first_target
+    Py_ssize_t n_targets            # of a row: one for each output, but for gaussian_nll, whose outputs are in pairs
+    Loss loss
+    double parameter                # what there is of quantile, delta, power, gamma or label_smoothing
+    double weight                   # of its loss in that of the network
+    Activation canonical            # the output activation for which the loss gives dLoss/dz; dLoss/da for any other
+
+cdef enum:
+    # The activation of an output layer that has several heads, and their loss.
+    HEADS = 1000
+
 cdef struct plan_t:
     Py_ssize_t n_layers             # layers with weights
     Py_ssize_t n_parameters
     Py_ssize_t n_inputs
     Py_ssize_t n_outputs
-    Py_ssize_t n_targets            # of a row: one for each output, but for gaussian_nll, whose outputs are in pairs
+    Py_ssize_t n_targets            # of a row
     Loss loss
-    double loss_parameter           # what there is of quantile, delta, power, gamma or label_smoothing
-    Activation canonical            # the output activation for which the loss gives dLoss/dz; dLoss/da for any other
+    head_t head                     # all outputs, with that loss, unless there are several
+    Py_ssize_t n_heads              # then; else 0
+    head_t *heads
+    bint from_logits                # the losses take z(L), not a(L)
     Py_ssize_t chunk_rows           # maximum rows of a chunk
     Py_ssize_t group_size           # chunks whose sums are added up in the network's dtype
     Py_ssize_t tile                 # maximum rows of a tile
@@ -56,6 +73,7 @@ cdef struct plan_t:
     region_t labels
     region_t sample_weight
     region_t norms                  # of the gradient of each row, squared (double)
+    region_t heads_block            # of one head and LOSS_ROWS rows: see `head_block`
     Py_ssize_t workspace            # numbers of the workspace
     layer_t *layers
 
@@ -116,17 +134,55 @@ cdef bint fits_in_memory(Py_ssize_t n_layers, const Py_ssize_t *sizes, const isa
     """Whether no offset in bytes overflows: more than half of what can be addressed is too large."""
     cdef Py_ssize_t l
     cdef double tile = MIN_CHUNK_ROWS_WIDE + 16, margin = 3 * REGION_UNIT + <double>isa.guard, numbers
-    numbers = 4 * tile * (sizes[0] + margin)
+    numbers = 4 * tile * (sizes[0] + margin) + <double>HEAD_BLOCKS * LOSS_ROWS * (sizes[n_layers] + margin)
     for l in range(n_layers):  # once for a and derivative, and at most once more for each of the four that rows share
         numbers += (6 * tile + <double>sizes[l]) * (sizes[l + 1] + margin)
         numbers += (<double>sizes[l + 1] + 1) * (sizes[l] + margin)
     return numbers * isa.itemsize <= PY_SSIZE_T_MAX // 2
 
 
+cdef void finish_head(head_t *head, const isa_t *isa) noexcept nogil:
+    """What follows from a head's outputs, activation and loss."""
+    head.layer.stride = padded_stride(head.layer.n_out, isa)
+    head.layer.keeps_derivative = keeps_derivative(head.layer.activation)
+    head.canonical = canonical_output(head.loss)
+    head.n_targets = head.layer.n_out // 2 if head.loss == GAUSSIAN_NLL else head.layer.n_out
+
+
+cdef inline bint set_head(head_t *head, int loss, int activation, Py_ssize_t n_outputs, double parameter,
+                          double weight) noexcept nogil:
+    """What is given of a head. Returns whether it can be one; loss and activation are known."""
+    head.loss, head.layer.activation = <Loss>loss, <Activation>activation
+    head.layer.n_in, head.layer.n_out = 0, n_outputs
+    head.parameter, head.weight = parameter, weight
+    if n_outputs < 1 or (loss == GAUSSIAN_NLL and n_outputs % 2 != 0) or not 0 < weight < INFINITY:
+        return False
+    if canonical_output(head.loss) != IDENTITY and canonical_output(head.loss) != head.layer.activation:
+        return False
+    return parameter_valid(head.loss, parameter)
+
+
+cdef void plan_heads(plan_t *plan, const isa_t *isa) noexcept nogil:
+    """Several heads, whose outputs, activation, loss, parameter and weight are given: the rest of them."""
+    cdef layer_t *last = &plan.layers[plan.n_layers - 1]
+    cdef head_t *head
+    cdef Py_ssize_t h, first = 0
+    plan.n_targets, plan.from_logits = 0, True  # each head activates its outputs by itself
+    last.keeps_derivative = False
+    for h in range(plan.n_heads):
+        head = &plan.heads[h]
+        finish_head(head, isa)
+        head.first, head.first_target = first, plan.n_targets
+        first += head.layer.n_out
+        plan.n_targets += head.n_targets
+        last.keeps_derivative |= head.layer.keeps_derivative
+
+
 cdef bint plan_init(plan_t *plan, layer_t *layers, Py_ssize_t n_layers, const Py_ssize_t *sizes, const int *activations,
                     int loss, const isa_t *isa) noexcept nogil:
     """Fill a plan for sizes that fit in memory: choose the rows of a tile, and give everything its place.
 
+    If ``loss`` is HEADS, ``plan.heads`` are given, as far as `plan_heads` needs them, and have all outputs.
     Returns whether the layout holds what its users write. It always does; a plan for which it did not is not used.
     """
     cdef Py_ssize_t l, offset = 0
@@ -146,9 +202,15 @@ cdef bint plan_init(plan_t *plan, layer_t *layers, Py_ssize_t n_layers, const Py
         offset = layer.bias + layer.n_out
     plan.n_parameters = offset
     plan.n_inputs, plan.n_outputs = sizes[0], sizes[n_layers]
-    plan.loss, plan.loss_parameter = <Loss>loss, default_parameter(<Loss>loss)
-    plan.canonical = canonical_output(plan.loss)
-    plan.n_targets = plan.n_outputs // 2 if plan.loss == GAUSSIAN_NLL else plan.n_outputs
+    plan.loss = <Loss>loss
+    if loss == HEADS:
+        plan_heads(plan, isa)
+    else:
+        plan.n_heads, plan.head.layer = 0, layers[n_layers - 1]
+        plan.head.first = plan.head.first_target = 0
+        plan.head.loss, plan.head.parameter, plan.head.weight = plan.loss, default_parameter(plan.loss), 1
+        finish_head(&plan.head, isa)
+        plan.n_targets, plan.from_logits = plan.head.n_targets, plan.head.canonical != IDENTITY
     plan_rows(plan, isa)
     plan_layout(plan, isa)
     return layout_holds(plan, isa)
@@ -157,7 +219,7 @@ cdef bint plan_init(plan_t *plan, layer_t *layers, Py_ssize_t n_layers, const Py
 cdef inline bint keeps_derivative(Activation activation) noexcept nogil:
     """Whether g'(z) cannot be computed from g(z), or only by a difference that cancels; see `activation_backward`."""
     return not (activation == IDENTITY or activation == RELU or activation == LEAKY_RELU or activation == SOFTPLUS
-                or activation == SOFTMAX or activation == EXP)
+                or activation == SOFTMAX or activation == EXP or <int>activation == HEADS)
 
 
 cdef inline Activation canonical_output(Loss loss) noexcept nogil:
@@ -249,6 +311,10 @@ cdef void plan_layout(plan_t *plan, const isa_t *isa) noexcept nogil:
     reserve(&plan.labels, plan.tile * (8 // isa.itemsize), &end, isa)
     reserve(&plan.sample_weight, plan.tile, &end, isa)
     reserve(&plan.norms, plan.tile * (8 // isa.itemsize), &end, isa)
+    stride = 0
+    for l in range(plan.n_heads):
+        stride = max(stride, plan.heads[l].layer.stride)
+    reserve(&plan.heads_block, HEAD_BLOCKS * LOSS_ROWS * stride, &end, isa)
     plan.workspace = end
 
 
@@ -296,5 +362,9 @@ cdef bint layout_holds(const plan_t *plan, const isa_t *isa) noexcept nogil:
     right &= follows(&plan.panels, &end, isa) and follows(&plan.columns, &end, isa)
     right &= follows(&plan.inputs, &end, isa) and follows(&plan.targets, &end, isa)
     right &= follows(&plan.output_weight, &end, isa) and follows(&plan.labels, &end, isa)
+    for l in range(plan.n_heads):
+        right &= plan.heads[l].layer.stride >= plan.heads[l].layer.n_out and plan.heads[l].layer.stride % isa.lanes == 0
+        right &= plan.heads_block.size >= 5 * LOSS_ROWS * plan.heads[l].layer.stride
     right &= follows(&plan.sample_weight, &end, isa) and follows(&plan.norms, &end, isa)
+    right &= follows(&plan.heads_block, &end, isa)
     return right and plan.workspace >= end
