@@ -109,8 +109,8 @@ LAYOUTS = (
 NUMBERS = ("usual", "exact", "large", "saturated", "zero rows", "nan rows")
 DEFAULTS = {
     "hidden": [], "loss": "squared_error", "output": None, "dtype": "float64", "seed": 0, "numbers": "usual",
-    "heads": None, "parameter": None, "labels": False, "weights": None, "l2": 0.0, "layouts": {}, "train": None, "independent": False,
-    "jax": False, "routes": None,
+    "heads": None, "parameter": None, "labels": False, "weights": None, "l2": 0.0, "layouts": {}, "train": None,
+    "independent": False, "jax": False, "routes": None,
 }  # fmt: skip
 
 

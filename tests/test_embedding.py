@@ -374,6 +374,71 @@ def test_the_parameter_of_a_loss(dtype, loss, name, right, wrong, rng):
     np.testing.assert_array_equal(sums.astype(np.float64), accumulator.buffer[3:])
 
 
+HEADS = [("cross_entropy", 3, {"label_smoothing": 0.1}), ("huber", 2, {"output": "tanh", "weight": 0.7})]
+
+
+@pytest.mark.parametrize("hidden", [(), (7,), (7, 8)])
+def test_functions_of_heads(dtype, hidden, rng):
+    net = bpcore.Network([5, *hidden, 5], "tanh", HEADS, dtype=dtype)
+    plan, (params, X, Y) = capi.Plan(net), data(net, 40, rng)
+    Y = np.abs(Y)
+    sums, total, out = np.zeros_like(params), np.zeros(1), np.empty((40, 5), dtype)
+    place = plan.address, plan.workspace, params.ctypes.data, X.ctypes.data, 40
+    assert plan.functions["accumulate"](*place, Y.ctypes.data, 0, 0, sums.ctypes.data, total.ctypes.data) == 0
+    assert plan.functions["forward"](*place, out.ctypes.data) == 0
+    accumulator = net.accumulator()
+    accumulator.add(params, X, Y)
+    assert total[0] == accumulator.buffer[0]
+    np.testing.assert_array_equal(sums.astype(np.float64), accumulator.buffer[3:])
+    np.testing.assert_array_equal(out, net.forward(params, X))
+    labels = np.zeros(40, np.int64)
+    found = plan.functions["accumulate"](*place, 0, labels.ctypes.data, 0, sums.ctypes.data, total.ctypes.data)
+    assert found == NUMBER["err_target"]
+    Y[7, 1] = -1
+    found = plan.functions["accumulate"](*place, Y.ctypes.data, 0, 0, sums.ctypes.data, total.ctypes.data)
+    assert found == NUMBER["err_target"]
+    assert plan.functions["plan_set_loss_parameter"](plan.address, 0.0) == NUMBER["err_hyperparameter"]
+
+
+def test_functions_refuse_what_is_no_head(dtype):
+    suffix = "_f32" if dtype == "float32" else "_f64"
+    make = CALL["plan_init_heads" + suffix]
+    right = {
+        "sizes": np.array([4, 6, 5], np.intp), "hidden": np.array([capi.Activation.TANH], np.intc),
+        "n_outputs": np.array([3, 2], np.intp), "outputs": np.array([capi.Activation.SOFTMAX, 0], np.intc),
+        "losses": np.array([capi.Loss.CROSS_ENTROPY, capi.Loss.HUBER], np.intc), "parameters": np.array([0, 1.0]),
+        "weights": np.ones(2),
+    }  # fmt: skip
+    assert CALL["plan_bytes_heads"](2, 0) == CALL["plan_bytes_heads"](0, 2) == CALL["plan_bytes_heads"](2, -1) == 0
+    memory = np.zeros(CALL["plan_bytes_heads"](2, 2) // 8, np.uint64)
+    assert memory.nbytes > CALL["plan_bytes"](2)
+
+    def error(bytes_short=0, n_heads=2, at=0, **changed):
+        arrays = {**right, **{name: np.array(value, right[name].dtype) for name, value in changed.items()}}
+        sizes, hidden, *heads = (array.ctypes.data for array in arrays.values())
+        made = make(memory.ctypes.data + at, memory.nbytes - bytes_short, 2, sizes, hidden, n_heads, *heads)
+        return {number: name for name, number in NUMBER.items() if name in ("ok", *ERRORS)}[made]
+
+    assert error() == "ok"
+    assert error(bytes_short=1) == error(n_heads=0) == error(n_heads=3) == "err_sizes"
+    assert error(at=1) == "err_misaligned"
+    assert error(n_outputs=[3, 1]) == error(n_outputs=[3, 3]) == error(n_outputs=[5, 0]) == "err_sizes"
+    assert error(sizes=[4, 0, 5]) == "err_sizes"
+    assert error(n_outputs=[2, 3], losses=[2, capi.Loss.GAUSSIAN_NLL]) == "err_sizes"
+    assert (
+        error(hidden=[capi.Activation.SOFTMAX]) == error(outputs=[9, 99]) == error(outputs=[-1, 0]) == "err_activation"
+    )
+    assert error(losses=[2, 13]) == error(losses=[-1, 0]) == "err_loss"
+    assert error(outputs=[0, 0]) == "err_output"
+    assert error(parameters=[1.0, 1.0]) == error(parameters=[0, 0]) == "err_hyperparameter"
+    assert error(weights=[0, 1]) == error(weights=[1, np.inf]) == error(weights=[1, np.nan]) == "err_hyperparameter"
+    for i in range(7):
+        addresses = [array.ctypes.data for array in right.values()]
+        addresses[i] = 0
+        found = make(memory.ctypes.data, memory.nbytes, 2, *addresses[:2], 2, *addresses[2:])
+        assert found == NUMBER["err_null"]
+
+
 @pytest.mark.parametrize("loss", ["huber", "cross_entropy"])
 @pytest.mark.parametrize("sizes", [(5, 33, 20, 3), (150, 500, 150)], ids=["tiles", "chunks"])
 def test_functions_accumulate_more_than_a_tile_or_a_chunk(dtype, loss, sizes, rng):

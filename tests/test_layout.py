@@ -6,6 +6,7 @@ that this machine cannot run are tried, too.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 
@@ -15,6 +16,7 @@ from helpers import EMULATED, dispatch
 
 import bpcore
 from bpcore.architecture import ACTIVATIONS
+from bpcore.fallback import Head
 
 #: The layout is arithmetic, and the same function in every module: the first one answers for all sets.
 COMPILED = [name for name in bpcore.available_backends() if name != "python"][:1]
@@ -69,7 +71,7 @@ def test_triples_of_widths(core, dtype, name):
         assert core.check_layouts(*three, np.dtype(dtype), name) == np.prod([len(widths) for widths in three])
 
 
-def needs(core, sizes, activations, item, name, layout, l2_bytes):
+def needs(core, sizes, activations, item, name, layout, l2_bytes, heads):
     """What each region must hold, in numbers: from what the loops of forward, backward and accumulate write."""
     width = lanes_of(core, name, item)
     tile, steps, stride = layout["tile"], layout["strides"], layout["input_stride"]
@@ -100,14 +102,18 @@ def needs(core, sizes, activations, item, name, layout, l2_bytes):
     needed["labels", -1] = tile * 8 // item
     needed["sample_weight", -1] = tile
     needed["norms", -1] = tile * 8 // item
+    # 32 rows of activations, kept derivatives, deltas, targets and weights of a head
+    needed["heads_block", -1] = 5 * 32 * max((vectors(n) for n in heads), default=0)
     return needed
 
 
-def check(core, sizes, activations, dtype, name, guard=0, l2_bytes=0):
+def check(core, sizes, activations, dtype, name, guard=0, l2_bytes=0, heads=()):
+    """``heads``: their numbers of outputs, if there are several."""
     item = np.dtype(dtype).itemsize
-    network = tuple(sizes), tuple(activations), "squared_error", np.dtype(dtype)
+    loss = tuple(Head("huber", n, "tanh", 1.0, 1.0) for n in heads) or "squared_error"
+    network = tuple(sizes), tuple(activations), loss, np.dtype(dtype)
     layout = core.workspace_layout(*network, name, guard, l2_bytes)
-    needed = needs(core, sizes, activations, item, name, layout, l2_bytes)
+    needed = needs(core, sizes, activations, item, name, layout, l2_bytes, heads)
     assert layout["holds"]
     rows = core.INSTRUCTION_SETS[name][1]
     assert layout["tile"] % rows == 0
@@ -138,8 +144,11 @@ def test_random_networks_against_what_the_loops_write(core, dtype, name):
             most = max(1, draw.choice([64, 600, WIDEST]) // unit)
             near = sizes[-1] if sizes and draw.random() < 0.4 else unit * draw.randint(1, most)
             sizes.append(max(1, near + draw.choice([-2, -1, 0, 0, 1, 2])))
-        activations = draw.choices(ACTIVATIONS, k=len(sizes) - 1)
-        check(core, sizes, activations, dtype, name, draw.choice([0, 16, 32]), draw.choice(L2_BYTES))
+        activations, heads = draw.choices(ACTIVATIONS, k=len(sizes) - 1), []
+        if draw.random() < 0.3:
+            ends = sorted({0, sizes[-1], *(draw.randint(1, sizes[-1]) for _ in range(draw.randint(0, 4)))})
+            heads, activations[-1] = [j - i for i, j in itertools.pairwise(ends)], "tanh"
+        check(core, sizes, activations, dtype, name, draw.choice([0, 16, 32]), draw.choice(L2_BYTES), heads)
 
 
 @pytest.mark.parametrize(

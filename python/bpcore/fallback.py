@@ -30,7 +30,6 @@ import numpy.typing as npt
 
 #: The interface of a backend.
 __all__ = [
-    "Head",
     "Kept",
     "Plan",
     "accumulate",

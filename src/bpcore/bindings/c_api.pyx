@@ -52,7 +52,7 @@ cdef const char *error_message(int error) noexcept nogil:
     if error == ERR_PLAN:
         return "the plan must be one of this number type, at the address where it was initialized"
     if error == ERR_SIZES:
-        return ("there must be a layer, with a unit in each (outputs in pairs for gaussian_nll; heads for all of them), "
+        return ("there must be a layer, with a unit in each (outputs in pairs for gaussian_nll; heads for all), "
                 "and room for the plan")
     if error == ERR_ACTIVATION:
         return "every activation must be known; softmax and exp are for the output layer only"

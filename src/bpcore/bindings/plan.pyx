@@ -60,7 +60,7 @@ cdef int new_heads(architecture_t *new, tuple heads) except -1:
     for h, (loss, count, output, parameter, weight) in enumerate(heads):
         if not set_head(&new.heads[h], LOSSES[loss], ACTIVATIONS[output], count, 0 if parameter is None else parameter,
                         weight):
-            raise ValueError(f"a head must have outputs, and an activation and a parameter for its loss, got {heads[h]}")
+            raise ValueError(f"a head must have outputs, and activation and parameter of its loss, got {heads[h]}")
         n_outputs += new.heads[h].layer.n_out
     if n_outputs != new.sizes[new.n_layers]:
         raise ValueError(f"the heads must have {new.sizes[new.n_layers]} outputs, got {n_outputs}")
@@ -121,7 +121,8 @@ cdef class Plan:
             if not fits_in_memory(given.n_layers, given.sizes, &isa):
                 raise ValueError(f"sizes must fit into memory with the rows of a tile, got {list(sizes)}")
             self.plan.n_heads, self.plan.heads = given.n_heads, given.heads
-            holds = plan_init(&self.plan, given.layers, given.n_layers, given.sizes, given.activations, given.loss, &isa)
+            holds = plan_init(&self.plan, given.layers, given.n_layers, given.sizes, given.activations, given.loss,
+                              &isa)
             given.layers, given.heads = NULL, NULL  # they are the plan's now
             if not holds:
                 raise AssertionError(f"the layout for sizes {list(sizes)} does not hold what is written in it: a bug")

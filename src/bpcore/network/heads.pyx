@@ -1,5 +1,5 @@
-# Several heads: blocks of outputs, each with an activation and a loss of its own. Their layer is one, as all others: its
-# products, and what is below it, know nothing of them.
+# Several heads: blocks of outputs, each with an activation and a loss of its own. Their layer is one like all others:
+# its products, and what is below it, know nothing of them.
 #
 # The loops over activations and losses take whole layers. So a head's columns of a few rows are copied to a place of
 # their own, in each thread's workspace, and what they become is copied back.
