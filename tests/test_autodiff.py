@@ -10,7 +10,7 @@ import pytest
 from helpers import COMBINATIONS, assert_agree, make_data, make_parameters
 
 import bpcore
-from bpcore.architecture import ACTIVATIONS
+from bpcore.architecture import ACTIVATIONS, CANONICAL_OUTPUT
 
 jax = pytest.importorskip("jax", reason="jax comes with the dev extra; not every platform has it")
 jax.config.update("jax_enable_x64", True)
@@ -100,6 +100,30 @@ def test_hidden_activations(hidden, dtype):
     trace = net.trace(right.params, right.X)
     dA = (right.A - right.Y) * right.w[:, None] / right.w.sum()
     assert_agree(trace.backward(dA, input_gradient=True)[1], right.dX, dtype, 10)
+
+
+def test_several_heads(dtype):
+    """Every loss in one network, each with its canonical output, and weights of all kinds."""
+    rng = np.random.default_rng(9)
+    losses = [name for name in LOSS if name != "gaussian_nll"]
+    heads = [(name, 3, {"weight": 0.5 + i % 3}) for i, name in enumerate(losses)]
+    net = bpcore.Network([4, 7, 3 * len(heads)], "tanh", heads, dtype=dtype)
+    params, X = make_parameters(net, rng), rng.normal(size=(40, 4)).astype(dtype)
+    Y = np.hstack([make_data([4, 3], name, dtype, 40, rng)[1] for name in losses])
+
+    def cost(p):
+        (W1, b1), (W2, b2) = net.layers(np.arange(net.n_parameters))
+        z = jnp.tanh(X @ p[W1].T + p[b1]) @ p[W2].T + p[b2]
+        total = 0.0
+        for i, (name, _, options) in enumerate(heads):
+            own, y = z[:, 3 * i : 3 * i + 3], Y[:, 3 * i : 3 * i + 3]
+            total += options["weight"] * jnp.mean(LOSS[name](own, G[CANONICAL_OUTPUT[name]](own), y))
+        return total
+
+    J, expected = jax.value_and_grad(cost)(params.astype(np.float64))
+    found, grad = net.cost_and_gradient(params, X, Y)
+    assert found == pytest.approx(float(J), rel=1e-12 if dtype == "float64" else 1e-5)
+    assert_agree(grad, np.array(expected).astype(dtype), dtype, 10)
 
 
 @functools.cache

@@ -150,7 +150,7 @@ class Architecture:
         rest = {"loss": self.loss, "output": self.output, "dtype": self.dtype.name}
         return {**first, **rest, **_options(self.loss, self.loss_parameter)}
 
-    def _resized(self, sizes: Sequence[int], dtype: npt.DTypeLike = None) -> Self:
+    def _resized(self, sizes: Sequence[int], dtype: str | None = None) -> Self:
         """The same with other sizes, whose further outputs are the last head's, or another dtype."""
         arguments = self._arguments()
         if self.loss == SEVERAL:
