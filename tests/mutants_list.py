@@ -2593,6 +2593,140 @@ POPULATION = [
     ("labels of each network are for all", ("(2 if labels else 3)", "3")),
 ]
 
+HEADS_LOOP = [
+    (
+        "all heads read the columns of the first",
+        ("copy_rows(rows + head.first, last.stride", "copy_rows(rows, last.stride"),
+    ),
+    ("all heads write the columns of the first", ("head.layer.stride, rows + head.first,", "head.layer.stride, rows,")),
+    ("places of a head overlap", ("size // HEAD_BLOCKS))", "size // HEAD_BLOCKS // 2))")),
+    (
+        "only the first rows of a tile are activated",
+        ("        first += count\n\n\ncdef void outputs", "        return\n\n\ncdef void outputs"),
+    ),
+    (
+        "the derivatives of a head are not kept",
+        ("if not head.layer.keeps_derivative or kept == NULL:", "if head.layer.keeps_derivative or kept == NULL:"),
+    ),
+    (
+        "only the first rows of a tile get dLoss/dz",
+        ("        first += count\n\n\ncdef inline void head", "        return\n\n\ncdef inline void head"),
+    ),
+    ("a gradient by the caller is like the loss's own", ("    if of_caller:\n", "    if False:\n")),
+    ("all heads have the targets of the first", ("part.targets + head.first_target", "part.targets")),
+    ("all heads have the weights of the first", ("part.output_weight + head.first_target", "part.output_weight")),
+    (
+        "weights of classes are weights of what they are no part of",
+        ("head.parameter != 0 or part.output_weight != NULL", "head.parameter != 0"),
+    ),
+    ("the targets of heads are not smoothed", ("head.parameter != 0 or part.output_weight", "part.output_weight")),
+    ("weights of classes count twice", ("        own.output_weight = NULL\n", "        pass\n")),
+    ("a loss of outputs gets logits", ("        if head.canonical == IDENTITY:\n", "        if False:\n")),
+    ("dLoss/da of a head is its dLoss/dz", ("if head.layer.activation != head.canonical:", "if False:")),
+    ("the weight of a loss is not in its gradient", ("                d[i] *= weight", "                d[i] *= 1")),
+    ("the weight of a loss is not in the cost", ("total += head.weight * loss", "total += loss")),
+    ("the loss of rows is that of all that follow", ("    own.rows = rows\n", "    pass\n")),
+]
+
+HEADS_PLAN = [
+    ("all heads begin with the first output", ("        first += head.layer.n_out\n", "        pass\n")),
+    ("heads have a target for each output", ("plan.n_targets += head.n_targets", "plan.n_targets += head.layer.n_out")),
+    (
+        "what is kept is what the last head keeps",
+        ("last.keeps_derivative |= head.layer", "last.keeps_derivative = head.layer"),
+    ),
+    (
+        "the losses of heads take outputs",
+        ("plan.n_targets, plan.from_logits = 0, True", "plan.n_targets, plan.from_logits = 0, False"),
+    ),
+    ("a head without a weight", ("or not 0 < weight < INFINITY:", "or not 0 <= weight < INFINITY:")),
+    ("a head with any activation", ("if canonical_output(head.loss) != IDENTITY and", "if False and")),
+]
+
+HEADS_TARGETS = [
+    (
+        "single outputs have no weights of their own",
+        ("if n == 1 and of_outputs == NULL and rows >=", "if n == 1 and rows >="),
+    ),
+    (
+        "targets are in the range of the head before",
+        ("while j < plan.heads[h].first_target:", "while j <= plan.heads[h].first_target:"),
+    ),
+    (
+        "the targets of heads have no range",
+        ("wrong |= not target_valid(loss_of_target(plan, i % n), y[i])", "wrong |= False"),
+    ),
+]
+
+HEADS_TILES = [
+    ("threads activate parts of rows of heads", (" or <int>layer.activation == HEADS", "")),
+]
+
+HEADS_C = [
+    ("heads with more outputs than there are", ("return OK if total == 0 else ERR_SIZES", "return OK")),
+    (
+        "heads without the activations of hidden layers",
+        ("        kinds[l] = activations[l]\n", "        kinds[l] = 0\n"),
+    ),
+    (
+        "a plan with less memory than its heads",
+        ("size < plan_bytes_heads(n_layers, n_heads):", "size < plan_bytes(n_layers):"),
+    ),
+    ("one parameter for the losses of heads", ("<int>p.loss == HEADS or not", "not")),
+]
+
+HEADS_NAMES = [
+    ("heads may leave outputs out", ("    if total != n_outputs:", "    if total > n_outputs:")),
+    (
+        "equal but for their heads",
+        ("return self.sizes, self.hidden, self.heads,", "return self.sizes, self.hidden, len(self.heads),"),
+    ),
+    ("a weight is lost in a pickle", ("    if head.weight != 1:\n", "    if False:\n")),
+    ("an activation is lost in a pickle", ("    if head.output != CANONICAL_OUTPUT[head.loss]:\n", "    if False:\n")),
+    ("a single weighted head is a plain network", ("len(heads) > 1 or heads[0].weight != 1", "len(heads) > 1")),
+    (
+        "all heads are initialized with the rows of the first",
+        ("            first += head.n_outputs\n        for weights", "        for weights"),
+    ),
+    ("grown outputs are of no head", ("count + sizes[-1] - self.sizes[-1]", "count")),
+    (
+        "options for no head in particular are ignored",
+        (
+            '        if value is not None:\n            raise ValueError(f"{name} must be given',
+            '        if False:\n            raise ValueError(f"{name} must be given',
+        ),
+    ),
+]
+
+HEADS_PYTHON = [
+    (
+        "all heads have the outputs of the first",
+        ("first, first_target = outputs.stop, targets.stop", "first_target = targets.stop"),
+    ),
+    (
+        "all heads have the targets of the first",
+        ("first, first_target = outputs.stop, targets.stop", "first = outputs.stop"),
+    ),
+    (
+        "weights of outputs are those of the first head",
+        ("weights[:, targets] if weights is not None and", "weights[:, : head.n_targets] if weights is not None and"),
+    ),
+    ("the weight of a loss is not in the cost", ("total += plan.dtype.type(head.weight) * losses", "total += losses")),
+    (
+        "the weight of a loss is not in its gradient",
+        ("deltas.append(plan.dtype.type(head.weight) * delta)", "deltas.append(delta)"),
+    ),
+    ("blocks of activations overlap", ("yield name, slice(end - count, end)", "yield name, slice(0, count)")),
+    (
+        "a gradient by the caller is like the loss's own",
+        ("return backward_by_blocks(output_backward,", "return backward_by_blocks(activation_backward,"),
+    ),
+]
+
+HEADS_CHECKED = [
+    ("targets of heads have the range of the first", ("    if len(limits) == 1:\n", "    if True:\n")),
+]
+
 POPULATION_LOOP = [
     (
         "all networks have the rows of the first",
@@ -2677,6 +2811,14 @@ MUTANTS = [
     ("training.py", "training_data", TRAINING_DATA),
     ("_population.py", "population", POPULATION),
     ("network/population.pyx", "population", POPULATION_LOOP),
+    ("network/heads.pyx", "heads autodiff hunt", HEADS_LOOP),
+    ("network/plan.pyx", "heads embedding::test_functions_refuse_what_is_no_head", HEADS_PLAN),
+    ("network/losses.pyx", "heads hunt", HEADS_TARGETS),
+    ("network/forward.pyx", "heads hunt", HEADS_TILES),
+    ("bindings/c_api.pyx", "embedding::test_functions", HEADS_C),
+    ("architecture.py", "heads", HEADS_NAMES),
+    ("fallback.py", "heads", HEADS_PYTHON),
+    ("_validation.py", "heads", HEADS_CHECKED),
     ("accumulator.py", "accumulator contract", ACCUMULATOR),
     ("network.py", "grow", GROWN),
     ("architecture.py", "grow", GROWN_VECTORS),

@@ -13,6 +13,7 @@ from ._dispatch import available_backends as available_backends
 from ._dispatch import name as backend
 from .accumulator import Accumulator as Accumulator
 from .architecture import Layer as Layer
+from .fallback import Head as Head
 from .network import Network as Network
 from .optimizers import Adam as Adam
 from .optimizers import GradientDescent as GradientDescent
@@ -33,6 +34,7 @@ __all__ = [
     "Accumulator",
     "Adam",
     "GradientDescent",
+    "Head",
     "History",
     "Layer",
     "Model",

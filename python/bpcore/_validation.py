@@ -378,6 +378,8 @@ def _check_targets(net: Architecture, value: object, n_rows: int, weights: Array
             )
     elif Y.ndim != 2 or Y.shape[1] != n_outputs:
         also = f" or integer labels of shape ({n_rows},)" if loss == "cross_entropy" else ""
+        if len(net.heads) > 1:
+            also = ", the targets of all heads side by side, classes as probabilities"
         raise ValueError(f"Y must have shape ({n_rows}, {n_outputs}){also}, got {Y.shape}")
     if len(Y) != n_rows:
         raise ValueError(f"Y has {len(Y)} rows, but X has {n_rows}")

@@ -92,17 +92,35 @@ quietly = np.errstate(all="ignore")  # infinity and NaN are results here, not ac
 
 
 class Head(NamedTuple):
-    """A block of outputs with a loss and an activation of its own; or all outputs of a network."""
+    """A block of outputs with a loss and an activation of its own; or all outputs of a network that has one loss.
+
+    Attributes
+    ----------
+    loss : str
+    n_outputs : int
+    output : str
+        The activation.
+    parameter : float or None
+        Of the loss, if it has one.
+    weight : float
+        Of the loss in that of the network.
+
+    Examples
+    --------
+    >>> net = bpcore.Network([4, 8, 5], loss=[("cross_entropy", 3), ("huber", 2, {"weight": 0.5})])
+    >>> net.heads[1]
+    Head(loss='huber', n_outputs=2, output='identity', parameter=1.0, weight=0.5)
+    """
 
     loss: str
     n_outputs: int
-    output: str  # the activation
-    parameter: float | None = None  # of the loss
-    weight: float = 1.0  # of the loss in that of the network
+    output: str
+    parameter: float | None = None
+    weight: float = 1.0
 
     @property
     def n_targets(self) -> int:
-        """Of a row: gaussian_nll has two outputs for each."""
+        """How many targets a row has: gaussian_nll has two outputs for each."""
         return self.n_outputs // 2 if self.loss == "gaussian_nll" else self.n_outputs
 
 
