@@ -2,14 +2,17 @@
 
 cdef int check_training(buffers_t *buffers, Plan plan, training_t *t, order, moments) except -1:
     """The order of the rows and the optimizer's state as pointers."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, last = t.rows.rows
     if t.batch_size < 1 or t.first < 0 or t.rows.rows < 1 or len(moments) > 2:
         raise ValueError("batches or moments do not fit")
     if order is not None:
         t.order = <const int64_t *>acquire_vector(buffers, order, c"l", t.rows.rows, False)
         if t.order == NULL:
             raise ValueError("order does not fit X")
-        for i in range(t.rows.rows):
+        # Of the steps of this call alone: with a schedule of learning rates each one is a call.
+        if t.steps_left < (last - t.first) // t.batch_size:
+            last = t.first + t.steps_left * t.batch_size
+        for i in range(t.first, last):
             if t.order[i] < 0 or t.order[i] >= t.rows.rows:
                 raise ValueError("order must be of rows of X")
     for i in range(len(moments)):
