@@ -140,6 +140,43 @@ def test_the_core_refuses_to_train_on_what_does_not_fit(name, place, value):
         core.train_batches(*right)
 
 
+@pytest.mark.parametrize("name", COMPILED)
+def test_the_order_of_the_rows_is_checked_as_far_as_a_call_goes(name):
+    """The rest is of later calls: one of one step that looked at all of it would make an epoch quadratic."""
+    core = dispatch.load(name)
+    right, _ = arguments(core, "float64")["train_batches"]
+    for place in range(4):
+        order = np.arange(4)
+        order[place] = 4
+        for first, steps in ((0, 1), (0, 2), (1, 1), (2, 1), (2, 10)):
+            right[3] = order, first, 2, steps, 1e9, 1, 0.0
+            if first <= place < first + 2 * steps:
+                with pytest.raises(ValueError, match="order must be of rows of X"):
+                    core.train_batches(*right)
+            else:
+                assert core.train_batches(*right)[0] == min(first + 2 * steps, 4)
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        (("huber", 2, "identity", 1.0, 1.0), ("huber", 2, "identity", 1.0, 1.0)),  # of three outputs
+        (("huber", 3, "identity", 0.0, 1.0),),
+        (("huber", 3, "identity", 1.0, 0.0),),
+        (("poisson", 3, "identity", None, 1.0),),
+        (("squared_error", 3, "identity", 1.0, 1.0),),
+        (("gaussian_nll", 3, "identity", None, 1.0),),
+        (("huber", 4, "identity", 1.0, 1.0), ("huber", -1, "identity", 1.0, 1.0)),
+    ],
+)
+@pytest.mark.parametrize("name", COMPILED)
+def test_the_core_refuses_heads_that_do_not_fit(name, heads):
+    core = dispatch.load(name)
+    with pytest.raises(ValueError, match="head"):
+        core.Plan((2, 3), ("",), heads, np.dtype("float64"))
+    core.Plan((2, 3), ("",), (("huber", 3, "tanh", 1.0, 0.5),), np.dtype("float64"))
+
+
 def test_layouts_are_counted():
     widths, none = np.array([1, 2, 600]), np.array([], np.int64)
     core = dispatch.load(COMPILED[-1])
