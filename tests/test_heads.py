@@ -334,5 +334,5 @@ def test_errors_of_targets_name_their_loss(dtype, rng):
         weights = np.ones_like(Y)
         weights[3, column] = 0
         net.cost_and_gradient(params, X, wrong, sample_weight=weights)
-    with pytest.raises(ValueError, match=r"Y must have shape \(6, 5\), the targets of all heads side by side, .*, got \(6,\)"):
+    with pytest.raises(ValueError, match=r"Y must have shape \(6, 5\), the targets of all heads .*, got \(6,\)"):
         net.cost_and_gradient(params, X, np.zeros(6, int))

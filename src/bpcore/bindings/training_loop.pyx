@@ -10,7 +10,7 @@ cdef int check_training(buffers_t *buffers, Plan plan, training_t *t, order, mom
         if t.order == NULL:
             raise ValueError("order does not fit X")
         # Of the steps of this call alone: with a schedule of learning rates each one is a call.
-        if t.steps_left < (last - t.first) // t.batch_size:
+        if t.steps_left <= (last - t.first - 1) // t.batch_size:
             last = t.first + t.steps_left * t.batch_size
         for i in range(t.first, last):
             if t.order[i] < 0 or t.order[i] >= t.rows.rows:
