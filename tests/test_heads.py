@@ -11,7 +11,7 @@ import random
 
 import numpy as np
 import pytest
-from helpers import MODEL_SUFFIXES, SLOWNESS, assert_agree
+from helpers import AGREEMENT, MODEL_SUFFIXES, SLOWNESS, assert_agree
 
 import bpcore
 from bpcore import _chunks, fallback
@@ -147,10 +147,12 @@ def test_outputs_and_their_derivatives_are_those_of_single_networks(dtype, rng, 
         assert_agree(trace.logits[:, outputs], own.trace(p, X).logits, dtype, 20)
         assert_agree(Jx[:, outputs], own.input_jacobian(p, X), dtype, 20)
         assert_agree(tangents[1][:, outputs], own.jvp(p, X, direction, d_X)[1], dtype, 20)
+        # A derivative that cancels, as gelu's does, is as exact as the larger ones are.
+        size = max(np.abs(J[:, outputs]).max(), 0.05)
         for i in range(0, rows, 11):
             for k, of_output in enumerate(own.jacobian(p, X[i : i + 1])[0]):
                 one = assemble(net, [(own, of_output, outputs, columns, 1.0)])
-                assert_agree(J[i, outputs.start + k], one, dtype, 20)
+                np.testing.assert_allclose(J[i, outputs.start + k], one, rtol=0, atol=20 * AGREEMENT[dtype] * size)
         own_grad, own_dX = own.backward(p, X, np.ascontiguousarray(dA[:, outputs]), input_gradient=True)
         parts.append((own, own_grad, outputs, columns, 1.0))
         expected_dX = expected_dX + own_dX.astype(np.float64)

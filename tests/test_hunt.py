@@ -58,8 +58,11 @@ def test_a_case_is_the_same_each_time():
 
 def test_every_name_is_drawn():
     cases = [hunt.draw(3, i) for i in range(2500)]
-    drawn = {(case.get("loss", "squared_error"), case["output"]) for case in cases}
+    drawn = {(case.get("loss", "squared_error"), case.get("output")) for case in cases}
     assert drawn >= set(COMBINATIONS)
+    heads = [head for case in cases for head in case.get("heads", [])]
+    assert {loss for loss, *_ in heads} == {loss for loss, _ in COMBINATIONS}
+    assert {output for _, _, output, *_ in heads} == {output for _, output in COMBINATIONS}
     assert {g for case in cases for g in case.get("hidden", [])} == set(ACTIVATIONS)
     assert {layout for case in cases for layout in case.get("layouts", {}).values()} == set(hunt.LAYOUTS)
     assert {case.get("numbers", "usual") for case in cases} == set(hunt.NUMBERS)
