@@ -136,7 +136,7 @@ BAD_ARRAYS = [
     ("X", np.zeros(4), ValueError, r"X must have shape \(rows, 4\), got \(4,\)"),
     ("X", np.zeros((2, 5, 4)), ValueError, r"X must have shape \(rows, 4\), got \(2, 5, 4\)"),
     ("X", 3.0, ValueError, r"X must have shape \(rows, 4\), got \(\)"),
-    ("X", np.full((10, 4), "a"), TypeError, "X must hold real numbers, got dtype <U1"),
+    ("X", np.full((10, 4), "a"), TypeError, "X must hold real numbers, got dtype [<>]U1"),
     ("X", np.full((10, 4), None), TypeError, "X must hold real numbers, got dtype object"),
     ("X", np.zeros((10, 4), "datetime64[s]"), TypeError, "X must hold real numbers, got dtype datetime"),
     ("X", np.zeros((10, 4), complex), TypeError, "X must hold real numbers, got dtype complex128"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # wheels/windows.sh [--quick]: build a wheel for Windows x64 with zig (Clang, as clang-cl is) from the sdist, and run the
-# suite on CPython for Windows under wine. --quick: parity, contract and gradients only. That Python is a repackaged one,
-# to test with and never to ship; wheels for users are built on Windows.
+# suite on CPython for Windows under wine. --quick: parity, contract, gradients and test_found.py only. That Python is a
+# repackaged one, to test with and never to ship; wheels for users are built on Windows.
 set -euo pipefail
 # shellcheck source=wheels/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -49,10 +49,11 @@ pip install -q --target "$work/site" --only-binary :all: --platform win_amd64 --
 python -m zipfile -e "$work"/built/*.whl "$work/site"
 rm "$embed/python313._pth" # which would shut out PYTHONPATH
 rm "$embed/_wmi.pyd"        # wine lacks what it calls; the standard library does without
-# The C library of wine 8 has no creal and cimag, which NumPy prints complex numbers by: they come from a library of their
-# own, which hands all other names on. Its name is as long as the one it stands for in NumPy's files.
+# The C library of wine 8 has no functions of complex numbers. Those by which NumPy prints such numbers, and those that
+# the complex steps of tests/oracle.py take from NumPy and SciPy, come from a library of their own, which hands all
+# other names on. Its name is as long as the one it stands for in their files.
 shim=xpi-ms-win-crt-math-l1-1-0.dll
-mapfile -t binaries < <(find "$work/site/numpy" "$work/site/numpy.libs" -name '*.pyd' -o -name '*.dll')
+mapfile -t binaries < <(find "$work"/site/{numpy,numpy.libs,scipy/special} -name '*.pyd' -o -name '*.dll')
 sed -i "s/a${shim#x}/$shim/" "${binaries[@]}"
 python - "$shim" "${binaries[@]}" > "$work/lib/shim.def" << 'END'
 import sys, pefile
@@ -61,7 +62,7 @@ for path in sys.argv[2:]:
     pe = pefile.PE(path)
     imports = [entry for entry in getattr(pe, "DIRECTORY_ENTRY_IMPORT", []) if entry.dll.decode() == sys.argv[1]]
     names |= {symbol.name.decode() for entry in imports for symbol in entry.imports}
-own = {a + b for a in ("creal", "cimag") for b in ("", "f", "l")}
+own = {a + b for a in ("creal", "cimag") for b in ("", "f", "l")} | {"cabs", "carg", "cexp", "cpow", "ctanh"}
 print("LIBRARY", sys.argv[1])
 print("EXPORTS", *sorted(own), *(f"{name}=ucrtbase.{name}" for name in sorted(names - own)), sep="\n")
 END
@@ -74,9 +75,26 @@ double creall(two_doubles z) { return z.part[0]; }
 double cimagl(two_doubles z) { return z.part[1]; }
 float crealf(two_floats z) { return z.part[0]; }
 float cimagf(two_floats z) { return z.part[1]; }
+double exp(double), log(double), cos(double), sin(double), tan(double), cosh(double), tanh(double);
+double atan2(double, double), hypot(double, double);
+double cabs(two_doubles z) { return hypot(z.part[0], z.part[1]); }
+double carg(two_doubles z) { return atan2(z.part[1], z.part[0]); }
+two_doubles cexp(two_doubles z) {
+    double r = exp(z.part[0]);
+    return (two_doubles){{r * cos(z.part[1]), r * sin(z.part[1])}};
+}
+two_doubles cpow(two_doubles z, two_doubles w) {
+    double r = log(cabs(z)), angle = carg(z), c = w.part[0], d = w.part[1];
+    return cexp((two_doubles){{c * r - d * angle, d * r + c * angle}});
+}
+two_doubles ctanh(two_doubles z) {
+    double t = tanh(z.part[0]), u = tan(z.part[1]), c = cosh(z.part[0]), d = 1 + t * t * u * u;
+    return (two_doubles){{t * (1 + u * u) / d, u / (c * c * d)}};
+}
 int __stdcall DllMainCRTStartup(void *dll, unsigned reason, void *reserved) { return 1; }
 END
-"$work/zcc" -O2 -fno-builtin -shared -nostdlib -o "$embed/$shim" "$work/lib/shim.c" "$work/lib/shim.def"
+"$work/zcc" -O2 -fno-builtin -shared -nostdlib -o "$embed/$shim" "$work/lib/shim.c" "$work/lib/shim.def" \
+  -lapi-ms-win-crt-math-l1-1-0
 # Nor does wine 8 have what Rust's library takes its random numbers from.
 cat > "$work/lib/prng.c" << 'END'
 unsigned char __stdcall SystemFunction036(void *, unsigned long);

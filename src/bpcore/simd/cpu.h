@@ -8,6 +8,9 @@
    order of FEATURES in cpu.pyx. */
 #if defined(__x86_64__) || defined(_M_X64)
 #if defined(BPCORE_GNU)
+#if defined(_MSC_VER) /* clang-cl: a macro of cpuid.h has the name of a function of intrin.h, which must come first */
+#include <intrin.h>
+#endif
 #include <cpuid.h>
 static inline void bpcore_cpuid(unsigned leaf, unsigned index, unsigned r[4]) {
     if (!__get_cpuid_count(leaf, index, &r[0], &r[1], &r[2], &r[3])) r[0] = r[1] = r[2] = r[3] = 0;
