@@ -138,7 +138,7 @@ cdef bint fits_in_memory(Py_ssize_t n_layers, const Py_ssize_t *sizes, const isa
     for l in range(n_layers):  # once for a and derivative, and at most once more for each of the four that rows share
         numbers += (6 * tile + <double>sizes[l]) * (sizes[l + 1] + margin)
         numbers += (<double>sizes[l + 1] + 1) * (sizes[l] + margin)
-    return numbers * isa.itemsize <= PY_SSIZE_T_MAX // 2
+    return numbers * isa.itemsize <= <double>(PY_SSIZE_T_MAX // 2)
 
 
 cdef void finish_head(head_t *head, const isa_t *isa) noexcept nogil:
