@@ -47,7 +47,7 @@ def lanes_of(core, name, item):
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize(("guard", "l2_bytes"), [(0, 0), (32, 0), (0, 131072), (0, 4194304)])
+@pytest.mark.parametrize(("guard", "l2_bytes"), [(0, 0), (32, 131072), (0, 4194304)])
 def test_all_pairs_of_widths(core, dtype, name, guard, l2_bytes):
     """Around every multiple of a vector, and so of 64, 512 and 4096 bytes."""
     item = np.dtype(dtype).itemsize
