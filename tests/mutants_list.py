@@ -1142,8 +1142,8 @@ LOSSES_WITH_MORE = [
     (
         "quantile takes the rates of each other's side",
         (
-            "rate = select(r > 0, <floating>1 - q, select(r < 0, -q, r))",
-            "rate = select(r > 0, q, select(r < 0, q - <floating>1, r))",
+            "rate = select(r > 0, <floating>(1 - q), select(r < 0, <floating>-q, r))",
+            "rate = select(r > 0, <floating>q, select(r < 0, <floating>(q - 1), r))",
         ),
     ),
     (
@@ -1161,8 +1161,8 @@ LOSSES_WITH_MORE = [
     (
         "the powers of tweedie are exchanged",
         (
-            "one = power - <floating>1, two = <floating>2 - power",
-            "one = <floating>2 - power, two = power - <floating>1",
+            "one = <floating>(power - 1), two = <floating>(2 - power)",
+            "one = <floating>(2 - power), two = <floating>(power - 1)",
         ),
     ),
     ("gaussian_nll without its half", ("(<floating>0.5 * (s + r * scaled))", "(s + r * scaled)")),
