@@ -2665,6 +2665,16 @@ MODE_TESTS = " ".join(
     )
 )
 
+DERIVATIVE_TESTS = "embedding::test_functions_derivatives embedding::test_the_parameter_of_a_loss"
+
+LAYOUT_TESTS = " ".join(
+    f"layout::test_{name}"
+    for name in ("random_networks_against_what_the_loops_write", "the_rows_of_a_tile_do_not_depend_on_the_caches")
+)
+
+#: Other tests give a loss its usual parameter, with which rates and powers may be equal.
+PARAMETER_TEST = "found::test_the_parameter_of_a_loss_against_complex_steps"
+
 MUTANTS = [
     ("_validation.py", "contract loops chunks training", VALIDATION),
     ("network.py", "derivatives loops contract parity", NETWORK),
@@ -2683,7 +2693,7 @@ MUTANTS = [
     ("fallback.py", "gradients loops optimizers accumulator training found chunks", FALLBACK),
     ("fallback.py", "subnormal", FLUSHED),
     ("fallback.py", "derivatives chunks", FALLBACK_DERIVATIVES),
-    ("fallback.py", "weights gradients hunt", FALLBACK_LOSSES),
+    ("fallback.py", f"weights gradients {PARAMETER_TEST} hunt", FALLBACK_LOSSES),
     ("simd/simd.h", "loops parity", SIMD),
     ("simd/elementary.pyx", "elementary loops gradients", ELEMENTARY),
     ("simd/simd.h", "subnormal embedding::test_functions_leave_the_flags_alone", MODE),
@@ -2692,7 +2702,7 @@ MUTANTS = [
     ("gemm/small.pyx", "loops parity", SMALL),
     ("gemm/gemm.pyx", "derivatives", ADDED_PRODUCTS),
     ("gemm/small.pyx", "derivatives", ADDED_SMALL_PRODUCTS),
-    ("network/plan.pyx", "core layout::test_random_networks_against_what_the_loops_write loops layout", LAYOUT),
+    ("network/plan.pyx", f"core {LAYOUT_TESTS} loops layout", LAYOUT),
     ("team/team.h", "chunks embedding_python::test_threads_end_with_the_call", TEAM),
     ("team/team.pyx", "chunks loops parity", SHARES),
     ("network/context.pyx", "chunks loops parity", CONTEXT),
@@ -2700,7 +2710,7 @@ MUTANTS = [
     ("network/activations.pyx", "loops gradients found", ACTIVATIONS),
     ("network/losses.pyx", "loops core gradients found", LOSSES),
     ("network/losses.pyx", "contract loops", TARGETS),
-    ("network/losses.pyx", "gradients weights hunt", LOSSES_WITH_MORE),
+    ("network/losses.pyx", f"gradients weights {PARAMETER_TEST} hunt", LOSSES_WITH_MORE),
     ("network/forward.pyx", "chunks loops parity", FORWARD),
     ("network/forward.pyx", "derivatives loops", KEPT),
     ("network/backward.pyx", "chunks loops parity", BACKWARD),
@@ -2729,5 +2739,5 @@ MUTANTS = [
     ("network/training.pyx", "training chunks", TRAINING_LOOP),
     ("bindings/c_api.pyx", TABLE_TESTS, C_API),
     ("bindings/c_api.pyx", MODE_TESTS, MODE_OF_C),
-    ("bindings/c_api.pyx", "embedding hunt", DERIVATIVES_OF_C),
+    ("bindings/c_api.pyx", f"{DERIVATIVE_TESTS} embedding hunt", DERIVATIVES_OF_C),
 ]
