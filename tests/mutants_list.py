@@ -2675,6 +2675,10 @@ LAYOUT_TESTS = " ".join(
 #: Other tests give a loss its usual parameter, with which rates and powers may be equal.
 PARAMETER_TEST = "found::test_the_parameter_of_a_loss_against_complex_steps"
 
+TEAM_TESTS = " ".join(
+    f"embedding_python::test_threads_{name}" for name in ("end_with_the_call", "of_a_team", "that_cannot_be_started")
+)
+
 MUTANTS = [
     ("_validation.py", "contract loops chunks training", VALIDATION),
     ("network.py", "derivatives loops contract parity", NETWORK),
@@ -2703,7 +2707,7 @@ MUTANTS = [
     ("gemm/gemm.pyx", "derivatives", ADDED_PRODUCTS),
     ("gemm/small.pyx", "derivatives", ADDED_SMALL_PRODUCTS),
     ("network/plan.pyx", f"core {LAYOUT_TESTS} loops layout", LAYOUT),
-    ("team/team.h", "chunks embedding_python::test_threads_end_with_the_call", TEAM),
+    ("team/team.h", f"{TEAM_TESTS} chunks", TEAM),
     ("team/team.pyx", "chunks loops parity", SHARES),
     ("network/context.pyx", "chunks loops parity", CONTEXT),
     ("network/context.pyx", "derivatives loops", PARTS),
