@@ -1142,8 +1142,8 @@ LOSSES_WITH_MORE = [
     (
         "quantile takes the rates of each other's side",
         (
-            "rate = select(r > 0, <floating>1 - q, select(r < 0, -q, r))",
-            "rate = select(r > 0, q, select(r < 0, q - <floating>1, r))",
+            "rate = select(r > 0, <floating>(1 - q), select(r < 0, <floating>-q, r))",
+            "rate = select(r > 0, <floating>q, select(r < 0, <floating>(q - 1), r))",
         ),
     ),
     (
@@ -1161,8 +1161,8 @@ LOSSES_WITH_MORE = [
     (
         "the powers of tweedie are exchanged",
         (
-            "one = power - <floating>1, two = <floating>2 - power",
-            "one = <floating>2 - power, two = power - <floating>1",
+            "one = <floating>(power - 1), two = <floating>(2 - power)",
+            "one = <floating>(2 - power), two = <floating>(power - 1)",
         ),
     ),
     ("gaussian_nll without its half", ("(<floating>0.5 * (s + r * scaled))", "(s + r * scaled)")),
@@ -2799,6 +2799,20 @@ MODE_TESTS = " ".join(
     )
 )
 
+DERIVATIVE_TESTS = "embedding::test_functions_derivatives embedding::test_the_parameter_of_a_loss"
+
+LAYOUT_TESTS = " ".join(
+    f"layout::test_{name}"
+    for name in ("random_networks_against_what_the_loops_write", "the_rows_of_a_tile_do_not_depend_on_the_caches")
+)
+
+#: Other tests give a loss its usual parameter, with which rates and powers may be equal.
+PARAMETER_TEST = "found::test_the_parameter_of_a_loss_against_complex_steps"
+
+TEAM_TESTS = " ".join(
+    f"embedding_python::test_threads_{name}" for name in ("end_with_the_call", "of_a_team", "that_cannot_be_started")
+)
+
 MUTANTS = [
     ("_validation.py", "contract loops chunks training", VALIDATION),
     ("network.py", "derivatives loops contract parity", NETWORK),
@@ -2825,7 +2839,7 @@ MUTANTS = [
     ("fallback.py", "gradients loops optimizers accumulator training found chunks", FALLBACK),
     ("fallback.py", "subnormal", FLUSHED),
     ("fallback.py", "derivatives chunks", FALLBACK_DERIVATIVES),
-    ("fallback.py", "weights gradients hunt", FALLBACK_LOSSES),
+    ("fallback.py", f"weights gradients {PARAMETER_TEST} hunt", FALLBACK_LOSSES),
     ("simd/simd.h", "loops parity", SIMD),
     ("simd/elementary.pyx", "elementary loops gradients", ELEMENTARY),
     ("simd/simd.h", "subnormal embedding::test_functions_leave_the_flags_alone", MODE),
@@ -2834,15 +2848,15 @@ MUTANTS = [
     ("gemm/small.pyx", "loops parity", SMALL),
     ("gemm/gemm.pyx", "derivatives", ADDED_PRODUCTS),
     ("gemm/small.pyx", "derivatives", ADDED_SMALL_PRODUCTS),
-    ("network/plan.pyx", "core layout::test_random_networks_against_what_the_loops_write loops layout", LAYOUT),
-    ("team/team.h", "chunks embedding_python::test_threads_end_with_the_call", TEAM),
+    ("network/plan.pyx", f"core {LAYOUT_TESTS} loops layout", LAYOUT),
+    ("team/team.h", f"{TEAM_TESTS} chunks", TEAM),
     ("team/team.pyx", "chunks loops parity", SHARES),
     ("network/context.pyx", "chunks loops parity", CONTEXT),
     ("network/context.pyx", "derivatives loops", PARTS),
     ("network/activations.pyx", "loops gradients found", ACTIVATIONS),
     ("network/losses.pyx", "loops core gradients found", LOSSES),
     ("network/losses.pyx", "contract loops", TARGETS),
-    ("network/losses.pyx", "gradients weights hunt", LOSSES_WITH_MORE),
+    ("network/losses.pyx", f"gradients weights {PARAMETER_TEST} hunt", LOSSES_WITH_MORE),
     ("network/forward.pyx", "chunks loops parity", FORWARD),
     ("network/forward.pyx", "derivatives loops", KEPT),
     ("network/backward.pyx", "chunks loops parity", BACKWARD),
@@ -2871,5 +2885,5 @@ MUTANTS = [
     ("network/training.pyx", "training chunks", TRAINING_LOOP),
     ("bindings/c_api.pyx", TABLE_TESTS, C_API),
     ("bindings/c_api.pyx", MODE_TESTS, MODE_OF_C),
-    ("bindings/c_api.pyx", "embedding hunt", DERIVATIVES_OF_C),
+    ("bindings/c_api.pyx", f"{DERIVATIVE_TESTS} embedding hunt", DERIVATIVES_OF_C),
 ]

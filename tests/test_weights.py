@@ -18,8 +18,8 @@ def every_thread(monkeypatch):
     monkeypatch.setattr(_chunks, "THREAD_WORK", 1)
 
 
-def problem(loss, output, dtype, rows, rng, n_outputs=3):
-    sizes = [4, 7, 2 * n_outputs if loss == "gaussian_nll" else n_outputs]
+def problem(loss, output, dtype, rows, rng, n_outputs=3, hidden=(7,)):
+    sizes = [4, *hidden, 2 * n_outputs if loss == "gaussian_nll" else n_outputs]
     net = bpcore.Network(sizes, "tanh", loss, output, dtype)
     X, Y, _ = make_data(sizes, loss, dtype, rows, rng)
     return net, make_parameters(net, rng), X, Y
@@ -144,10 +144,11 @@ def test_weights_that_add_up_to_nothing(backend, dtype, rng):
         net.cost_and_gradient(params, X, Y, sample_weight=w)
 
 
-@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize(("rows", "hidden"), [(3, [7]), (300, [7]), (3, [7, 5, 6]), (300, [7, 5, 6])])
 @pytest.mark.parametrize(("loss", "output"), COMBINATIONS)
-def test_clipped_sums_against_gradients_of_rows(backend, dtype, rng, loss, output, rows):
-    net, params, X, Y = problem(loss, output, dtype, rows, rng)
+def test_clipped_sums_against_gradients_of_rows(backend, dtype, rng, loss, output, rows, hidden):
+    """In a deep network the norms take the memory of the last layer's deltas."""
+    net, params, X, Y = problem(loss, output, dtype, rows, rng, hidden=hidden)
     w = rng.uniform(0.5, 2, rows).astype(dtype)
     G = w[:, np.newaxis].astype(np.float64) * net.per_row_gradients(params, X, Y).astype(np.float64)
     norms = np.sqrt((G * G).sum(axis=1))
