@@ -113,7 +113,7 @@ LAYOUT = [
         "the biases begin a row of weights early",
         ("layer.bias = offset + layer.n_out * layer.n_in", "layer.bias = offset + layer.n_out * layer.n_in - 1"),
     ),
-    ("every network fits in memory", ("return numbers * isa.itemsize <= PY_SSIZE_T_MAX // 2", "return True")),
+    ("every network fits in memory", ("return numbers * isa.itemsize <= <double>(PY_SSIZE_T_MAX // 2)", "return True")),
 ]
 
 #: The threads of a team.
@@ -475,8 +475,8 @@ FORWARD = [
     (
         "the first rows of a tile are activated by all",
         (
-            "        first = share.row * layer.stride\n        activate(layer,",
-            "        first = 0\n        activate(layer,",
+            "        first = share.row * layer.stride\n        activate_outputs(context, layer,",
+            "        first = 0\n        activate_outputs(context, layer,",
         ),
     ),
     (
@@ -581,7 +581,10 @@ OUTPUT_DELTA = [
     ),
     ("a gradient of the logits is one of the outputs", ("    if not tile.of_logits:\n", "    if True:\n")),
     ("a gradient of the outputs is one of the logits", ("    if not tile.of_logits:\n", "    if False:\n")),
-    ("no meeting after the deltas of outputs", ("share.rows, delta)\n    meet(context)", "share.rows, delta)")),
+    (
+        "no meeting after the deltas of outputs",
+        ("share.rows, True, delta)\n    meet(context)", "share.rows, True, delta)"),
+    ),
     (
         "the input gradient of the first rows is that of all",
         (
@@ -640,7 +643,7 @@ KEPT = [
     (
         "the outputs that are kept are logits",
         (
-            "    activate_share(last, share, work + last.a.start,\n                   work + last.derivative.start if last.keeps_derivative else NULL)\n    copy_kept",
+            "    activate_share(context, last, share, work + last.a.start,\n                   work + last.derivative.start if last.keeps_derivative else NULL)\n    copy_kept",
             "    copy_kept",
         ),
     ),
@@ -802,7 +805,7 @@ DERIVATIVES = [
     (
         "Jacobians are those of the logits",
         (
-            "        activation_backward(last, <const floating *>work + last.a.start,\n                            <const floating *>work + last.derivative.start, tile.rows, delta)\n        delta +=",
+            "        outputs_backward(context, <const floating *>work + last.a.start, work + last.derivative.start, tile.rows, False,\n                         delta)\n        delta +=",
             "        delta +=",
         ),
     ),
@@ -1181,7 +1184,7 @@ LOSSES_WITH_MORE = [
     ),
     (
         "no target under a weight is out of range",
-        ("valid &= of_outputs[i] == 0 or target_valid(plan.loss, y[i])", "pass"),
+        ("valid &= of_outputs[i] == 0 or target_valid(loss_of_target(plan, i % plan.n_targets), y[i])", "pass"),
     ),
 ]
 
@@ -1302,8 +1305,8 @@ TRIED_STEPS = [
 
 #: Of derivatives, for C.
 DERIVATIVES_OF_C = [
-    ("every parameter of a loss is accepted, for C", ("if not parameter_valid(p.loss, parameter):", "if False:")),
-    ("the parameter of a loss stays as it was, for C", ("    p.loss_parameter = parameter\n", "")),
+    ("every parameter of a loss is accepted, for C", ("HEADS or not parameter_valid(p.loss, parameter):", "HEADS:")),
+    ("the parameter of a loss stays as it was, for C", ("    p.head.parameter = parameter\n", "")),
     (
         "the last row has no Jacobian, for C",
         (
@@ -1659,8 +1662,8 @@ PARTS = [
     (
         "the forward pass stops at the logits whatever the output gradient is",
         (
-            "return batch.of_logits if batch.output_gradient != NULL else plan.canonical != IDENTITY",
-            "return plan.canonical != IDENTITY",
+            "return batch.of_logits if batch.output_gradient != NULL else plan.from_logits",
+            "return plan.from_logits",
         ),
     ),
 ]
@@ -2279,11 +2282,11 @@ VALIDATION = [
     ("targets of any width are taken", ("elif Y.ndim != 2 or Y.shape[1] != n_outputs:", "elif Y.ndim != 2:")),
     ("fewer targets than rows are taken", ("if len(Y) != n_rows:", "if len(Y) > n_rows:")),
     ("more targets than rows are taken", ("if len(Y) != n_rows:", "if len(Y) < n_rows:")),
-    ("a label of the number of classes", ("return 0, n_outputs - 1\n", "return 0, n_outputs\n")),
-    ("a label below 0", ("if not (low >= least and high <= limit):", "if not high <= limit:")),
+    ("a label of the number of classes", ("return 0, net._n_targets - 1\n", "return 0, net._n_targets\n")),
+    ("a label below 0", ("bool(Y.min() >= least and Y.max() <= limit)", "bool(Y.max() <= limit)")),
     (
         "NaN hides a target out of range",
-        ("if not (low >= least and high <= limit):", "if low < least or high > limit:"),
+        ("bool(Y.min() >= least and Y.max() <= limit)", "not bool(Y.min() < least or Y.max() > limit)"),
     ),
     (
         "a negative weight is accepted",
