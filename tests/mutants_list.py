@@ -1184,7 +1184,7 @@ LOSSES_WITH_MORE = [
     ),
     (
         "no target under a weight is out of range",
-        ("valid &= of_outputs[i] == 0 or target_valid(loss_of_target(plan, i % plan.n_targets), y[i])", "pass"),
+        ("return heads_valid(plan, batch, 0, batch.rows, tag)", "return True"),
     ),
 ]
 
@@ -2623,7 +2623,6 @@ HEADS_LOOP = [
         ("head.parameter != 0 or part.output_weight != NULL", "head.parameter != 0"),
     ),
     ("the targets of heads are not smoothed", ("head.parameter != 0 or part.output_weight", "part.output_weight")),
-    ("weights of classes count twice", ("        own.output_weight = NULL\n", "        pass\n")),
     ("a loss of outputs gets logits", ("        if head.canonical == IDENTITY:\n", "        if False:\n")),
     ("dLoss/da of a head is its dLoss/dz", ("if head.layer.activation != head.canonical:", "if False:")),
     ("the weight of a loss is not in its gradient", ("                d[i] *= weight", "                d[i] *= 1")),
@@ -2653,11 +2652,11 @@ HEADS_TARGETS = [
     ),
     (
         "targets are in the range of the head before",
-        ("while j < plan.heads[h].first_target:", "while j <= plan.heads[h].first_target:"),
+        ("first = i * plan.n_targets + head.first_target", "first = i * plan.n_targets"),
     ),
     (
         "the targets of heads have no range",
-        ("wrong |= not target_valid(loss_of_target(plan, i % n), y[i])", "wrong |= False"),
+        ("        return heads_valid(plan, batch, begin, end, tag)\n", "        return True\n"),
     ),
 ]
 
@@ -2685,7 +2684,10 @@ HEADS_NAMES = [
         ("return self.sizes, self.hidden, self.heads,", "return self.sizes, self.hidden, len(self.heads),"),
     ),
     ("a weight is lost in a pickle", ("    if head.weight != 1:\n", "    if False:\n")),
-    ("an activation is lost in a pickle", ("    if head.output != CANONICAL_OUTPUT[head.loss]:\n", "    if False:\n")),
+    (
+        "an activation is lost in a pickle",
+        ("    if head.output != CANONICAL_OUTPUT.get(head.loss):\n", "    if False:\n"),
+    ),
     ("a single weighted head is a plain network", ("len(heads) > 1 or heads[0].weight != 1", "len(heads) > 1")),
     (
         "all heads are initialized with the rows of the first",

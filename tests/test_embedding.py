@@ -432,6 +432,9 @@ def test_functions_refuse_what_is_no_head(dtype):
     assert error(outputs=[0, 0]) == "err_output"
     assert error(parameters=[1.0, 1.0]) == error(parameters=[0, 0]) == "err_hyperparameter"
     assert error(weights=[0, 1]) == error(weights=[1, np.inf]) == error(weights=[1, np.nan]) == "err_hyperparameter"
+    limits = np.finfo(dtype)
+    for wrong in (float(limits.tiny) / 4, float(limits.max) * 1.5 if dtype == "float32" else np.inf):
+        assert error(weights=[1, wrong]) == error(parameters=[0, wrong]) == "err_hyperparameter"
     for i in range(7):
         addresses = [array.ctypes.data for array in right.values()]
         addresses[i] = 0

@@ -378,7 +378,7 @@ def _check_targets(net: Architecture, value: object, n_rows: int, weights: Array
             )
     elif Y.ndim != 2 or Y.shape[1] != n_outputs:
         also = f" or integer labels of shape ({n_rows},)" if loss == "cross_entropy" else ""
-        if len(net.heads) > 1:
+        if net.loss == "heads":
             also = ", the targets of all heads side by side, classes as probabilities"
         raise ValueError(f"Y must have shape ({n_rows}, {n_outputs}){also}, got {Y.shape}")
     if len(Y) != n_rows:
@@ -429,7 +429,7 @@ def _check_sample_weight(net: Architecture, value: object, n_rows: int, signed: 
             place = ", ".join(map(str, where))
             raise ValueError(f"sample_weight must be {must}, got sample_weight[{place}] = {weights[where]}")
         raise ValueError(f"the sum of sample_weight must be finite, got {total}")
-    largest, limits = float(np.abs(weights).max(initial=0)), np.finfo(net.dtype)
+    largest, limits = max(-float(weights.min(initial=0)), float(weights.max(initial=0))), np.finfo(net.dtype)
     lowest, highest = float(limits.tiny / limits.eps), float(limits.max)
     if largest > highest or 0 < largest < lowest:
         raise ValueError(f"the largest sample_weight must be in the range of {net.dtype}, got {largest:g}: scale them")

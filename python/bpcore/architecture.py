@@ -343,7 +343,7 @@ def _options(loss: str, parameter: float | None) -> dict[str, float]:
 def _head_argument(head: Head) -> tuple[Any, ...]:
     """What makes a head, as short as it can be."""
     options: dict[str, Any] = _options(head.loss, head.parameter)
-    if head.output != CANONICAL_OUTPUT[head.loss]:
+    if head.output != CANONICAL_OUTPUT.get(head.loss):
         options["output"] = head.output
     if head.weight != 1:
         options["weight"] = head.weight
@@ -354,14 +354,18 @@ def _heads(
     loss: str | Sequence[Any], n_outputs: int, options: dict[str, Any], dtype: npt.DTypeLike
 ) -> tuple[Head, ...]:
     """The heads of a network: one if ``loss`` is a name, and else those that it lists."""
-    if isinstance(loss, NOT_SEQUENCES) or not isinstance(loss, Iterable):
+    if isinstance(loss, str):
         return (_head("", loss, n_outputs, options, dtype),)
+    if isinstance(loss, NOT_SEQUENCES) or not isinstance(loss, Iterable):
+        raise TypeError(f"loss must be a name or a sequence of heads, got {loss!r}")
     for name, value in options.items():
         if value is not None:
             raise ValueError(f"{name} must be given to the head that it is of where loss lists several, got {value!r}")
     heads = []
     for i, given in enumerate(loss):
         name = f"loss[{i}]"
+        if isinstance(given, Head):
+            given = _head_argument(given)
         if isinstance(given, NOT_SEQUENCES) or not isinstance(given, Sequence) or len(given) not in (2, 3):
             raise TypeError(
                 f"{name} must be a loss and its outputs, as in ('huber', 2), and maybe a dict of options, got {given!r}"

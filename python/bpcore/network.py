@@ -73,11 +73,12 @@ class Network(Architecture):
     ----------
     sizes, hidden, loss, output, dtype
         As above; ``hidden`` is a tuple with an activation for each hidden layer. ``loss`` and ``output`` are "heads" if
-        there are several.
+        there are several, or one with a weight; one of weight 1 is the same as its name.
     loss_parameter : float or None
-        The parameter of the loss, if it has one and there is one loss.
+        The parameter of the loss, if it has one and is no list of heads.
     heads : tuple of Head
-        Each block of outputs, or all of them as one: named tuples ``(loss, n_outputs, output, parameter, weight)``.
+        Each block of outputs, or all of them as one: named tuples ``(loss, n_outputs, output, parameter, weight)``,
+        which ``loss`` takes, too.
     n_parameters : int
         Weights and biases of all layers.
 

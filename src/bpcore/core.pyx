@@ -8,7 +8,7 @@
 # Each folder uses those before it. The exception is `should_stop`, which the loops of gemm/ and network/ ask whether
 # the call is interrupted.
 
-from libc.float cimport DBL_MIN, FLT_MIN
+from libc.float cimport DBL_MAX, DBL_MIN, FLT_MAX, FLT_MIN
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset

@@ -69,7 +69,7 @@ cdef const char *error_message(int error) noexcept nogil:
     if error == ERR_SAMPLE_WEIGHT:
         return "sample weights must be finite and >= 0, and their sum > 0"
     if error == ERR_HYPERPARAMETER:
-        return "l2, learning rate, momentum, betas, epsilon, step and the parameter of a loss must be in range"
+        return "l2, learning rate, momentum, betas, epsilon, step and parameter and weight of a loss must be in range"
     if error == ERR_MISALIGNED:
         return "arrays and the plan must be aligned for their type"
     if error == ERR_INTERNAL:
@@ -151,8 +151,17 @@ cdef int plan_init_f64(void *memory, size_t size, Py_ssize_t n_layers, const Py_
     return init_plan(memory, size, n_layers, sizes, activations, loss, <const double *>NULL)
 
 
+cdef inline bint in_range(double x, const floating *tag) noexcept nogil:
+    """Whether a positive number has all its digits in the plan's type."""
+    if floating is float:
+        return FLT_MIN <= x <= FLT_MAX
+    else:
+        return DBL_MIN <= x <= DBL_MAX
+
+
 cdef int check_heads(Py_ssize_t n_heads, const Py_ssize_t *n_outputs, const int *outputs, const int *losses,
-                     const double *parameters, const double *weights, head_t *heads, Py_ssize_t total) noexcept nogil:
+                     const double *parameters, const double *weights, head_t *heads, Py_ssize_t total,
+                     const floating *tag) noexcept nogil:
     """What is wrong with heads that are to have ``total`` outputs; those that are right are filled in."""
     cdef Py_ssize_t h
     for h in range(n_heads):
@@ -164,6 +173,8 @@ cdef int check_heads(Py_ssize_t n_heads, const Py_ssize_t *n_outputs, const int 
             return ERR_LOSS
         if canonical_output(<Loss>losses[h]) != IDENTITY and <int>canonical_output(<Loss>losses[h]) != outputs[h]:
             return ERR_OUTPUT
+        if not (in_range(weights[h], tag) and (parameters[h] == 0 or in_range(parameters[h], tag))):
+            return ERR_HYPERPARAMETER
         if not set_head(&heads[h], losses[h], outputs[h], n_outputs[h], parameters[h], weights[h]):
             return ERR_HYPERPARAMETER
         total -= n_outputs[h]
@@ -193,7 +204,8 @@ cdef inline int init_plan_heads(void *memory, size_t size, Py_ssize_t n_layers, 
         return ERR_TOO_LARGE
     header.magic = 0
     header.plan.n_heads, header.plan.heads = n_heads, <head_t *>(<layer_t *>(header + 1) + n_layers)
-    error = check_heads(n_heads, n_outputs, outputs, losses, parameters, weights, header.plan.heads, sizes[n_layers])
+    error = check_heads(n_heads, n_outputs, outputs, losses, parameters, weights, header.plan.heads, sizes[n_layers],
+                        tag)
     if error != OK:
         return error
     kinds = <int *>(header.plan.heads + n_heads)

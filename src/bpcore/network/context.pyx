@@ -24,7 +24,6 @@ cdef struct batch_t:
 
 cdef enum:
     LOSS_ROWS = 32                  # whose losses are added up by one thread
-    HEAD_BLOCKS = 5                 # of so many rows: those of `head_block`
     ROW_UNIT = 4                    # rows whose dot products are computed side by side
     COST_PIECES = 64                # of the parameters, whose squares are added up by one thread
     # Vectors of columns per thread from which on a product is shared by columns: each thread then packs its own.

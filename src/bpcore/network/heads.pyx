@@ -4,17 +4,26 @@
 # The loops over activations and losses take whole layers. So a head's columns of a few rows are copied to a place of
 # their own, in each thread's workspace, and what they become is copied back.
 
-cdef inline floating *head_block(const context_t *context, const head_t *head, int which,
-                                 const floating *tag) noexcept nogil:
-    """A place for LOSS_ROWS rows of a head: of its activations, their kept derivatives, deltas, targets, weights."""
+cdef enum HeadBlock:
+    # Places for LOSS_ROWS rows of a head. What is written lies before what is read meanwhile, and a few cache lines off
+    # a multiple of 4096 bytes: a load waits for a store before it that has the same last 12 bits of its address.
+    DELTAS_OF_HEAD
+    KEPT_OF_HEAD
+    ACTIVATIONS_OF_HEAD
+    TARGETS_OF_HEAD
+    WEIGHTS_OF_HEAD
+    HEAD_BLOCKS
+
+
+cdef inline floating *head_block(const context_t *context, HeadBlock which, const floating *tag) noexcept nogil:
     return (own_workspace(context, tag) + context.plan.heads_block.start
-            + which * (context.plan.heads_block.size // HEAD_BLOCKS))
+            + <int>which * (context.plan.heads_block.size // HEAD_BLOCKS))
 
 
-cdef inline floating *gather_head(const context_t *context, const head_t *head, int which, const floating *rows,
+cdef inline floating *gather_head(const context_t *context, const head_t *head, HeadBlock which, const floating *rows,
                                   Py_ssize_t count) noexcept nogil:
     """Copy a head's columns of some rows of the output layer, which may be NULL, to such a place; 0 behind them."""
-    cdef floating *block = head_block(context, head, which, rows)
+    cdef floating *block = head_block(context, which, rows)
     cdef const layer_t *last = &context.plan.layers[context.plan.n_layers - 1]
     memset(block, 0, count * head.layer.stride * sizeof(floating))
     if rows != NULL:
@@ -43,8 +52,8 @@ cdef void activate_outputs(const context_t *context, const layer_t *layer, float
         count = min(rows - first, <Py_ssize_t>LOSS_ROWS)
         for h in range(context.plan.n_heads):
             head = &context.plan.heads[h]
-            of_head = gather_head(context, head, 0, <const floating *>a + first * layer.stride, count)
-            kept_of_head = head_block(context, head, 1, <const floating *>a)
+            of_head = gather_head(context, head, ACTIVATIONS_OF_HEAD, <const floating *>a + first * layer.stride, count)
+            kept_of_head = head_block(context, KEPT_OF_HEAD, <const floating *>a)
             if not head.layer.keeps_derivative or kept == NULL:
                 kept_of_head = NULL
             activate(&head.layer, of_head, count, kept_of_head)
@@ -63,6 +72,7 @@ cdef void outputs_backward(const context_t *context, const floating *a, floating
     cdef const layer_t *last = &context.plan.layers[context.plan.n_layers - 1]
     cdef const head_t *head
     cdef const floating *a_of_head
+    cdef floating *kept_of_head
     cdef floating *d_of_head
     cdef Py_ssize_t h, first = 0, count, offset
     if context.plan.n_heads == 0:
@@ -73,10 +83,12 @@ cdef void outputs_backward(const context_t *context, const floating *a, floating
         offset = first * last.stride
         for h in range(context.plan.n_heads):
             head = &context.plan.heads[h]
-            a_of_head = gather_head(context, head, 0, a + offset, count)
-            d_of_head = gather_head(context, head, 2, <const floating *>d + offset, count)
-            head_backward(&head.layer, a_of_head, gather_head(context, head, 1, <const floating *>kept + offset, count)
-                          if head.layer.keeps_derivative else NULL, count, of_caller, d_of_head)
+            a_of_head = gather_head(context, head, ACTIVATIONS_OF_HEAD, a + offset, count)
+            d_of_head = gather_head(context, head, DELTAS_OF_HEAD, <const floating *>d + offset, count)
+            kept_of_head = NULL
+            if head.layer.keeps_derivative:
+                kept_of_head = gather_head(context, head, KEPT_OF_HEAD, <const floating *>kept + offset, count)
+            head_backward(&head.layer, a_of_head, kept_of_head, count, of_caller, d_of_head)
             scatter_head(context, head, <const floating *>d_of_head, d + offset, count)
         first += count
 
@@ -93,8 +105,8 @@ cdef batch_t targets_of_head(const context_t *context, const head_t *head, const
                              const floating *tag) noexcept nogil:
     """Some rows with a head's own targets, and weights of its outputs, side by side in memory."""
     cdef Py_ssize_t i, n = head.n_targets, stride = context.plan.n_targets
-    cdef floating *targets = head_block(context, head, 3, tag)
-    cdef floating *weights = head_block(context, head, 4, tag)
+    cdef floating *targets = head_block(context, TARGETS_OF_HEAD, tag)
+    cdef floating *weights = head_block(context, WEIGHTS_OF_HEAD, tag)
     cdef batch_t own = part[0]
     own.rows = rows
     copy_rows(<const floating *>part.targets + head.first_target, stride, targets, n, rows, n)
@@ -105,7 +117,6 @@ cdef batch_t targets_of_head(const context_t *context, const head_t *head, const
     if head.loss == CROSS_ENTROPY and (head.parameter != 0 or part.output_weight != NULL):
         for i in range(rows):
             class_targets(head, &own, i, targets + i * n)
-        own.output_weight = NULL
     return own
 
 
@@ -128,8 +139,8 @@ cdef double losses_of_heads(const context_t *context, const batch_t *part, const
     for h in range(context.plan.n_heads):
         head = &context.plan.heads[h]
         own = targets_of_head(context, head, part, rows, z)
-        a, d = gather_head(context, head, 0, z, rows), head_block(context, head, 2, z)
-        kept = head_block(context, head, 1, z) if head.layer.keeps_derivative else NULL
+        a, d = gather_head(context, head, ACTIVATIONS_OF_HEAD, z, rows), head_block(context, DELTAS_OF_HEAD, z)
+        kept = head_block(context, KEPT_OF_HEAD, z) if head.layer.keeps_derivative else NULL
         if head.canonical == IDENTITY:
             activate(&head.layer, a, rows, kept)
         loss = loss_and_delta(head, matrix(<const floating *>a, rows, head.layer.stride), &own,

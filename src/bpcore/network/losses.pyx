@@ -361,28 +361,33 @@ cdef inline bint target_valid(Loss loss, floating y) noexcept nogil:
     return True
 
 
-cdef inline Loss loss_of_target(const plan_t *plan, Py_ssize_t j) noexcept nogil:
-    """The loss that takes the target j of a row."""
-    cdef Py_ssize_t h = plan.n_heads - 1
-    if h < 0:
-        return plan.loss
-    while j < plan.heads[h].first_target:
-        h -= 1
-    return plan.heads[h].loss
+cdef bint heads_valid(const plan_t *plan, const batch_t *batch, Py_ssize_t begin, Py_ssize_t end,
+                      const floating *tag) noexcept nogil:
+    """`targets_valid` of some rows for several heads, or for one loss where single outputs have weights."""
+    cdef const floating *weights = <const floating *>batch.output_weight
+    cdef const floating *y = <const floating *>batch.targets
+    cdef const head_t *head
+    cdef Py_ssize_t h, i, j, first
+    cdef bint valid = True
+    for h in range(max(plan.n_heads, <Py_ssize_t>1)):
+        head = &plan.heads[h] if plan.n_heads > 0 else &plan.head
+        if target_valid(head.loss, <floating>-2):  # any number is
+            continue
+        for i in range(begin, end):
+            first = i * plan.n_targets + head.first_target
+            for j in range(first, first + head.n_targets):
+                valid &= (weights != NULL and weights[j] == 0) or target_valid(head.loss, y[j])
+    return valid
 
 
 cdef bint targets_valid(const plan_t *plan, const batch_t *batch, const floating *tag) noexcept nogil:
     """Whether labels are classes, and targets in the range of the loss. Those of weight 0 may have any value."""
-    cdef const floating *of_outputs = <const floating *>batch.output_weight
-    cdef const floating *y = <const floating *>batch.targets
     cdef Py_ssize_t i
     cdef bint valid = True
-    if batch.sample_weight == NULL and of_outputs == NULL:
+    if batch.sample_weight == NULL and batch.output_weight == NULL:
         return rows_valid(plan, batch, 0, batch.rows, tag)
-    if of_outputs != NULL and y != NULL:
-        for i in range(batch.rows * plan.n_targets):
-            valid &= of_outputs[i] == 0 or target_valid(loss_of_target(plan, i % plan.n_targets), y[i])
-        return valid
+    if batch.output_weight != NULL and batch.targets != NULL:
+        return heads_valid(plan, batch, 0, batch.rows, tag)
     for i in range(batch.rows):
         if has_weight(plan, batch, i, tag):
             valid &= rows_valid(plan, batch, i, i + 1, tag)
@@ -399,8 +404,7 @@ cdef inline bint rows_valid(const plan_t *plan, const batch_t *batch, Py_ssize_t
         for i in range(begin, end):
             wrong |= (batch.labels[i] < 0) | (batch.labels[i] >= plan.n_outputs)
     elif plan.n_heads > 0:
-        for i in range(begin * n, end * n):
-            wrong |= not target_valid(loss_of_target(plan, i % n), y[i])
+        return heads_valid(plan, batch, begin, end, tag)
     elif plan.loss == BINARY_CROSS_ENTROPY:  # the usual ones by loops that are vectorized
         for i in range(begin * n, end * n):
             wrong |= not target_valid(BINARY_CROSS_ENTROPY, y[i])

@@ -314,7 +314,8 @@ cdef void plan_layout(plan_t *plan, const isa_t *isa) noexcept nogil:
     stride = 0
     for l in range(plan.n_heads):
         stride = max(stride, plan.heads[l].layer.stride)
-    reserve(&plan.heads_block, HEAD_BLOCKS * LOSS_ROWS * stride, &end, isa)
+    size = HEAD_BLOCKS * (LOSS_ROWS * stride + 5 * REGION_UNIT)
+    reserve(&plan.heads_block, size if plan.n_heads > 0 else 0, &end, isa)
     plan.workspace = end
 
 
@@ -364,7 +365,8 @@ cdef bint layout_holds(const plan_t *plan, const isa_t *isa) noexcept nogil:
     right &= follows(&plan.output_weight, &end, isa) and follows(&plan.labels, &end, isa)
     for l in range(plan.n_heads):
         right &= plan.heads[l].layer.stride >= plan.heads[l].layer.n_out and plan.heads[l].layer.stride % isa.lanes == 0
-        right &= plan.heads_block.size >= 5 * LOSS_ROWS * plan.heads[l].layer.stride
+        right &= plan.heads_block.size // 5 >= LOSS_ROWS * plan.heads[l].layer.stride
+        right &= plan.heads_block.size // 5 * isa.itemsize % 64 == 0
     right &= follows(&plan.sample_weight, &end, isa) and follows(&plan.norms, &end, isa)
     right &= follows(&plan.heads_block, &end, isa)
     return right and plan.workspace >= end
