@@ -3,9 +3,6 @@
 Edits are an old text and a new one, or several such pairs. A third part of an entry says why no test can find it.
 """
 
-# The old texts are lines of the sources, some of them long.
-# ruff: noqa: E501
-
 from __future__ import annotations
 
 LAYOUT = [
@@ -44,7 +41,8 @@ LAYOUT = [
             ("stride = max(stride, layer.stride)", "stride = layer.stride"),
             ("right &= plan.delta.size >= tile * layer.stride and plan.scratch.size >= tile * layer.stride", "pass"),
             (
-                "right &= plan.delta.size >= tile * plan.input_stride and plan.scratch.size >= tile * plan.input_stride",
+                "right &= plan.delta.size >= tile * plan.input_stride and plan.scratch.size >= tile * "
+                "plan.input_stride",
                 "pass",
             ),
         ),
@@ -57,7 +55,8 @@ LAYOUT = [
                 "stride = 0\n    plan.input_stride = padded_stride(plan.n_inputs, isa)",
             ),
             (
-                "right &= plan.delta.size >= tile * plan.input_stride and plan.scratch.size >= tile * plan.input_stride",
+                "right &= plan.delta.size >= tile * plan.input_stride and plan.scratch.size >= tile * "
+                "plan.input_stride",
                 "pass",
             ),
         ),
@@ -198,7 +197,8 @@ SHARES = [
         "shares of rows leave out a unit between them",
         (
             "share.row, share.column, share.columns = share_start(rows, unit, size, rank), 0, columns",
-            "share.row, share.column, share.columns = min(share_start(rows, unit, size, rank) + (unit if rank > 0 else 0), share_start(rows, unit, size, rank + 1)), 0, columns",
+            "share.row, share.column, share.columns = min(share_start(rows, unit, size, rank) + (unit "
+            "if rank > 0 else 0), share_start(rows, unit, size, rank + 1)), 0, columns",
         ),
     ),
     (
@@ -212,7 +212,8 @@ SHARES = [
         "shares of columns overlap",
         (
             "share.columns = share_start(columns, unit, size, rank + 1) - share.column",
-            "share.columns = min(share_start(columns, unit, size, rank + 1) + (unit if size > 1 else 0), columns) - share.column",
+            "share.columns = min(share_start(columns, unit, size, rank + 1) + (unit if size > 1 else "
+            "0), columns) - share.column",
         ),
     ),
     (
@@ -444,7 +445,8 @@ FORWARD = [
     (
         "no meeting after tiles apart",
         (
-            "        if not meet(context):  # they are computed where the first thread's own tile is\n            return\n",
+            "        if not meet(context):  # they are computed where the first thread's own tile is\n"
+            "            return\n",
             "",
         ),
     ),
@@ -643,7 +645,9 @@ KEPT = [
     (
         "the outputs that are kept are logits",
         (
-            "    activate_share(context, last, share, work + last.a.start,\n                   work + last.derivative.start if last.keeps_derivative else NULL)\n    copy_kept",
+            "    activate_share(context, last, share, work + last.a.start,\n"
+            "                   work + last.derivative.start if last.keeps_derivative else NULL)\n"
+            "    copy_kept",
             "    copy_kept",
         ),
     ),
@@ -805,7 +809,10 @@ DERIVATIVES = [
     (
         "Jacobians are those of the logits",
         (
-            "        outputs_backward(context, <const floating *>work + last.a.start, work + last.derivative.start, tile.rows, False,\n                         delta)\n        delta +=",
+            "        outputs_backward(context, <const floating *>work + last.a.start, work + "
+            "last.derivative.start, tile.rows, False,\n"
+            "                         delta)\n"
+            "        delta +=",
             "        delta +=",
         ),
     ),
@@ -855,7 +862,9 @@ ACCUMULATE = [
             ),
             (
                 "        return tile_of(context, batch, where.first, where.rows, tag)\n",
-                "        tile = tile_of(context, batch, where.first, where.rows, tag)\n        tile.labels = batch.labels\n        return tile\n",
+                "        tile = tile_of(context, batch, where.first, where.rows, tag)\n"
+                "        tile.labels = batch.labels\n"
+                "        return tile\n",
             ),
         ),
     ),
@@ -868,7 +877,9 @@ ACCUMULATE = [
             ),
             (
                 "        return tile_of(context, batch, where.first, where.rows, tag)\n",
-                "        tile = tile_of(context, batch, where.first, where.rows, tag)\n        tile.sample_weight = batch.sample_weight\n        return tile\n",
+                "        tile = tile_of(context, batch, where.first, where.rows, tag)\n"
+                "        tile.sample_weight = batch.sample_weight\n"
+                "        return tile\n",
             ),
         ),
     ),
@@ -915,7 +926,8 @@ ACCUMULATE = [
         "a tile's losses are those of the first thread's rows",
         (
             "        for i in range(n):\n            total += context.shared.parts[i]\n",
-            "        for i in range(share.row, share.row + share.rows):\n            total += context.shared.parts[i]\n",
+            "        for i in range(share.row, share.row + share.rows):\n"
+            "            total += context.shared.parts[i]\n",
         ),
     ),
     (
@@ -927,7 +939,8 @@ ACCUMULATE = [
             ),
             (
                 "        for i in range(n):\n            total += context.shared.parts[i]\n",
-                "        for i in range(min(<Py_ssize_t>context.size, n)):\n            total += context.shared.parts[MAX_TEAM + context.size - 1 - i]\n",
+                "        for i in range(min(<Py_ssize_t>context.size, n)):\n"
+                "            total += context.shared.parts[MAX_TEAM + context.size - 1 - i]\n",
             ),
         ),
     ),
@@ -1049,7 +1062,8 @@ ACCUMULATE = [
             "losses, <const floating *>to.sums)\n        meet(context)  # what",
             "losses, <const floating *>to.sums)\n        pass  # what",
         ),
-        "for a wrong loss a thread would have to read it later than the first one computes another tile, and only that of "
+        "for a wrong loss a thread would have to read it later than the first one computes another "
+        "tile, and only that of "
         "the first one is used",
     ),
     (
@@ -1515,8 +1529,10 @@ SIMD = [
     (
         "the largest number of a vector is of its half",
         (
-            "static inline double bpcore_max_f64(double *x) {\n    for (size_t n = BPCORE_LANES_F64 / 2; n > 0; n /= 2)",
-            "static inline double bpcore_max_f64(double *x) {\n    for (size_t n = BPCORE_LANES_F64 / 2; n > 1; n /= 2)",
+            "static inline double bpcore_max_f64(double *x) {\n"
+            "    for (size_t n = BPCORE_LANES_F64 / 2; n > 0; n /= 2)",
+            "static inline double bpcore_max_f64(double *x) {\n"
+            "    for (size_t n = BPCORE_LANES_F64 / 2; n > 1; n /= 2)",
         ),
     ),
 ]
@@ -1730,7 +1746,8 @@ TRAINING_LOOP = [
         "weights of the first batch for all",
         (
             "batch = gather_batch(context, &t, t.first, count, tag)\n",
-            "batch = gather_batch(context, &t, t.first, count, tag)\n        batch.sample_weight = t.rows.sample_weight\n",
+            "batch = gather_batch(context, &t, t.first, count, tag)\n"
+            "        batch.sample_weight = t.rows.sample_weight\n",
         ),
     ),
     (
@@ -1880,15 +1897,19 @@ MODE_OF_PYTHON = [
     (
         "the mode stays after finish",
         (
-            "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n        restore_float_mode(mode)\n",
+            "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n"
+            "        restore_float_mode(mode)\n",
             "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n",
         ),
     ),
     (
         "finish computes in the mode of its caller",
         (
-            "        mode = flush_subnormals()\n        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n",
-            "        mode = flush_subnormals()\n        restore_float_mode(mode)\n        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n",
+            "        mode = flush_subnormals()\n"
+            "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n",
+            "        mode = flush_subnormals()\n"
+            "        restore_float_mode(mode)\n"
+            "        finish_gradient(p, &params[0], <const sum_t *>&sums[0], weight, l2, &part, &out[0])\n",
         ),
     ),
     (
@@ -1901,14 +1922,18 @@ MODE_OF_PYTHON = [
     (
         "cost computes in the mode of its caller",
         (
-            "        mode = flush_subnormals()\n        total = mean_cost(&plan.plan, &params[0], losses, weight, l2)\n",
-            "        mode = flush_subnormals()\n        restore_float_mode(mode)\n        total = mean_cost(&plan.plan, &params[0], losses, weight, l2)\n",
+            "        mode = flush_subnormals()\n"
+            "        total = mean_cost(&plan.plan, &params[0], losses, weight, l2)\n",
+            "        mode = flush_subnormals()\n"
+            "        restore_float_mode(mode)\n"
+            "        total = mean_cost(&plan.plan, &params[0], losses, weight, l2)\n",
         ),
     ),
     (
         "the mode stays after an optimizer",
         (
-            "            optimizer_step(&params[0], &grad[0], places, n, given)\n            restore_float_mode(mode)\n",
+            "            optimizer_step(&params[0], &grad[0], places, n, given)\n"
+            "            restore_float_mode(mode)\n",
             "            optimizer_step(&params[0], &grad[0], places, n, given)\n",
         ),
     ),
@@ -1916,7 +1941,9 @@ MODE_OF_PYTHON = [
         "an optimizer computes in the mode of its caller",
         (
             "            mode = flush_subnormals()\n            correct_bias(given)\n",
-            "            mode = flush_subnormals()\n            restore_float_mode(mode)\n            correct_bias(given)\n",
+            "            mode = flush_subnormals()\n"
+            "            restore_float_mode(mode)\n"
+            "            correct_bias(given)\n",
         ),
     ),
 ]
@@ -1927,29 +1954,41 @@ MODE_OF_C = [
     (
         "the mode stays after forward, for C",
         (
-            "        forward_rows(&context, params, &batch, out)\n        open_guards(p, workspace_of(&context, params))\n        end_context(&context)\n",
-            "        forward_rows(&context, params, &batch, out)\n        open_guards(p, workspace_of(&context, params))\n",
+            "        forward_rows(&context, params, &batch, out)\n"
+            "        open_guards(p, workspace_of(&context, params))\n"
+            "        end_context(&context)\n",
+            "        forward_rows(&context, params, &batch, out)\n"
+            "        open_guards(p, workspace_of(&context, params))\n",
         ),
     ),
     (
         "the mode stays after backward, for C",
         (
-            "        accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n        open_guards(p, workspace_of(&context, params))\n        end_context(&context)\n",
-            "        accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n        open_guards(p, workspace_of(&context, params))\n",
+            "        accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n"
+            "        open_guards(p, workspace_of(&context, params))\n"
+            "        end_context(&context)\n",
+            "        accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n"
+            "        open_guards(p, workspace_of(&context, params))\n",
         ),
     ),
     (
         "the mode stays after accumulate, for C",
         (
-            "    loss[0] += accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n    open_guards(p, workspace_of(&context, params))\n    end_context(&context)\n",
-            "    loss[0] += accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n    open_guards(p, workspace_of(&context, params))\n",
+            "    loss[0] += accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n"
+            "    open_guards(p, workspace_of(&context, params))\n"
+            "    end_context(&context)\n",
+            "    loss[0] += accumulate_rows(&context, params, &batch, &chunks, &to, 0)\n"
+            "    open_guards(p, workspace_of(&context, params))\n",
         ),
     ),
     (
         "the mode stays after sgd_rows, for C",
         (
-            "    sgd_rows(&context, params, &batch, <floating>learning_rate, loss)\n    open_guards(p, workspace_of(&context, theta))\n    end_context(&context)\n",
-            "    sgd_rows(&context, params, &batch, <floating>learning_rate, loss)\n    open_guards(p, workspace_of(&context, theta))\n",
+            "    sgd_rows(&context, params, &batch, <floating>learning_rate, loss)\n"
+            "    open_guards(p, workspace_of(&context, theta))\n"
+            "    end_context(&context)\n",
+            "    sgd_rows(&context, params, &batch, <floating>learning_rate, loss)\n"
+            "    open_guards(p, workspace_of(&context, theta))\n",
         ),
     ),
     (
@@ -1977,7 +2016,9 @@ MODE_OF_C = [
         "gradient_descent computes in the mode of its caller, for C",
         (
             "    mode = flush_subnormals()\n    sgd_step(params, gradient, velocity, n, &given)\n",
-            "    mode = flush_subnormals()\n    restore_float_mode(mode)\n    sgd_step(params, gradient, velocity, n, &given)\n",
+            "    mode = flush_subnormals()\n"
+            "    restore_float_mode(mode)\n"
+            "    sgd_step(params, gradient, velocity, n, &given)\n",
         ),
     ),
     (
@@ -2551,7 +2592,8 @@ TRAINING = [
     (
         "an optimizer with a step of its own goes to the core",
         (
-            '            and "step" not in vars(self.optimizer)  # replaced by the caller, to clip gradients for example\n',
+            '            and "step" not in vars(self.optimizer)  # replaced by the caller, to clip '
+            "gradients for example\n",
             "",
         ),
     ),
@@ -2642,7 +2684,7 @@ HEADS_PLAN = [
         ("plan.n_targets, plan.from_logits = 0, True", "plan.n_targets, plan.from_logits = 0, False"),
     ),
     ("a head without a weight", ("or not 0 < weight < INFINITY:", "or not 0 <= weight < INFINITY:")),
-    ("a head with any activation", ("if canonical_output(head.loss) != IDENTITY and", "if False and")),
+    ("a head with any activation", ("return takes_output(loss, activation) and parameter", "return parameter")),
 ]
 
 HEADS_TARGETS = [

@@ -208,8 +208,7 @@ def _beside_kinks(
     """
     beside = params.copy()
     rows = _rows_of_weight(len(X), sample_weight)
-    for l, layer in enumerate(net.layers(beside)):
-        kinked = _kinked_units(net)[l]
+    for l, (layer, kinked) in enumerate(zip(net.layers(beside), _kinked_units(net))):
         if kinked.any():
             near = np.zeros(len(layer.bias), bool)
             for first in range(0, len(rows), BLOCK):

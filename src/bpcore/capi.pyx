@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from ._dispatch import core, name
-from .architecture import Architecture
+from .architecture import SEVERAL, Architecture
 
 include "bindings/api.pyx"
 include "bindings/capi_functions.pyx"
@@ -137,7 +137,7 @@ cdef class Plan:
         losses = np.array([Loss[head.loss.upper()] for head in heads], np.intc)
         parameters = np.array([head.parameter or 0 for head in heads], np.float64)
         weights = np.array([head.weight for head in heads], np.float64)
-        if self.network.loss == "heads":
+        if self.network.loss == SEVERAL:
             arrays = n_outputs, outputs, losses, parameters, weights
             return self.functions["plan_init_heads"](
                 memory.ctypes.data, memory.nbytes, n_layers, sizes.ctypes.data, hidden.ctypes.data, len(heads),

@@ -113,7 +113,7 @@ cdef int check_architecture(Py_ssize_t n_layers, const Py_ssize_t *sizes, const 
         return ERR_LOSS
     if loss == GAUSSIAN_NLL and sizes[n_layers] % 2 != 0:
         return ERR_SIZES
-    if canonical_output(<Loss>loss) != IDENTITY and <int>canonical_output(<Loss>loss) != output:
+    if not takes_output(loss, output):
         return ERR_OUTPUT
     return OK
 
@@ -171,7 +171,7 @@ cdef int check_heads(Py_ssize_t n_heads, const Py_ssize_t *n_outputs, const int 
             return ERR_ACTIVATION
         if not 0 <= losses[h] < N_LOSSES:
             return ERR_LOSS
-        if canonical_output(<Loss>losses[h]) != IDENTITY and <int>canonical_output(<Loss>losses[h]) != outputs[h]:
+        if not takes_output(losses[h], outputs[h]):
             return ERR_OUTPUT
         if not (in_range(weights[h], tag) and (parameters[h] == 0 or in_range(parameters[h], tag))):
             return ERR_HYPERPARAMETER

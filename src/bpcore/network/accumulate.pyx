@@ -225,7 +225,7 @@ cdef double tile_losses(const context_t *context, const batch_t *tile, bint grad
         delta = work + plan.delta.start + first * last.stride
         first *= last.stride
         if plan.n_heads > 0:
-            loss = losses_of_heads(context, &part, work + last.a.start + first, rows, delta)
+            loss = losses_of_heads(context, &part, work + last.a.start + first, rows, gradient, delta)
         else:
             loss = loss_and_delta(&plan.head, matrix(<const floating *>work + last.a.start + first, rows, last.stride),
                                   &part, matrix(<const floating *>delta, rows, last.stride))

@@ -121,8 +121,8 @@ cdef batch_t targets_of_head(const context_t *context, const head_t *head, const
 
 
 cdef double losses_of_heads(const context_t *context, const batch_t *part, const floating *z, Py_ssize_t rows,
-                            floating *delta) noexcept nogil:
-    """The weighted losses of at most LOSS_ROWS rows, summed, and their dLoss/dz(L), from their logits.
+                            bint gradient, floating *delta) noexcept nogil:
+    """The weighted losses of at most LOSS_ROWS rows, summed, from their logits; with a ``gradient`` their dLoss/dz(L).
 
     Each head activates its outputs for itself, where its loss is not computed from the logits.
     """
@@ -135,22 +135,25 @@ cdef double losses_of_heads(const context_t *context, const batch_t *part, const
     cdef double loss, total = 0
     cdef Py_ssize_t h, i
     cdef batch_t own
-    memset(delta, 0, rows * last.stride * sizeof(floating))
+    if gradient:
+        memset(delta, 0, rows * last.stride * sizeof(floating))
     for h in range(context.plan.n_heads):
         head = &context.plan.heads[h]
         own = targets_of_head(context, head, part, rows, z)
         a, d = gather_head(context, head, ACTIVATIONS_OF_HEAD, z, rows), head_block(context, DELTAS_OF_HEAD, z)
-        kept = head_block(context, KEPT_OF_HEAD, z) if head.layer.keeps_derivative else NULL
+        kept = head_block(context, KEPT_OF_HEAD, z) if gradient and head.layer.keeps_derivative else NULL
         if head.canonical == IDENTITY:
             activate(&head.layer, a, rows, kept)
         loss = loss_and_delta(head, matrix(<const floating *>a, rows, head.layer.stride), &own,
                               matrix(<const floating *>d, rows, head.layer.stride))
+        total += head.weight * loss
+        if not gradient:
+            continue
         if head.layer.activation != head.canonical:
             activation_backward(&head.layer, <const floating *>a, <const floating *>kept, rows, d)
         if head.weight != 1:
             weight = <floating>head.weight
             for i in range(rows * head.layer.stride):
                 d[i] *= weight
-        total += head.weight * loss
         scatter_head(context, head, <const floating *>d, delta, rows)
     return total

@@ -157,9 +157,7 @@ cdef inline bint set_head(head_t *head, int loss, int activation, Py_ssize_t n_o
     head.parameter, head.weight = parameter, weight
     if n_outputs < 1 or (loss == GAUSSIAN_NLL and n_outputs % 2 != 0) or not 0 < weight < INFINITY:
         return False
-    if canonical_output(head.loss) != IDENTITY and canonical_output(head.loss) != head.layer.activation:
-        return False
-    return parameter_valid(head.loss, parameter)
+    return takes_output(loss, activation) and parameter_valid(head.loss, parameter)
 
 
 cdef void plan_heads(plan_t *plan, const isa_t *isa) noexcept nogil:
@@ -231,6 +229,12 @@ cdef inline Activation canonical_output(Loss loss) noexcept nogil:
     if loss == POISSON or loss == GAMMA or loss == TWEEDIE:
         return EXP
     return IDENTITY
+
+
+cdef inline bint takes_output(int loss, int activation) noexcept nogil:
+    """Whether outputs may have this activation: a loss that is computed from logits takes its canonical one alone."""
+    cdef Activation canonical = canonical_output(<Loss>loss)
+    return canonical == IDENTITY or <int>canonical == activation
 
 
 cdef inline double default_parameter(Loss loss) noexcept nogil:
