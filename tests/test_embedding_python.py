@@ -279,8 +279,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the backg
 net = bpcore.Network([512, 512, 512])
 X, params = np.ones((20_000, 512)), np.zeros(net.n_parameters)
 
+EXITING = 4  # PF_EXITING of Linux: a thread that was joined may stay listed for a moment, but computes nothing more
+
+def tasks():
+    running = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/stat") as file:
+                flags = int(file.read().rpartition(")")[2].split()[6])
+        except OSError:  # it has ended
+            continue
+        if not flags & EXITING:
+            running.append(int(task))
+    return running
+
 def count():
-    return len(os.listdir("/proc/self/task"))
+    return len(tasks())
 
 net.cost_and_gradient(params, X, X, threads=1)
 before = count()
@@ -304,14 +318,16 @@ for wait, threads in ((0.05, 3), (0.1, 3), (0.15, 3), (0.06, 16), (0.08, 16), (0
         most.append(count())
         signal.pthread_kill(main, signal.SIGINT)
     stopper = threading.Thread(target=interrupt)
-    stopper.start()
     interrupted, end = False, time.monotonic() + 60
     try:
+        stopper.start()
         while time.monotonic() < end:
             compute(threads)
     except KeyboardInterrupt:
         interrupted = True
     stopper.join()
+    while stopper.native_id in tasks():  # until Python 3.13, `join` returns before the thread of the system has ended
+        time.sleep(0.001)
     assert interrupted
     assert count() == before, "after an interrupt"
     assert most[0] >= before, most
