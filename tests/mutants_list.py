@@ -373,7 +373,7 @@ CALL = [
     ),
     (
         "the cost is the sum of losses",
-        ("            losses = finish_share(&context,", "            finish_share(&context,"),
+        ("if call.task == COST_AND_GRADIENT:", "if False:"),
     ),
 ]
 
@@ -961,9 +961,9 @@ ACCUMULATE = [
     ),
     (
         "the losses before a call do not count",
-        ("losses.group, losses.total = 0, before", "losses.group, losses.total = 0, 0"),
+        ("losses.finished = 0, before, False", "losses.finished = 0, 0, False"),
     ),
-    ("a piece's losses are those of the group", ("losses.group += piece.loss", "losses.group = piece.loss")),
+    ("a piece's losses are those of the group", ("losses.group += pieces[i].loss", "losses.group = pieces[i].loss")),
     (
         "a piece at the beginning of a group is the whole of it",
         (
@@ -987,22 +987,34 @@ ACCUMULATE = [
     ),
     (
         "the group's sums are added, not the piece's",
-        ("losses, sums if direct else <const floating *>group)", "losses, <const floating *>group)"),
+        (
+            "add_sums(to.total, sums if direct else <const floating *>group,",
+            "add_sums(to.total, <const floating *>group,",
+        ),
     ),
     (
         "the first piece of a group is added to what was there",
-        (
-            "        if piece.first.begins_group:\n            memcpy(group",
-            "        if False:\n            memcpy(group",
-        ),
+        ("add_sums(group, sums, part, piece.first.begins_group)", "add_sums(group, sums, part, False)"),
     ),
     (
         "every piece overwrites the group",
-        (
-            "        if piece.first.begins_group:\n            memcpy(group",
-            "        if True:\n            memcpy(group",
-        ),
+        ("add_sums(group, sums, part, piece.first.begins_group)", "add_sums(group, sums, part, True)"),
     ),
+    ("every group of pieces is fresh", ("part, piece.last.first_group)", "part, True)")),
+    ("one of the numbers at a time is left out", ("some.begin = some.end\n", "some.begin = some.end + 1\n")),
+    (
+        "sums become the gradient before the last tiles",
+        ("to.weight != 0 and not next_tile(own.plan, &end, &piece.first)", "to.weight != 0"),
+    ),
+    (
+        "sums of a part of the rows become a gradient",
+        ("losses.finished = to.weight != 0 and not next_tile", "losses.finished = not next_tile"),
+    ),
+    (
+        "sums become the gradient twice",
+        ("to.sums != NULL and not losses.finished and next_segment", "to.sums != NULL and next_segment"),
+    ),
+    ("tiles behind large pieces are as large", ("pieces.unit if i < pieces.large else TILE", "pieces.unit")),
     (
         "a piece's losses are those of its last tile",
         ("piece.loss += accumulate_tile(own,", "piece.loss = accumulate_tile(own,"),
@@ -1110,10 +1122,11 @@ LOSSES = [
     (
         "padding counts as outputs",
         (
-            "for k in range(min(n - j, lanes(targets))):\n            total",
-            "for k in range(lanes(targets)):\n            total",
+            "for k in range(min(n - j, lanes(targets))):\n                total",
+            "for k in range(lanes(targets)):\n                total",
         ),
     ),
+    ("rows of wide outputs count twice", ("for i in range(done, end):", "for i in range(done, rows):")),
     ("huber without its half", ("return c * (r - <floating>0.5 * c)", "return c * (r - c)")),
     (
         "the lower kink of huber at twice its delta",
@@ -1888,7 +1901,7 @@ MODE_OF_CALLS = [
 MODE_OF_PYTHON_CALLS = [
     (
         "the mode stays after a call",
-        ("            call.losses = losses\n    end_context(&context)\n", "            call.losses = losses\n"),
+        ("            call.losses = cost\n    end_context(&context)\n", "            call.losses = cost\n"),
     ),
 ]
 
@@ -2081,11 +2094,17 @@ FLUSHED = [
 C_API = [
     (
         "what was in the sums is lost, for C",
-        ("sums, NULL, True\n    loss[0]", "sums, NULL, False\n    loss[0]"),
+        (
+            "NULL, True)\n    cdef batch_t batch\n    if error != OK:\n        return error\n    batch",
+            "NULL, False)\n    cdef batch_t batch\n    if error != OK:\n        return error\n    batch",
+        ),
     ),
     (
         "what was in the sums is lost, for C, on the way back",
-        ("sums, NULL, True\n        accumulate_rows", "sums, NULL, False\n        accumulate_rows"),
+        (
+            "NULL, True)\n    cdef batch_t batch\n    if error != OK:\n        return error\n    if",
+            "NULL, False)\n    cdef batch_t batch\n    if error != OK:\n        return error\n    if",
+        ),
     ),
     (
         "there is no input gradient, for C",
@@ -2785,7 +2804,7 @@ POPULATION_LOOP = [
         "a thread's last networks are left out",
         ("min(first + size, population.count)", "min(first + size - 1, population.count)"),
     ),
-    ("networks have no penalty", ("population.weight, population.l2)", "population.weight, 0)")),
+    ("networks have no penalty", ("to.l2 = population.weight, population.l2", "to.l2 = population.weight, 0")),
     (
         "threads take the same networks",
         ("take_piece(&context.shared.team) if context.size > 1 else piece", "piece"),

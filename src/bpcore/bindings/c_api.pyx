@@ -357,7 +357,7 @@ cdef int capi_accumulate(const bpcore_plan *plan, void *workspace, const floatin
     cdef int error = check_call(p, workspace, params, X, m)
     cdef context_t context
     cdef chunk_range_t chunks
-    cdef sums_t to
+    cdef sums_t to = sums_in(sums, NULL, True)
     cdef batch_t batch
     if error != OK:
         return error
@@ -369,7 +369,7 @@ cdef int capi_accumulate(const bpcore_plan *plan, void *workspace, const floatin
         return ERR_MISALIGNED
     context = new_context(p, workspace, m, NULL)
     close_guards(p, workspace_of(&context, params))
-    chunks, to.sums, to.total, to.keep = all_chunks(p, m), sums, NULL, True
+    chunks = all_chunks(p, m)
     loss[0] += accumulate_rows(&context, params, &batch, &chunks, &to, 0)
     open_guards(p, workspace_of(&context, params))
     end_context(&context)
@@ -407,7 +407,7 @@ cdef int capi_backward(const bpcore_plan *plan, void *workspace, const floating 
     cdef int error = check_call(p, workspace, params, X, m)
     cdef context_t context
     cdef chunk_range_t chunks
-    cdef sums_t to
+    cdef sums_t to = sums_in(sums, NULL, True)
     cdef batch_t batch
     if error != OK:
         return error
@@ -419,7 +419,7 @@ cdef int capi_backward(const bpcore_plan *plan, void *workspace, const floating 
         context, batch = new_context(p, workspace, m, NULL), batch_of(p, X, m)
         batch.output_gradient, batch.input_gradient = output_gradient, input_gradient
         close_guards(p, workspace_of(&context, params))
-        chunks, to.sums, to.total, to.keep = all_chunks(p, m), sums, NULL, True
+        chunks = all_chunks(p, m)
         accumulate_rows(&context, params, &batch, &chunks, &to, 0)
         open_guards(p, workspace_of(&context, params))
         end_context(&context)

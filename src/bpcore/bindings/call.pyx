@@ -35,7 +35,7 @@ cdef inline void compute(call_t *call, int rank, const floating *tag) noexcept n
     cdef interrupt_t *interrupt = &call.interrupt if rank == 0 else &others
     cdef context_t context = team_context(call.plan, &call.shared, rank, call.batch.rows, interrupt)
     cdef const floating *params = <const floating *>call.params
-    cdef double losses
+    cdef double cost
     if call.task == FORWARD:
         forward_rows(&context, params, &call.batch, <floating *>call.out)
     elif call.task == TRAIN:
@@ -45,11 +45,12 @@ cdef inline void compute(call_t *call, int rank, const floating *tag) noexcept n
     elif call.task == POPULATION:
         compute_population(&context, params, &call.batch, &call.population, <floating *>call.out)
     else:
-        losses = accumulate_rows(&context, params, &call.batch, &call.chunks, &call.sums, call.losses)
-        if call.task == COST_AND_GRADIENT and not interrupt.stopped:
-            losses = finish_share(&context, params, &call.sums, losses, call.weight, call.l2)
+        if call.task == COST_AND_GRADIENT:
+            cost = cost_of_rows(&context, params, &call.batch, &call.chunks, &call.sums)
+        else:
+            cost = accumulate_rows(&context, params, &call.batch, &call.chunks, &call.sums, call.losses)
         if rank == 0:
-            call.losses = losses
+            call.losses = cost
     end_context(&context)
 
 

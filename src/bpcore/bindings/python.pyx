@@ -435,7 +435,8 @@ cdef int cost_and_gradient_call(Plan plan, call_t *call, double weight, int thre
     Sums are added in the dtypes and the order of _chunks.py, for the same bits as from several calls of `accumulate`.
     """
     cdef const plan_t *p = &plan.plan
-    call.task, call.losses, call.weight = COST_AND_GRADIENT, 0, weight
+    call.task = COST_AND_GRADIENT
+    call.sums.weight, call.sums.l2 = weight, call.l2
     call.chunks = all_chunks(p, call.batch.rows)
     if call.chunks.n_chunks <= p.group_size or call.sums.sums == NULL:
         return run(plan, call, threads)

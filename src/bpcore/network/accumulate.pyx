@@ -9,26 +9,41 @@ cdef struct sums_t:
     void *sums                      # of a group, in the network's dtype; NULL: the losses alone
     double *total                   # of all groups, or NULL if there is one group
     bint keep                       # add to what is in ``sums``, instead of replacing it
+    double weight                   # of all rows: ``sums`` become the gradient of the cost in the end; 0: they stay
+    double l2                       # lambda of that cost
 
 cdef enum:
     # Sums of at most so many bytes are added when it is a thread's turn, tile by tile; larger ones less often.
     MAX_OWN_SUMS = 3145728
     # Multiplications of a forward pass from which on it pays to share a tile.
     MIN_SHARED_WORK = 200000
-    # Groups or chunks for each thread from which on it computes whole ones: the last ones are a small part of all.
-    PIECES_PER_THREAD = 4
+    # Numbers of several threads' sums that are added at a time, so that their total stays in the first-level cache.
+    SUMS_AT_A_TIME = 1024
+    # Groups or chunks for each thread from which on it computes whole ones.
+    MIN_LARGE_PIECES = 2
 
 cdef struct pieces_t:
-    # Tiles that threads compute each by itself.
-    Py_ssize_t count                # pieces, not tiles
-    Unit unit
+    # What threads compute each by itself: large pieces, then tiles, so that none waits long in the end.
+    Py_ssize_t count
+    Py_ssize_t large                # the first ones
+    Unit unit                       # of those
+
+
+cdef inline sums_t sums_in(void *sums, double *total, bint keep) noexcept nogil:
+    """Sums that stay sums."""
+    cdef sums_t to
+    to.sums, to.total, to.keep, to.weight, to.l2 = sums, total, keep, 0, 0
+    return to
+
+
+cdef inline bint large_sums(const plan_t *plan, const floating *tag) noexcept nogil:
+    return plan.n_parameters * <Py_ssize_t>sizeof(floating) > MAX_OWN_SUMS
 
 
 cdef inline bint threads_have_sums(const plan_t *plan, Py_ssize_t n_chunks, int threads,
                                    const floating *tag) noexcept nogil:
     """Whether each thread has a place for sums of its own."""
-    return (plan.n_parameters * <Py_ssize_t>sizeof(floating) <= MAX_OWN_SUMS
-            or n_chunks >= PIECES_PER_THREAD * threads * plan.group_size)
+    return not large_sums(plan, tag) or n_chunks >= 2 * MIN_LARGE_PIECES * threads * plan.group_size
 
 
 cdef inline bint has_weight(const plan_t *plan, const batch_t *batch, Py_ssize_t i, const floating *tag) noexcept nogil:
@@ -284,7 +299,7 @@ cdef double accumulate_tile(const context_t *context, const floating *params, co
     return total
 
 
-cdef void add_sums(double *total, const floating *sums, const segment_t *part, bint overwrite) noexcept nogil:
+cdef inline void add_sums(sum_t *total, const floating *sums, const segment_t *part, bint overwrite) noexcept nogil:
     """Some parameters of ``total += sums``, or ``=`` if ``overwrite``."""
     cdef Py_ssize_t i
     if overwrite:
@@ -306,22 +321,40 @@ cdef void end_group(const context_t *context, const sums_t *to, const tile_t *wh
             add_sums(to.total, sums, &part, where.first_group)
 
 
-cdef void add_piece(const context_t *context, const sums_t *to, const piece_t *piece, const floating *sums,
-                    losses_t *losses) noexcept nogil:
-    """Add the losses of a piece, and this thread's share of its sums, to those of the pieces before it."""
+cdef void add_piece(const sums_t *to, const piece_t *piece, const floating *sums,
+                    const segment_t *part) noexcept nogil:
+    """Add some sums of a piece to those of the pieces before it."""
     cdef floating *group = <floating *>to.sums
     cdef bint direct = piece.first.begins_group and piece.last.ends_group and to.total != NULL
-    cdef segment_t part = no_segment()
+    if not direct and (piece.first.begins_group or not piece.empty):
+        add_sums(group, sums, part, piece.first.begins_group)
+    if piece.last.ends_group and to.total != NULL:
+        add_sums(to.total, sums if direct else <const floating *>group, part, piece.last.first_group)
+
+
+cdef void add_pieces(const context_t *context, const sums_t *to, const piece_t *pieces, void *const *sums,
+                     Py_ssize_t n, losses_t *losses, const floating *params) noexcept nogil:
+    """Add the losses of n pieces that follow each other, and this thread's share of their ``sums``, to those before.
+
+    All pieces for some parameters, then for the next ones: so their total comes from memory once, not once for each
+    piece. If there are no tiles behind these pieces, ``losses.finished`` is set: the sums become the gradient at once.
+    """
+    cdef segment_t part = no_segment(), some
     cdef Py_ssize_t i
-    losses.group += piece.loss
-    while sums != NULL and not direct and next_segment(context, &part, sums):
-        if piece.first.begins_group:
-            memcpy(group + part.begin, sums + part.begin, (part.end - part.begin) * sizeof(floating))
-        elif not piece.empty:
-            for i in range(part.begin, part.end):
-                group[i] += sums[i]
-    if piece.last.ends_group:
-        end_group(context, to, &piece.last, losses, sums if direct else <const floating *>group)
+    for i in range(n):
+        losses.group += pieces[i].loss
+        if pieces[i].last.ends_group:
+            losses.total += losses.group
+            losses.group = 0
+    while to.sums != NULL and next_segment(context, &part, params):
+        some = part
+        while some.begin < part.end:
+            some.end = min(some.begin + SUMS_AT_A_TIME, part.end)
+            for i in range(n):
+                add_piece(to, &pieces[i], <const floating *>sums[i], &some)
+            if losses.finished:
+                finish_sums(context.plan, params, to, &some)
+            some.begin = some.end
 
 
 cdef void compute_piece(const context_t *own, const floating *params, const batch_t *batch, piece_t *piece,
@@ -362,7 +395,7 @@ cdef inline void pack_for(const context_t *context, const floating *params, cons
 
 cdef void accumulate_apart(const context_t *context, const floating *params, const batch_t *batch, cursor_t *cursor,
                            const pieces_t *pieces, const sums_t *to, losses_t *losses) noexcept nogil:
-    """So many pieces. Each thread takes the next one, computes it, and adds its sums when it is its turn.
+    """Pieces. Each thread takes the next one, computes it, and adds its sums when it is its turn.
 
     The last ones are one for each thread; then all of them are complete, and all threads add them, each a share.
     """
@@ -371,12 +404,13 @@ cdef void accumulate_apart(const context_t *context, const floating *params, con
     cdef floating *sums = <floating *>shared.sums[context.rank] if to.sums != NULL else NULL
     cdef Py_ssize_t i, last = max(pieces.count - context.size, <Py_ssize_t>0), taken = take_piece(&shared.team)
     cdef piece_t piece
-    piece.unit = pieces.unit
+    cdef cursor_t end
     own.pack_whole = batch.rows > context.size * own.plan.tile
     pack_for(&own, params, batch, sums != NULL)
     for i in range(pieces.count):
         if not next_tile(own.plan, cursor, &piece.first):
             break
+        piece.unit = pieces.unit if i < pieces.large else TILE
         if i != (taken if i < last else last + context.rank):
             skip_piece(own.plan, &piece, cursor)
             continue
@@ -390,15 +424,16 @@ cdef void accumulate_apart(const context_t *context, const floating *params, con
             break
         if taken == 0:
             shared.losses = losses[0]
-        add_piece(&own, to, &piece, sums, &shared.losses)
+        add_pieces(&own, to, &piece, &shared.sums[context.rank], 1, &shared.losses, params)
         pass_turn(&shared.team)
         taken = take_piece(&shared.team)
     if not meet(context):
         return
     if last > 0:
         losses[0] = shared.losses
-    for i in range(min(pieces.count, <Py_ssize_t>context.size)):
-        add_piece(context, to, &shared.pieces[i], <floating *>shared.sums[i] if to.sums != NULL else NULL, losses)
+    end = cursor[0]
+    losses.finished = to.weight != 0 and not next_tile(own.plan, &end, &piece.first)
+    add_pieces(context, to, shared.pieces, shared.sums, min(pieces.count, <Py_ssize_t>context.size), losses, params)
     if meet(context) and context.rank == 0:
         reset_turns(&shared.team)
 
@@ -418,31 +453,46 @@ cdef double accumulate_by_one(const context_t *context, const floating *params, 
 
 
 cdef pieces_t plan_pieces(const context_t *context, const cursor_t *cursor, const floating *tag) noexcept nogil:
-    """How many pieces the threads compute each by itself, and of what size: the largest that are enough for all.
+    """The pieces that the threads compute each by itself: whole groups or chunks, the rest by tiles.
 
-    A thread needs a place for sums then. What is left of tiles after those that each thread gets, all compute together,
+    The fewer pieces, the less is added up; the smaller the last ones, the less a thread waits for the others. A thread
+    needs a place for sums of its own. What is left of tiles after those that each thread gets, all compute together,
     unless that is so little that it does not pay.
     """
     cdef const plan_t *plan = context.plan
     cdef const chunk_range_t *c = &cursor.chunks
     cdef Py_ssize_t n_chunks = c.end - c.begin, groups = (n_chunks + plan.group_size - 1) // plan.group_size
+    cdef Py_ssize_t size = context.size, tiles, _
+    cdef cursor_t ahead = cursor[0]
     cdef pieces_t pieces
-    pieces.count, pieces.unit = 0, TILE
-    if context.size == 1 or context.small_batch or not threads_have_sums(plan, n_chunks, context.size, tag):
+    cdef piece_t piece
+    pieces.count, pieces.large, pieces.unit = 0, 0, TILE
+    if size == 1 or context.small_batch or not threads_have_sums(plan, n_chunks, context.size, tag):
         return pieces
-    if groups >= PIECES_PER_THREAD * context.size:
-        pieces.count, pieces.unit = groups, GROUP
-    elif n_chunks >= PIECES_PER_THREAD * context.size:
-        pieces.count, pieces.unit = n_chunks, CHUNK
-    else:
-        pieces.count = count_tiles(plan, cursor)
-        if plan.n_parameters * plan.tile >= MIN_SHARED_WORK:
-            pieces.count -= pieces.count % context.size
+    if groups >= MIN_LARGE_PIECES * size:
+        pieces.large, pieces.unit = groups, GROUP
+    elif n_chunks >= MIN_LARGE_PIECES * size:
+        pieces.large, pieces.unit = n_chunks, CHUNK
+    if pieces.large % size > 0:
+        pieces.large -= pieces.large % size
+    elif pieces.large >= 2 * MIN_LARGE_PIECES * size:
+        pieces.large -= size
+    pieces.count = pieces.large
+    if large_sums(plan, tag):  # tile by tile it would take longer to add them up than to compute them together
+        return pieces
+    piece.unit = pieces.unit
+    for _ in range(pieces.large):
+        next_tile(plan, &ahead, &piece.first)
+        skip_piece(plan, &piece, &ahead)
+    tiles = count_tiles(plan, &ahead)
+    if plan.n_parameters * plan.tile >= MIN_SHARED_WORK:
+        tiles -= tiles % size
+    pieces.count += tiles
     return pieces
 
 
-cdef double accumulate_rows(context_t *context, const floating *params, const batch_t *batch,
-                            const chunk_range_t *chunks, const sums_t *to, double before) noexcept nogil:
+cdef losses_t accumulate_chunks(context_t *context, const floating *params, const batch_t *batch,
+                                const chunk_range_t *chunks, const sums_t *to, double before) noexcept nogil:
     """``before`` and the weighted losses of the rows of chunks, summed; the sums of their gradients in ``to``.
 
     Rows of weight 0 are left out, whatever they hold. If the call is interrupted, the result is meaningless.
@@ -453,7 +503,7 @@ cdef double accumulate_rows(context_t *context, const floating *params, const ba
     cdef losses_t losses
     cdef batch_t rows
     cdef tile_t tile
-    losses.group, losses.total = 0, before
+    losses.group, losses.total, losses.finished = 0, before, False
     context.small_batch = batch.rows < PACK_MIN_ROWS
     pieces = plan_pieces(context, &cursor, params)
     if pieces.count > 0:
@@ -471,7 +521,21 @@ cdef double accumulate_rows(context_t *context, const floating *params, const ba
         if tile.ends_group:
             end_group(context, to, &tile, &losses, <const floating *>to.sums)
         meet(context)  # what the threads read of each other here, the next tile overwrites
+    return losses
+
+
+cdef inline double accumulate_rows(context_t *context, const floating *params, const batch_t *batch,
+                                   const chunk_range_t *chunks, const sums_t *to, double before) noexcept nogil:
+    """`accumulate_chunks` without a cost in the end: the losses."""
+    cdef losses_t losses = accumulate_chunks(context, params, batch, chunks, to, before)
     return losses.total
+
+
+cdef double cost_of_rows(context_t *context, const floating *params, const batch_t *batch, const chunk_range_t *chunks,
+                         const sums_t *to) noexcept nogil:
+    """The cost of rows, and, if ``to`` has a place for it, its gradient. Meaningless if the call is interrupted."""
+    cdef losses_t losses = accumulate_chunks(context, params, batch, chunks, to, 0)
+    return 0 if should_stop(context.interrupt, 0) else finish_share(context, params, to, &losses)
 
 
 # ----------------------------------------------------------------------------- from sums to the cost and its gradient
@@ -567,27 +631,33 @@ cdef inline double cost_of(double losses, double weight, double l2, double squar
     return pinned(losses / weight + l2 / 2 * squares if l2 != 0 else losses / weight)
 
 
-cdef double finish_share(const context_t *context, const floating *params, const sums_t *to, double losses,
-                         double weight, double l2) noexcept nogil:
+cdef inline void finish_sums(const plan_t *plan, const floating *params, const sums_t *to,
+                             const segment_t *part) noexcept nogil:
+    """Some entries of the gradient, in ``to.sums``, from sums that are complete."""
+    cdef floating *grad = <floating *>to.sums
+    if to.total == NULL:
+        finish_gradient(plan, params, <const floating *>grad, to.weight, to.l2, part, grad)
+    else:
+        finish_gradient(plan, params, <const double *>to.total, to.weight, to.l2, part, grad)
+
+
+cdef double finish_share(const context_t *context, const floating *params, const sums_t *to,
+                         const losses_t *losses) noexcept nogil:
     """The cost; and, from sums that are complete, this thread's share of the gradient, in ``to.sums``."""
     cdef const plan_t *plan = context.plan
-    cdef floating *grad = <floating *>to.sums
     cdef segment_t part = no_segment()
     cdef share_t pieces = row_share(cost_pieces(plan), 1, 1, context.size, context.rank)
     cdef Py_ssize_t i
     cdef double squares = 0
     cdef double *parts
-    while grad != NULL and next_segment(context, &part, params):
-        if to.total == NULL:
-            finish_gradient(plan, params, <const floating *>grad, weight, l2, &part, grad)
-        else:
-            finish_gradient(plan, params, <const double *>to.total, weight, l2, &part, grad)
-    if l2 == 0 or context.size == 1:
-        return mean_cost(plan, params, losses, weight, l2)
+    while to.sums != NULL and not losses.finished and next_segment(context, &part, params):
+        finish_sums(plan, params, to, &part)
+    if to.l2 == 0 or context.size == 1:
+        return mean_cost(plan, params, losses.total, to.weight, to.l2)
     parts = context.shared.parts + MAX_TEAM  # the others may still read the first ones
     for i in range(pieces.row, pieces.row + pieces.rows):
         parts[i] = sum_squared_piece(plan, params, i)
     meet(context)
     for i in range(cost_pieces(plan)):
         squares += parts[i]
-    return cost_of(losses, weight, l2, squares)
+    return cost_of(losses.total, to.weight, to.l2, squares)

@@ -54,6 +54,7 @@ cdef struct piece_t:
 cdef struct losses_t:
     double group                    # of the group of chunks that is being added up
     double total                    # of those before it
+    bint finished                   # the sums have become the gradient
 
 cdef struct shared_t:
     # What the threads of a call share.

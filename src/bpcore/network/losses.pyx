@@ -4,6 +4,11 @@
 # Rows are often shorter than a vector. So the loops over a row run over whole vectors, what lies behind it included:
 # of constant length they become one instruction for all of it.
 
+cdef enum:
+    # Rows of so many outputs are taken so few at a time: each is in pages of its own.
+    WIDE_OUTPUTS = 128
+    WIDE_ROWS = 4
+
 cdef inline floating squared_error(floating a, floating y, floating *d) noexcept nogil:
     d[0] = a - y
     return <floating>0.5 * d[0] * d[0]
@@ -252,38 +257,41 @@ cdef inline double pointwise_loss_rows(Loss loss, const head_t *head, const floa
     cdef floating d[LANES_F32]
     cdef double sums[LANES_F32]
     cdef double total = 0
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count, end
     cdef floating weight = 1
     if n == 1 and of_outputs == NULL and rows >= lanes(targets):
         total = one_output_loss_rows(loss, parameter, A, batch, delta, &done)
     memset(rest, 0, sizeof(rest))
-    j = 0
-    while j < n:
-        memset(sums, 0, sizeof(sums))
-        for i in range(done, rows):
-            y = targets + i * n + j
-            count = n - j if n - j < lanes(targets) else lanes(targets)
-            if i * n + j + lanes(targets) > batch.rows * n:  # the last targets of all: nothing is read behind them
-                memcpy(rest, y, count * sizeof(floating))
-                y = rest
-            if weights != NULL:
-                weight = weights[i]
-            for k in range(lanes(targets)):
-                value[k] = pointwise_loss(loss, parameter, (&A[i, j])[k], y[k], &d[k])
-                d[k] = weight * d[k]
-                value[k] = weight * value[k]
-            if of_outputs != NULL:
-                memset(w, 0, sizeof(w))
-                memcpy(w, of_outputs + i * n + j, count * sizeof(floating))
-                for k in range(lanes(targets)):  # under a weight 0 a target may be anything
-                    d[k] = select(w[k] == 0, <floating>0, w[k] * d[k])
-                    value[k] = select(w[k] == 0, <floating>0, w[k] * value[k])
-            memcpy(&delta[i, j], d, lanes(targets) * sizeof(floating))
-            for k in range(lanes(targets)):
-                sums[k] += value[k]
-        for k in range(min(n - j, lanes(targets))):
-            total += sums[k]
-        j += lanes(targets)
+    while done < rows:
+        end = rows if n < WIDE_OUTPUTS else min(done + WIDE_ROWS, rows)
+        j = 0
+        while j < n:
+            memset(sums, 0, sizeof(sums))
+            for i in range(done, end):
+                y = targets + i * n + j
+                count = n - j if n - j < lanes(targets) else lanes(targets)
+                if i * n + j + lanes(targets) > batch.rows * n:  # the last targets of all: nothing is read behind them
+                    memcpy(rest, y, count * sizeof(floating))
+                    y = rest
+                if weights != NULL:
+                    weight = weights[i]
+                for k in range(lanes(targets)):
+                    value[k] = pointwise_loss(loss, parameter, (&A[i, j])[k], y[k], &d[k])
+                    d[k] = weight * d[k]
+                    value[k] = weight * value[k]
+                if of_outputs != NULL:
+                    memset(w, 0, sizeof(w))
+                    memcpy(w, of_outputs + i * n + j, count * sizeof(floating))
+                    for k in range(lanes(targets)):  # under a weight 0 a target may be anything
+                        d[k] = select(w[k] == 0, <floating>0, w[k] * d[k])
+                        value[k] = select(w[k] == 0, <floating>0, w[k] * value[k])
+                memcpy(&delta[i, j], d, lanes(targets) * sizeof(floating))
+                for k in range(lanes(targets)):
+                    sums[k] += value[k]
+            for k in range(min(n - j, lanes(targets))):
+                total += sums[k]
+            j += lanes(targets)
+        done = end
     return total
 
 

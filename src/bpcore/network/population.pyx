@@ -31,11 +31,9 @@ cdef inline batch_t network_batch(const plan_t *plan, const batch_t *batch, cons
 cdef inline double network_cost(context_t *context, const floating *params, const batch_t *batch,
                                 const population_t *population) noexcept nogil:
     cdef chunk_range_t chunks = all_chunks(context.plan, batch.rows)
-    cdef sums_t to
-    cdef double losses
-    to.sums, to.total, to.keep = NULL, NULL, False
-    losses = accumulate_rows(context, params, batch, &chunks, &to, 0)
-    return finish_share(context, params, &to, losses, population.weight, population.l2)
+    cdef sums_t to = sums_in(NULL, NULL, False)
+    to.weight, to.l2 = population.weight, population.l2
+    return cost_of_rows(context, params, batch, &chunks, &to)
 
 
 cdef inline Py_ssize_t networks_at_a_time(const context_t *context, Py_ssize_t count, Py_ssize_t rows) noexcept nogil:

@@ -138,22 +138,21 @@ cdef void run_batches(context_t *context, training_t *shared, const floating *ta
     cdef training_t t = shared[0]
     cdef floating *params = <floating *>t.params
     cdef floating *grad = <floating *>t.grad
-    cdef double start = now(), weight
+    cdef double start = now()
     cdef Py_ssize_t count
     cdef bint more = True
     cdef chunk_range_t chunks
-    cdef sums_t to
+    cdef sums_t to = sums_in(grad, NULL, False)
     cdef batch_t batch
-    to.sums, to.total, to.keep = grad, NULL, False
+    to.l2 = t.l2
     while more and t.first < t.rows.rows and t.steps_left > 0:
         count = min(t.batch_size, t.rows.rows - t.first)
         batch = gather_batch(context, &t, t.first, count, tag)
-        chunks, weight = all_chunks(plan, count), count * t.mean_weight
+        chunks, to.weight = all_chunks(plan, count), count * t.mean_weight
         context.pack_whole = count > plan.tile
-        t.cost = accumulate_rows(context, <const floating *>params, &batch, &chunks, &to, 0)
+        t.cost = cost_of_rows(context, <const floating *>params, &batch, &chunks, &to)
         if should_stop(context.interrupt, 0):
             break
-        t.cost = finish_share(context, <const floating *>params, &to, t.cost, weight, t.l2)
         if not -INFINITY < t.cost < INFINITY:
             break
         if all_threads_finite(context, <const floating *>params):
