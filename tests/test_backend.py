@@ -114,8 +114,19 @@ assert before == (dict(os.environ), np.geterr(), threading.active_count())
 
 
 def test_number_of_threads_from_the_environment():
-    code = "from bpcore._dispatch import default_threads; print(default_threads())"
-    assert run(code, BPCORE_NUM_THREADS="3").stdout.strip() == "3"
+    """The least of both variables, the CPUs and the quota; other programs' variable is no error."""
+    code = """
+import os
+from bpcore import _dispatch
+_dispatch._quota = lambda: 6
+_dispatch.os.sched_getaffinity = lambda _: range(8)
+print(_dispatch.default_threads())
+"""
+    for own, openmp, expected in (
+        *(("3", "", 3), ("", "", 6), ("9", "", 6), ("", "2", 2), ("3", "2", 2), ("2", "3", 2)),
+        *(("", "4,2", 4), ("", " 4 ", 4), ("", "0", 6), ("", "many", 6), ("", "12", 6)),
+    ):
+        assert run(code, BPCORE_NUM_THREADS=own, OMP_NUM_THREADS=openmp).stdout.strip() == str(expected), (own, openmp)
     for bad in ("0", "-1", "many", "1.5"):
         result = run(code, BPCORE_NUM_THREADS=bad)
         assert f"ValueError: BPCORE_NUM_THREADS must be a positive integer, got {bad!r}" in result.stderr

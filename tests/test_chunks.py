@@ -94,7 +94,7 @@ def test_a_cut_that_does_not_fit_is_refused(backend):
 
 def test_threads_are_as_many_as_the_work_is_worth(backend, monkeypatch):
     """At most those asked for, or by default all; a forward pass is worth a third."""
-    monkeypatch.setenv("BPCORE_NUM_THREADS", "5")
+    monkeypatch.setattr(_chunks._dispatch, "default_threads", lambda: 5)
     plan = bpcore.Network([40, 600, 300], dtype="float32")._plan
     rows = -(-_chunks.THREAD_WORK // plan.row_work)  # that are worth a thread
     for count, threads, expected in (
@@ -126,6 +126,8 @@ SHARED = {
     "groups": ([150, 500, 150], 2500),
     "packed in shares": ([60, 90, 210], 160),
     "two tiles by one thread": ([12, 180], 150),
+    "chunks, then tiles": ([4, 32, 16, 4], 10_000),
+    "groups, then tiles": ([64, 256, 250, 3], 5000),
 }
 
 

@@ -28,6 +28,9 @@ NEEDS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 
+#: More threads than any machine has.
+_UNLIMITED = 1 << 30
+
 
 def available_backends() -> list[str]:
     """Names of the backends that this machine can run, best first, ``"python"`` last.
@@ -71,25 +74,29 @@ def cpu_features() -> list[str]:
 
 
 def default_threads() -> int:
-    """How many threads ``threads=None`` may use: ``BPCORE_NUM_THREADS``, or the CPUs that this process is allowed.
+    """How many threads ``threads=None`` may use: the least of several limits.
 
-    The CPUs allowed are those of its affinity mask, and no more than its control group's quota.
+    They are ``BPCORE_NUM_THREADS``; ``OMP_NUM_THREADS``, by which joblib and batch systems share a machine among
+    processes; the CPUs of the process's affinity mask; and its control group's quota.
     """
     requested = os.environ.get("BPCORE_NUM_THREADS", "")
-    if requested:
-        if not requested.isdecimal() or int(requested) < 1:
-            raise ValueError(f"BPCORE_NUM_THREADS must be a positive integer, got {requested!r}")
-        return int(requested)
+    if requested and (not requested.isdecimal() or int(requested) < 1):
+        raise ValueError(f"BPCORE_NUM_THREADS must be a positive integer, got {requested!r}")
     try:
         cpus = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
         cpus = os.cpu_count() or 1
-    return max(1, min(cpus, _quota()))
+    return max(1, min(int(requested or cpus), _openmp_threads(), cpus, _quota()))
+
+
+def _openmp_threads() -> int:
+    """``OMP_NUM_THREADS``, of a list the first; very many where it is not set or, as OpenMP has it, not a number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else _UNLIMITED
 
 
 def _quota() -> int:
     """CPUs that the control group grants (version 2, then 1), rounded up; very many where there is no limit."""
-    unlimited = 1 << 30
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()
@@ -100,11 +107,11 @@ def _quota() -> int:
             with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
                 period = file.read().strip()
         except OSError:
-            return unlimited
+            return _UNLIMITED
     try:
-        return -(-int(quota) // int(period)) if int(quota) > 0 else unlimited
+        return -(-int(quota) // int(period)) if int(quota) > 0 else _UNLIMITED
     except (ValueError, ZeroDivisionError):  # "max"
-        return unlimited
+        return _UNLIMITED
 
 
 def _installed(name: str) -> bool:
