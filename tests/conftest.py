@@ -59,6 +59,14 @@ def backend(request, monkeypatch) -> str:
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def as_many_threads_as_asked_for(monkeypatch) -> None:
+    """On machines of few processors, too."""
+    from helpers import dispatch
+
+    monkeypatch.setattr(dispatch, "most_threads", lambda: 64)
+
+
 @pytest.fixture(params=["float64", "float32"])
 def dtype(request) -> str:
     return request.param

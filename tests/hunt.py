@@ -1411,6 +1411,7 @@ def check(**case) -> SimpleNamespace:
     with (
         np.errstate(all="ignore"),
         mock.patch.object(_chunks, "THREAD_WORK", 1),  # no work is too small for threads
+        mock.patch.object(_chunks._dispatch, "most_threads", return_value=64),  # and no machine
         mock.patch.object(_chunks, "BLOCK_BYTES", ONE_BLOCK if bpcore.backend == "python" else BLOCK_BYTES),
     ):
         try:

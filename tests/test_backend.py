@@ -125,9 +125,10 @@ print(_dispatch.default_threads())
     for own, openmp, expected in (
         *(("3", "", 3), ("", "", 6), ("9", "", 6), ("", "2", 2), ("3", "2", 2), ("2", "3", 2)),
         *(("", "4,2", 4), ("", " 4 ", 4), ("", "0", 6), ("", "many", 6), ("", "12", 6)),
+        *(("9" * 5000, "9" * 5000, 6), (" 3 ", "", 3), ("", "-2", 6)),
     ):
         assert run(code, BPCORE_NUM_THREADS=own, OMP_NUM_THREADS=openmp).stdout.strip() == str(expected), (own, openmp)
-    for bad in ("0", "-1", "many", "1.5"):
+    for bad in ("0", "-1", "many", "1.5", "\u0661"):
         result = run(code, BPCORE_NUM_THREADS=bad)
         assert f"ValueError: BPCORE_NUM_THREADS must be a positive integer, got {bad!r}" in result.stderr
 

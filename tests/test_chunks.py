@@ -102,6 +102,9 @@ def test_threads_are_as_many_as_the_work_is_worth(backend, monkeypatch):
         *((7 * rows, 7, 7), (99 * rows, 7, 7), (99 * rows, None, 5)),
     ):
         assert _chunks.n_threads(plan, count, threads) == expected, (count, threads)
+    monkeypatch.setattr(_chunks._dispatch, "most_threads", lambda: 3)
+    assert [_chunks.n_threads(plan, 99 * rows, threads) for threads in (2, 3, 64)] == [2, 3, 3]
+    monkeypatch.setattr(_chunks._dispatch, "most_threads", lambda: 64)
     assert _chunks.n_threads(plan, 2 * rows, 7, passes=1) == 1
     assert _chunks.n_threads(plan, 6 * rows, 7, passes=1) == 2
     assert _chunks.n_threads(plan, 0, 7) == 1

@@ -275,6 +275,7 @@ THREADS_LEFT = """
 import os, signal, sys, threading, time
 import numpy as np
 import bpcore
+bpcore._dispatch.most_threads = lambda: 64
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
 net = bpcore.Network([512, 512, 512])
 X, params = np.ones((20_000, 512)), np.zeros(net.n_parameters)
@@ -346,6 +347,7 @@ OF_A_TEAM = """
 import os, signal, sys, threading, time
 import numpy as np
 import bpcore
+bpcore._dispatch.most_threads = lambda: 64
 bpcore._chunks.THREAD_WORK = 1
 net = bpcore.Network([512, 512, 512])
 X, params = np.ones((2000, 512)), net.initialize(0)
@@ -410,6 +412,7 @@ NO_THREADS_LEFT = """
 import resource, sys
 import numpy as np
 import bpcore
+bpcore._dispatch.most_threads = lambda: 64
 bpcore._chunks.THREAD_WORK = 1
 net = bpcore.Network([40, 200, 40])
 X, params = np.ones((300, 40)), net.initialize(0)

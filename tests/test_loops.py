@@ -157,6 +157,7 @@ for loss, dtype, n_in, n_out, rows in itertools.product(
     for memory in range(len(pages) - 1000):
         pages.pop(0)
 bpcore._chunks.THREAD_WORK = 1
+bpcore._chunks._dispatch.most_threads = lambda: 64
 for dtype, n_in, threads in itertools.product(["float64", "float32"], [515, 523], [2, 3]):
     print(dtype, n_in, threads, "threads", flush=True)
     net = bpcore.Network([n_in, 17, 3], "tanh", "cross_entropy", dtype=dtype)

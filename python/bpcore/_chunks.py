@@ -71,11 +71,13 @@ def blocks(plan: Plan, n_rows: int, row_bytes: int, in_place: bool) -> list[Chun
 def n_threads(plan: Plan, n_rows: int, threads: int | None, passes: int = 3) -> int:
     """How many threads to use: as many as the work is worth, but at most those asked for, or by default all.
 
-    ``passes``: products of a layer; a forward pass has one, and the way back two.
+    Never more than there are processors: threads that take turns on one wait for each other. ``passes``: products of a
+    layer; a forward pass has one, and the way back two.
     """
     most = max(n_rows * plan.row_work * passes // (3 * THREAD_WORK), 1)
     if threads is not None:
-        return min(check_int("threads", threads, 1), most)
+        most = min(check_int("threads", threads, 1), most)
+        return 1 if most == 1 else min(most, _dispatch.most_threads())
     return 1 if most == 1 else min(_dispatch.default_threads(), most)
 
 

@@ -80,19 +80,33 @@ def default_threads() -> int:
     processes; the CPUs of the process's affinity mask; and its control group's quota.
     """
     requested = os.environ.get("BPCORE_NUM_THREADS", "")
-    if requested and (not requested.isdecimal() or int(requested) < 1):
+    own = _positive(requested) if requested else _UNLIMITED
+    if own is None:
         raise ValueError(f"BPCORE_NUM_THREADS must be a positive integer, got {requested!r}")
+    # Of a list the first, and as OpenMP has it: what is no number has no effect.
+    openmp = _positive(os.environ.get("OMP_NUM_THREADS", "").split(",")[0]) or _UNLIMITED
+    return max(1, min(own, openmp, _processors(), _quota()))
+
+
+def most_threads() -> int:
+    """How many threads a call may have, whatever is asked for: more than there are processors wait for each other."""
+    return _processors()
+
+
+def _processors() -> int:
+    """The CPUs of the process's affinity mask; where the system has none, all."""
     try:
-        cpus = len(os.sched_getaffinity(0))
+        return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
-        cpus = os.cpu_count() or 1
-    return max(1, min(int(requested or cpus), _openmp_threads(), cpus, _quota()))
+        return os.cpu_count() or 1
 
 
-def _openmp_threads() -> int:
-    """``OMP_NUM_THREADS``, of a list the first; very many where it is not set or, as OpenMP has it, not a number."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) > 0 else _UNLIMITED
+def _positive(text: str) -> int | None:
+    """A positive integer, at most `_UNLIMITED`; None if the text is none."""
+    digits = text.strip().lstrip("0")
+    if not (digits.isascii() and digits.isdecimal()):
+        return None
+    return int(digits) if len(digits) < 10 else _UNLIMITED
 
 
 def _quota() -> int:
