@@ -2575,8 +2575,9 @@ CHUNKS = [
     ("a forward pass is worth as many threads", ("plan.row_work * passes //", "plan.row_work * 3 //")),
     (
         "as many threads as are asked for",
-        ('return min(check_int("threads", threads, 1), most)', 'return check_int("threads", threads, 1)'),
+        ('most = min(check_int("threads", threads, 1), most)', 'most = check_int("threads", threads, 1)'),
     ),
+    ("more threads than processors", ("else min(most, _dispatch.most_threads())", "else most")),
     (
         "by default all threads for little work",
         ("return 1 if most == 1 else min(_dispatch.default_threads(), most)", "return _dispatch.default_threads()"),

@@ -207,9 +207,10 @@ class Network(Architecture):
             Filled in place, never copied, and returned itself. It must be C-contiguous, writable and of the network's
             dtype, and share no memory with the inputs.
         threads : int, optional
-            Maximum number of threads, which the call starts and joins. By default the CPUs that this process may use.
-            Fewer are used where the work is small. The result has the same bits for any number. Of K networks each
-            thread computes the next ones, with the bits of K calls.
+            Maximum number of threads, which the call starts and joins. By default the CPUs that this process may use,
+            or fewer if ``BPCORE_NUM_THREADS`` or ``OMP_NUM_THREADS`` says so; never more than the CPUs. Fewer are used
+            where the work is small. The result has the same bits for any number. Of K networks each thread computes the
+            next ones, with the bits of K calls.
 
         Returns
         -------
