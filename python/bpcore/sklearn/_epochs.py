@@ -1,8 +1,8 @@
-"""Gradient descent as scikit-learn takes it: its optimizers, schedules of the learning rate, and epochs of mini-batches.
+"""Gradient descent as scikit-learn takes it: optimizers, schedules of the learning rate, epochs of mini-batches.
 
-The steps are those of its ``sgd`` and ``adam`` to the last term: ``alpha`` divided by the rows of the batch (or by the sum
-of their weights), Adam's epsilon beside the root of the uncorrected mean, velocities that keep the rates they were made
-with.
+The steps are those of its ``sgd`` and ``adam`` to the last term: ``alpha`` divided by the rows of the batch (or by the
+sum of their weights), Adam's epsilon beside the root of the uncorrected mean, velocities that keep the rates they were
+made with.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .. import _chunks
-from .._validation import Array, Batch, Floats
-from ..fallback import Batches, Update
-from ..network import Network
-from ..optimizers import Adam, GradientDescent
-from ..training import SECONDS_UNINTERRUPTED
+from bpcore import _chunks
+from bpcore._validation import Array, Batch, Floats
+from bpcore.fallback import Batches, Update
+from bpcore.network import Network
+from bpcore.optimizers import Adam, GradientDescent
+from bpcore.training import SECONDS_UNINTERRUPTED
 
 Order: TypeAlias = npt.NDArray[np.int64]
 
@@ -28,8 +28,8 @@ Order: TypeAlias = npt.NDArray[np.int64]
 class _Descent(GradientDescent):
     """Gradient descent whose velocity keeps the learning rates that it was made with, as scikit-learn's does.
 
-    Its velocity is the sum of steps, ``v = momentum * v - rate * g``; ours is that of gradients. The two differ where the
-    rate changes, so the velocity is scaled by the ratio of the rates then.
+    Its velocity is the sum of steps, ``v = momentum * v - rate * g``; ours is that of gradients. The two differ where
+    the rate changes, so the velocity is scaled by the ratio of the rates then.
     """
 
     def set_learning_rate(self, rate: float) -> None:
@@ -51,7 +51,7 @@ class _Adam(Adam):
     _given: tuple[float, float, float]
 
     @property
-    def _hyperparameters(self) -> tuple[float, float, float]:  # type: ignore[override]
+    def _hyperparameters(self) -> tuple[float, float, float]:
         beta1, beta2, epsilon = self._given
         return beta1, beta2, epsilon / math.sqrt(1 - beta2 ** (self.steps + 1))
 
@@ -165,7 +165,7 @@ class Epochs:
         return total / m
 
     def _steps_in_core(self, order: Order | None, first: int, total: float) -> tuple[int, float]:
-        """The steps of as many batches as the backend takes in one call; where the next begins, and the sum of losses."""
+        """Steps of as many batches as the backend takes in one call; where the next begins, and the sum of losses."""
         m = len(self.rows)
         n = min(self.batch_size, m - first)
         net, optimizer, mean_weight, penalty = self.net, self.optimizer, 1.0, self._penalty()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from .._validation import Array, Floats
+from bpcore._validation import Array, Floats
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,608 @@
+"""What the two estimators share: parameters, fitting and its records, weights, and the forward pass."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import scipy.optimize
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from bpcore import _validation
+from bpcore._validation import Array, Floats
+from bpcore.architecture import ACTIVATIONS
+from bpcore.network import Network
+from bpcore.training import _bar
+
+from ._epochs import SCHEDULES, Epochs, Penalties, Rows, _Adam, _Descent
+from ._explain import Explained
+
+#: Entries of the Jacobian with which ``solver="lm"`` solves its least-squares problems: 1 GiB of float64.
+MAX_JACOBIAN = 1 << 27
+#: Rows of a sparse matrix that are made dense at a time, in bytes.
+DENSE_BYTES = 1 << 22
+STOCHASTIC = ("sgd", "adam")
+#: Their name of an activation, and ours.
+NAMES = {"logistic": "sigmoid"}
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...], more: str = "") -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}{more}, got {value!r}")
+
+
+class BaseMLP(BaseEstimator):  # type: ignore[misc]
+    """What both estimators share: parameters, fitting and the attributes of it.
+
+    The weights are one flat vector, ``_flat``, which the network computes with; ``coefs_`` and ``intercepts_`` are
+    views of it. After pickling, or where a user has put other arrays in their place, it is made again from them.
+    """
+
+    _losses: tuple[str, ...]
+    _default_score: Any
+    coefs_: list[Any]
+    intercepts_: list[Any]
+    estimators_: list[Any]
+    best_loss_: Any
+    best_validation_score_: Any
+    _flat: Floats
+    _best: Floats
+    _net: Network
+    _optimizer: Any
+
+    # ---------------------------------------------------------------------------------------------------- parameters
+
+    def _check_parameters(self) -> None:
+        """Raise unless all are of the right kind and in range; an error names the parameter."""
+        scalar, integer = _validation.check_scalar, _validation.check_int
+        for name in ("alpha", "power_t", "tol", "l1", "weight_decay"):
+            scalar(name, getattr(self, name))
+        for name in ("learning_rate_init", "epsilon"):
+            scalar(name, getattr(self, name), strict=True)
+        for name in ("beta_1", "beta_2", "validation_fraction"):
+            scalar(name, getattr(self, name), high=1.0, below=True)
+        scalar("momentum", self.momentum, high=1.0)
+        if self.clip_norm is not None:
+            scalar("clip_norm", self.clip_norm, strict=True)
+        for name in ("max_iter", "max_fun", "n_members"):
+            integer(name, getattr(self, name), 1)
+        if self.threads is not None:
+            integer("threads", self.threads, 1)
+        if self.n_iter_no_change != np.inf:
+            integer("n_iter_no_change", self.n_iter_no_change, 1)
+        for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "progress"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.batch_size != "auto":
+            integer("batch_size", self.batch_size, 1)
+        check_choice("solver", self.solver, (*STOCHASTIC, "lbfgs", "lm"))
+        if not callable(self.learning_rate):
+            theirs = ("constant", "invscaling", "adaptive")
+            check_choice("learning_rate", self.learning_rate, (*theirs, *SCHEDULES, "plateau"), " or a function")
+        check_choice("loss", self.loss, self._losses)
+        if self.dtype is not None and np.dtype(self.dtype) not in (np.dtype("float32"), np.dtype("float64")):
+            raise ValueError(f"dtype must be None, float32 or float64, got {self.dtype!r}")
+        if self.callbacks is not None:
+            callbacks = self.callbacks if isinstance(self.callbacks, (list, tuple)) else [self.callbacks]
+            for callback in callbacks:
+                if not callable(callback):
+                    raise TypeError(f"callbacks must be functions of the estimator, got {callback!r}")
+        if self.solver not in STOCHASTIC:
+            for name in ("l1", "weight_decay", "clip_norm", "early_stopping"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} needs solver='adam' or 'sgd', got solver={self.solver!r}")
+        if self.solver == "lm" and self.loss != "squared_error":
+            raise ValueError(f"solver='lm' needs loss='squared_error' (it solves least squares), got {self.loss!r}")
+        self._hidden_sizes()
+        self._hidden_activations()
+
+    def _hidden_sizes(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if any(not isinstance(size, (int, np.integer)) or size <= 0 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(size) for size in sizes]
+
+    def _hidden_activations(self) -> list[str]:
+        """The activation of each hidden layer, by our names."""
+        n_hidden = len(self._hidden_sizes())
+        given = [self.activation] * n_hidden if isinstance(self.activation, str) else self.activation
+        known = ("logistic", *ACTIVATIONS)
+        for name in [self.activation] if isinstance(self.activation, str) else given:
+            check_choice("activation", name, known, ", or a list with one for each hidden layer")
+        if len(given) != n_hidden:
+            raise ValueError(
+                f"activation must be a name or {n_hidden} of them, one for each hidden layer, got {len(given)}"
+            )
+        return [NAMES.get(name, name) for name in given]
+
+    def _loss_options(self) -> dict[str, float]:
+        """The parameters of the loss, as the network takes them."""
+        raise NotImplementedError
+
+    def _network_loss(self) -> tuple[str, str]:
+        """Loss and output of the network."""
+        raise NotImplementedError
+
+    def _network(self, n_features: int, dtype: Any) -> Network:
+        sizes = [n_features, *self._hidden_sizes(), self.n_outputs_]
+        loss, output = self._network_loss()
+        return Network(
+            sizes, hidden=self._hidden_activations(), loss=loss, output=output, dtype=dtype, **self._loss_options()
+        )
+
+    # ------------------------------------------------------------------------------------------------------- weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in ("_flat", "_views")}
+
+    def _parameters(self, keep: bool = False) -> Floats:
+        """The flat vector of ``coefs_`` and ``intercepts_``; if ``keep``, they become views of it."""
+        arrays = [*self.coefs_, *self.intercepts_]
+        views = self.__dict__.get("_views")
+        if views is not None and len(views) == len(arrays) and all(a is b for a, b in zip(arrays, views)):
+            flat: Floats = self._flat
+            return flat
+        net = self._net
+        flat = np.empty(net.n_parameters, net.dtype)
+        layers = net.layers(flat)
+        for layer, coef, intercept in zip(layers, self.coefs_, self.intercepts_):
+            layer.weights[...] = np.transpose(coef)
+            layer.bias[...] = intercept
+        if keep:
+            self.coefs_ = [layer.weights.T for layer in layers]
+            self.intercepts_ = [layer.bias for layer in layers]
+            self._flat, self._views = flat, [*self.coefs_, *self.intercepts_]
+        return flat
+
+    def _initialize(self, n_features: int, dtype: Any, y: Array) -> None:
+        """Draw the weights as scikit-learn does, number for number, and begin the records of the training."""
+        self.n_iter_ = 0
+        self.t_ = 0
+        self._net = net = self._network(n_features, dtype)
+        self.n_layers_ = len(net.sizes)
+        self.coefs_, self.intercepts_ = [], []
+        self.__dict__.pop("_views", None)
+        names = [*net.hidden, net.hidden[-1] if net.hidden else self.activation]
+        for n_in, n_out, name in zip(net.sizes, net.sizes[1:], names):
+            bound = np.sqrt((2.0 if name in ("sigmoid", "logistic") else 6.0) / (n_in + n_out))
+            self.coefs_.append(self._random_state.uniform(-bound, bound, (n_in, n_out)))
+            self.intercepts_.append(self._random_state.uniform(-bound, bound, n_out))
+        self._start_outputs(y)
+        self._parameters(keep=True)
+        if self.solver in STOCHASTIC:
+            self.loss_curve_: list[float] = []
+            self._no_improvement_count = 0
+            self.best_loss_ = None if self.early_stopping else np.inf
+            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+            self.best_validation_score_ = -np.inf if self.early_stopping else None
+
+    def _check_classes(self, y: Any, classes: Any) -> None:
+        """What a classifier needs to know before it learns from some of the rows."""
+
+    def _start_outputs(self, y: Array) -> None:
+        """Where the loss is one that scikit-learn lacks, the outputs may begin at a constant."""
+
+    # ------------------------------------------------------------------------------------------------------- fitting
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool = False, classes: Any = None) -> Self:
+        self._check_parameters()
+        if self.n_members > 1:
+            return self._fit_members(X, y, sample_weight, incremental, classes)
+        if incremental:
+            self._check_classes(y, classes)
+        self.__dict__.pop("estimators_", None)
+        first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        X, y = self._validate(X, y, incremental, reset=first)
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        weights = self._class_weights(y, weights)
+        if weights is not None and not weights.sum() > 0:
+            raise ValueError("sample_weight must have a sum > 0, got 0: Weights sum to zero, can't be normalized")
+        targets = self._targets(y)
+        self._random_state = check_random_state(self.random_state)
+        dtype = X.dtype if self.dtype is None else np.dtype(self.dtype)
+        if first:
+            self._initialize(X.shape[1], dtype, targets)
+        else:
+            self._continue(X.shape[1])
+        rows = self._rows(X, targets, weights)
+        if self.solver in STOCHASTIC:
+            self._fit_stochastic(rows, y, incremental)
+        elif self.solver == "lbfgs":
+            self._fit_lbfgs(rows)
+        else:
+            self._fit_lm(rows)
+        if not np.isfinite(self._flat).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                "preprocessed; a smaller learning_rate_init or clip_norm may help."
+            )
+        return self
+
+    def _continue(self, n_features: int) -> None:
+        """Go on from the weights that there are, which may be a user's own, with the parameters as they are now."""
+        sizes = [coef.shape[0] for coef in self.coefs_] + [self.coefs_[-1].shape[1]]
+        dtype = self._net.dtype if hasattr(self, "_net") else self.coefs_[0].dtype
+        net = self._network(n_features, dtype)
+        if list(net.sizes) != sizes:
+            raise ValueError(
+                f"the layers must be those of the fit before, {sizes}, got {list(net.sizes)}; "
+                "warm_start=False begins anew"
+            )
+        if net != getattr(self, "_net", None):
+            self._net = net
+            self.__dict__.pop("_views", None)
+        self._parameters(keep=True)
+
+    def _rows(self, X: Any, targets: Array, weights: Any) -> Rows:
+        dtype = self._net.dtype
+        if isinstance(X, np.ndarray):
+            X = np.ascontiguousarray(X, dtype)
+        else:
+            X = X.tocsr()
+        if targets.ndim == 2:
+            targets = np.ascontiguousarray(targets, dtype)
+        return Rows(X, targets, None if weights is None else np.ascontiguousarray(weights, dtype))
+
+    def _reported(self) -> Any:
+        """How the reported loss follows from the network's, as :class:`Epochs` takes it."""
+        return None
+
+    def _weights_mask(self) -> Floats:
+        """1 for weights, 0 for biases."""
+        mask = np.zeros(self._net.n_parameters, self._net.dtype)
+        for layer in self._net.layers(mask):
+            layer.weights[...] = 1
+        return mask
+
+    def _split(self, rows: Rows, y: Array) -> tuple[Rows, Any]:
+        """With early stopping, the rows to learn from and those to score."""
+        if not self.early_stopping:
+            return rows, None
+        index = np.arange(len(rows))
+        stratify = rows.Y.astype(bool) if isinstance(self, ClassifierMixin) and self.n_outputs_ == 1 else None
+        train, held = train_test_split(
+            index, random_state=self._random_state, test_size=self.validation_fraction, stratify=stratify
+        )
+        if len(held) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        weights = rows.sample_weight
+        part = Rows(rows.X[train], rows.Y[train], None if weights is None else weights[train])
+        return part, (rows.X[held], y[held], None if weights is None else weights[held])
+
+    def _make_optimizer(self) -> _Descent | _Adam:
+        if self.solver == "adam":
+            return _Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+        return _Descent(self.learning_rate_init, self.momentum, bool(self.nesterovs_momentum and self.momentum))
+
+    def _rate_at(self, steps_per_epoch: int) -> Any:
+        """The schedule of the learning rate, as a function of the step; None if epochs change it at most."""
+        if callable(self.learning_rate):
+            return self.learning_rate
+        if self.learning_rate not in SCHEDULES:
+            return None
+        schedule, total, first = SCHEDULES[self.learning_rate], self.max_iter * steps_per_epoch, self._optimizer.steps
+        return lambda step: self.learning_rate_init * schedule(min((step - first) / total, 1.0))
+
+    def _batch_size(self, n_rows: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, n_rows)
+        if self.batch_size > n_rows:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+            )
+        return int(min(self.batch_size, n_rows))
+
+    def _fit_stochastic(self, rows: Rows, y: Array, incremental: bool) -> None:
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        optimizer = self.__dict__.get("_optimizer")
+        if not incremental or not isinstance(optimizer, _Descent if self.solver == "sgd" else _Adam):
+            self._optimizer = self._make_optimizer()
+        rows, held = self._split(rows, y)
+        m, size = len(rows), self._batch_size(len(rows))
+        epochs = Epochs(
+            self._net, self._flat, self._optimizer, rows, size,
+            Penalties(self.alpha, self.l1, self.weight_decay, self.clip_norm),
+            self._weights_mask(), self._reported(), self._rate_at(-(-m // size)), self.threads,
+        )  # fmt: skip
+        bar = _bar(1 if incremental else self.max_iter) if self.progress else None
+        try:
+            self._run(epochs, held, incremental, bar)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        finally:
+            if bar is not None:
+                bar.close()
+        if epochs.diverged:
+            warnings.warn(
+                "The loss was not finite in some steps, which went on. Smaller inputs, targets or learning_rate_init, "
+                "or clip_norm, may help.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        if self.early_stopping:
+            self._flat[...] = self._best
+
+    def _run(self, epochs: Epochs, held: Any, incremental: bool, bar: Any) -> None:
+        """Epochs until nothing gets better, the number of them is reached, or a callback says so."""
+        m = len(epochs.rows)
+        order = np.arange(m) if self.shuffle else None
+        scored = None if held is None else self._scored()
+        if held is not None:
+            self._best = self._flat.copy()
+        self.n_iter_ = 0
+        for _ in range(self.max_iter):
+            if order is not None:
+                self._random_state.shuffle(order)
+            self.loss_ = epochs.run(order)
+            self.n_iter_ += 1
+            self.t_ += m
+            self.loss_curve_.append(self.loss_)
+            if self.verbose:
+                print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+            self._count_improvement(scored, held)
+            if bar is not None:
+                bar.set_postfix_str(f"loss {self.loss_:.4g}", refresh=False)
+                bar.update()
+            if self.solver == "sgd" and self.learning_rate == "invscaling":
+                self._optimizer.set_learning_rate(self.learning_rate_init / (self.t_ + 1) ** self.power_t)
+            if self._no_improvement_count > self.n_iter_no_change:
+                if self._stops():
+                    break
+                self._no_improvement_count = 0
+            if self._called_back() or incremental:
+                break
+            # Schedules are made for all epochs, which is no sign that more are needed.
+            if self.n_iter_ == self.max_iter and (epochs.rate_at is None or callable(self.learning_rate)):
+                warnings.warn(
+                    f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
+                    "converged yet.",
+                    ConvergenceWarning,
+                    stacklevel=5,
+                )
+
+    def _count_improvement(self, scored: Any, held: Any) -> None:
+        """Record the loss or the score of an epoch, and for how many there was no better one."""
+        if held is None:
+            self._no_improvement_count = (
+                self._no_improvement_count + 1 if self.loss_ > self.best_loss_ - self.tol else 0
+            )
+            self.best_loss_ = min(self.loss_, self.best_loss_)
+            return
+        X, y, weights = held
+        score = self._score(scored, X, y, weights)
+        self.validation_scores_.append(score)  # type: ignore[union-attr]
+        if self.verbose:
+            print(f"Validation score: {score:f}")
+        better = not score < self.best_validation_score_ + self.tol
+        self._no_improvement_count = 0 if better else self._no_improvement_count + 1
+        if score > self.best_validation_score_:
+            self.best_validation_score_ = score
+            self._best[...] = self._flat
+
+    def _stops(self) -> bool:
+        """Whether training ends for want of improvement; else the rate is divided by 5."""
+        if self.early_stopping:
+            what = f"Validation score did not improve more than tol={self.tol:f}"
+        else:
+            what = f"Training loss did not improve more than tol={self.tol:f}"
+        message = f"{what} for {self.n_iter_no_change} consecutive epochs."
+        falls = self.learning_rate == "plateau" or (self.learning_rate == "adaptive" and self.solver == "sgd")
+        rate = self._optimizer.learning_rate
+        if not falls or rate <= 1e-6:
+            ends = " Learning rate too small. Stopping." if falls else " Stopping."
+        else:
+            self._optimizer.set_learning_rate(rate / 5.0)
+            ends = f" Setting learning rate to {rate / 5.0:f}"
+        if self.verbose:
+            print(message + ends)
+        return ends.endswith("Stopping.")
+
+    def _called_back(self) -> bool:
+        """Call the callbacks; whether one of them asks to stop."""
+        if self.callbacks is None:
+            return False
+        callbacks = self.callbacks if isinstance(self.callbacks, (list, tuple)) else [self.callbacks]
+        return sum(bool(callback(self)) for callback in callbacks) > 0  # all of them are called
+
+    def _scored(self) -> Any:
+        """This estimator for a scorer: without names of features, which the held-out rows have not."""
+        scored = object.__new__(type(self))
+        scored.__dict__.update(self.__dict__)
+        scored.__dict__.pop("feature_names_in_", None)
+        return scored
+
+    def _score(self, scored: Any, X: Any, y: Array, weights: Floats | None) -> float:
+        if self.scoring is None:
+            predicted = self._predict(X)
+            if predicted.dtype.kind == "f" and not np.isfinite(predicted).all():
+                return np.nan
+            return float(self._default_score(y, predicted, sample_weight=weights))
+        scorer = get_scorer(self.scoring) if isinstance(self.scoring, str) else self.scoring
+        if weights is None:
+            return float(scorer(scored, X, y))
+        return float(scorer(scored, X, y, sample_weight=weights))
+
+    # --------------------------------------------------------------------------------------------- all rows at once
+
+    def _objective(self, rows: Rows) -> Any:
+        """Cost and gradient of all rows, for a solver that takes float64."""
+        net, total = self._net, float(len(rows)) if rows.sample_weight is None else float(rows.sample_weight.sum())
+        X = rows.X if isinstance(rows.X, np.ndarray) else rows.X.toarray()
+
+        def cost_and_gradient(x: Any) -> tuple[float, Any]:
+            params = np.ascontiguousarray(x, net.dtype)
+            cost, grad = net.cost_and_gradient(
+                params, X, rows.Y, self.alpha / total, rows.sample_weight, threads=self.threads
+            )
+            return cost, grad.astype(np.float64, copy=False)
+
+        return cost_and_gradient, total
+
+    def _loss_of_fit(self, cost: float, rows: Rows, total: float) -> float:
+        """What is reported of a cost of all rows."""
+        reported_loss = self._reported()
+        if reported_loss is None:
+            return cost
+        weights = self._flat * self._weights_mask()
+        penalty = 0.5 * self.alpha * float(weights @ weights) / total
+        return penalty + float(reported_loss(cost - penalty, rows.Y, rows.sample_weight))
+
+    def _fit_lbfgs(self, rows: Rows) -> None:
+        cost_and_gradient, total = self._objective(rows)
+        bar = _bar(self.max_iter) if self.progress else None
+        self.n_iter_ = 0
+
+        def after(intermediate_result: Any) -> None:
+            self.n_iter_ += 1
+            self._flat[...] = intermediate_result.x
+            self.loss_ = self._loss_of_fit(float(intermediate_result.fun), rows, total)
+            if self.verbose:
+                print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+            if bar is not None:
+                bar.set_postfix_str(f"loss {self.loss_:.4g}", refresh=False)
+                bar.update()
+            if self._called_back():
+                raise StopIteration
+
+        watched = bool(self.verbose or self.progress or self.callbacks is not None)
+        try:
+            result = scipy.optimize.minimize(
+                cost_and_gradient, self._flat.astype(np.float64), method="L-BFGS-B", jac=True,
+                callback=after if watched else None,
+                options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+            )  # fmt: skip
+        finally:
+            if bar is not None:
+                bar.close()
+        stopped = watched and result.status == 99
+        self._finish(result, rows, total, converged=result.status == 0 or stopped)
+
+    def _finish(self, result: Any, rows: Rows, total: float, converged: bool) -> None:
+        self._flat[...] = result.x
+        self.n_iter_ = int(min(result.get("nit", result.nfev), self.max_iter))
+        self.loss_ = self._loss_of_fit(float(result.fun), rows, total)
+        if not converged:
+            warnings.warn(
+                f"{self.solver} failed to converge after {self.n_iter_} iteration(s) (status={result.status}):\n"
+                f"{result.message}\nIncrease max_iter or scale the data.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
+    def _fit_lm(self, rows: Rows) -> None:
+        """Levenberg-Marquardt by SciPy, on the residuals of all rows and outputs, and the weights times root alpha."""
+        net, mask = self._net, self._weights_mask()
+        m, k, n = len(rows), self.n_outputs_, net.n_parameters
+        if m * k * n > MAX_JACOBIAN:
+            raise ValueError(
+                f"solver='lm' is for small data: its Jacobian of {m} rows x {k} outputs x {n} parameters is more than "
+                f"{MAX_JACOBIAN} numbers; take solver='lbfgs' or 'adam'"
+            )
+        X = rows.X if isinstance(rows.X, np.ndarray) else rows.X.toarray()
+        total = float(m) if rows.sample_weight is None else float(rows.sample_weight.sum())
+        root = np.ones((m, 1)) if rows.sample_weight is None else np.sqrt(rows.sample_weight.astype(float))[:, None]
+        decay = math.sqrt(self.alpha) * mask.astype(float)
+        penalised = np.flatnonzero(decay)
+
+        def residuals(x: Any) -> Any:
+            outputs = net.forward(x.astype(net.dtype), X, threads=self.threads)
+            return np.concatenate([(root * (outputs - rows.Y)).ravel(), (decay * x)[penalised]])
+
+        def jacobian(x: Any) -> Any:
+            J = np.zeros((m * k + len(penalised), n))
+            of_outputs = net.jacobian(x.astype(net.dtype), X, threads=self.threads)
+            np.multiply(root[:, :, None], of_outputs, out=J[: m * k].reshape(m, k, n))
+            J[m * k + np.arange(len(penalised)), penalised] = decay[penalised]
+            return J
+
+        precision = 1e-4 * self.tol or None
+        result = scipy.optimize.least_squares(
+            residuals, self._flat.astype(np.float64), jacobian, method="trf" if m * k + len(penalised) < n else "lm",
+            max_nfev=self.max_iter, ftol=precision, xtol=precision or 1e-15, gtol=precision,
+        )  # fmt: skip
+        result.fun = result.cost / total
+        self._finish(result, rows, total, converged=result.status > 0)
+
+    # ---------------------------------------------------------------------------------------------------- ensembles
+
+    def _fit_members(self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any) -> Self:
+        """Fit ``n_members`` networks that differ in the numbers they draw."""
+        goes_on = (self.warm_start or incremental) and len(getattr(self, "estimators_", ())) == self.n_members
+        if goes_on:
+            members = self.estimators_
+        else:
+            random_state = check_random_state(self.random_state)
+            seeds = random_state.randint(np.iinfo(np.int32).max, size=self.n_members)
+            members = [clone(self).set_params(n_members=1, random_state=int(seed)) for seed in seeds]
+        for name in ("coefs_", "intercepts_", "_net", "_views", "_flat", "_optimizer"):
+            self.__dict__.pop(name, None)
+        for member in members:
+            member._fit(X, y, sample_weight, incremental, classes)
+        self.estimators_ = members
+        first = members[0]
+        for name in ("n_features_in_", "feature_names_in_", "n_outputs_", "n_layers_", "out_activation_", "classes_",
+                     "_label_binarizer", "t_"):  # fmt: skip
+            self.__dict__.pop(name, None)
+            if hasattr(first, name):
+                setattr(self, name, getattr(first, name))
+        self.n_iter_ = max(member.n_iter_ for member in members)
+        self.loss_ = float(np.mean([member.loss_ for member in members]))
+        return self
+
+    # -------------------------------------------------------------------------------------------------- predictions
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coefs_") or hasattr(self, "estimators_")
+
+    def _validated_inputs(self, X: Any) -> Any:
+        check_is_fitted(self)
+        with Explained(X):
+            return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+
+    def _forward(self, X: Any, logits: bool = False) -> Floats:
+        """The outputs of checked rows; the mean of the members'."""
+        if hasattr(self, "estimators_"):
+            return np.mean([member._forward(X, logits) for member in self.estimators_], axis=0)
+        net = self._fitted_network()
+        if logits and net.output != "identity":
+            net = Network(net.sizes, hidden=net.hidden, dtype=net.dtype)
+        params = self._parameters()
+        if isinstance(X, np.ndarray):
+            return net.forward(params, X, threads=self.threads)
+        X = X.tocsr()
+        size = max(DENSE_BYTES // (X.shape[1] * net.dtype.itemsize), 1)
+        blocks = [X[first : first + size].toarray() for first in range(0, X.shape[0], size)]
+        return np.concatenate([net.forward(params, block, threads=self.threads) for block in blocks])
+
+    def _fitted_network(self) -> Network:
+        """The network of the fit; made from ``coefs_`` where a user has put them there without one."""
+        net: Network | None = self.__dict__.get("_net")
+        if net is None:
+            self.n_outputs_ = self.coefs_[-1].shape[1]
+            self._net = net = self._network(self.coefs_[0].shape[0], self.coefs_[0].dtype)
+        return net
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def has_steps(estimator: Any) -> bool:
+    if estimator.solver not in STOCHASTIC:
+        raise AttributeError(
+            f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+        )
+    return True
