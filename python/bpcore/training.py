@@ -177,7 +177,7 @@ def train(
         raise TypeError(f"optimizer must be GradientDescent, Adam or have a method step, got {optimizer!r}")
     validation = _check_validation_data(net, params, validation_data)
     generator = _validation.check_generator(seed)
-    bar = _bar(epochs) if progress else None
+    bar = progress_bar(epochs) if progress else None
 
     trainer = _Trainer(net, params, optimizer, l2, total / m, threads)
     history = History()
@@ -397,7 +397,8 @@ def _check_validation_data(net: Network, params: Floats, data: tuple[Any, ...] |
     return batch
 
 
-def _bar(epochs: int) -> Any:
+def progress_bar(epochs: int) -> Any:
+    """tqdm's, on standard error."""
     try:
         from tqdm import tqdm
     except ImportError:

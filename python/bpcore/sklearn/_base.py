@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -19,13 +20,12 @@ from bpcore import _validation
 from bpcore._validation import Array, Floats
 from bpcore.architecture import ACTIVATIONS
 from bpcore.network import Network
-from bpcore.training import _bar
+from bpcore.training import progress_bar
 
 from ._epochs import SCHEDULES, Epochs, Penalties, Rows, _Adam, _Descent
 from ._explain import Explained
+from ._least_squares import MAX_PARAMETERS, LeastSquares, minimize
 
-#: Entries of the Jacobian with which ``solver="lm"`` solves its least-squares problems: 1 GiB of float64.
-MAX_JACOBIAN = 1 << 27
 #: Rows of a sparse matrix that are made dense at a time, in bytes.
 DENSE_BYTES = 1 << 22
 STOCHASTIC = ("sgd", "adam")
@@ -316,7 +316,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             Penalties(self.alpha, self.l1, self.weight_decay, self.clip_norm),
             self._weights_mask(), self._reported(), self._rate_at(-(-m // size)), self.threads,
         )  # fmt: skip
-        bar = _bar(1 if incremental else self.max_iter) if self.progress else None
+        bar = progress_bar(1 if incremental else self.max_iter) if self.progress else None
         try:
             self._run(epochs, held, incremental, bar)
         except KeyboardInterrupt:
@@ -457,83 +457,80 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             return cost
         weights = self._flat * self._weights_mask()
         penalty = 0.5 * self.alpha * float(weights @ weights) / total
-        return penalty + float(reported_loss(cost - penalty, rows.Y, rows.sample_weight))
+        loss: float = reported_loss(cost - penalty, rows.Y, rows.sample_weight) + penalty
+        return loss
 
     def _fit_lbfgs(self, rows: Rows) -> None:
         cost_and_gradient, total = self._objective(rows)
-        bar = _bar(self.max_iter) if self.progress else None
+        with self._records(rows, total) as after:
+            result = scipy.optimize.minimize(
+                cost_and_gradient,
+                self._flat.astype(np.float64),
+                method="L-BFGS-B",
+                jac=True,
+                callback=None if after is None else _scipy_callback(after),
+                options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+            )
+        if result.status in (0, 99):  # 99: a callback asked to stop
+            problem = ""
+        else:
+            problem = f"(status={result.status}):\n{result.message}"
+        self._finish(result.x, float(result.fun), int(min(result.nit, self.max_iter)), rows, total, problem)
+
+    def _fit_lm(self, rows: Rows) -> None:
+        n = self._net.n_parameters
+        if n > MAX_PARAMETERS:
+            raise ValueError(
+                f"solver='lm' is for networks of up to {MAX_PARAMETERS} parameters, with a matrix of their square, "
+                f"got {n}; take solver='lbfgs' or 'adam'"
+            )
+        problem = LeastSquares(self._net, rows, self.alpha, self._weights_mask(), self.threads)
+        total = float(problem.root.ravel() @ problem.root.ravel())
+        with self._records(rows, total) as after:
+
+            def after_iteration(iteration: int, x: Floats, cost: float) -> Any:
+                return after is not None and after(x, cost / total)
+
+            x, cost, iterations, converged = minimize(
+                problem, self._flat.astype(np.float64), self.max_iter, 0.1 * self.tol, after_iteration
+            )
+        self._finish(x, cost / total, iterations, rows, total, "" if converged else "(max_iter was reached).")
+
+    @contextmanager
+    def _records(self, rows: Rows, total: float) -> Iterator[Callable[[Any, float], bool] | None]:
+        """What is to be called after each iteration, with parameters and cost, if anything is to be; true: stop."""
+        bar = progress_bar(self.max_iter) if self.progress else None
         self.n_iter_ = 0
 
-        def after(intermediate_result: Any) -> None:
+        def after(x: Any, cost: float) -> bool:
             self.n_iter_ += 1
-            self._flat[...] = intermediate_result.x
-            self.loss_ = self._loss_of_fit(float(intermediate_result.fun), rows, total)
+            self._flat[...] = x
+            self.loss_ = self._loss_of_fit(cost, rows, total)
             if self.verbose:
                 print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
             if bar is not None:
                 bar.set_postfix_str(f"loss {self.loss_:.4g}", refresh=False)
                 bar.update()
-            if self._called_back():
-                raise StopIteration
+            return self._called_back()
 
-        watched = bool(self.verbose or self.progress or self.callbacks is not None)
         try:
-            result = scipy.optimize.minimize(
-                cost_and_gradient, self._flat.astype(np.float64), method="L-BFGS-B", jac=True,
-                callback=after if watched else None,
-                options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
-            )  # fmt: skip
+            yield after if self.verbose or self.progress or self.callbacks is not None else None
         finally:
             if bar is not None:
                 bar.close()
-        stopped = watched and result.status == 99
-        self._finish(result, rows, total, converged=result.status == 0 or stopped)
 
-    def _finish(self, result: Any, rows: Rows, total: float, converged: bool) -> None:
-        self._flat[...] = result.x
-        self.n_iter_ = int(min(result.get("nit", result.nfev), self.max_iter))
-        self.loss_ = self._loss_of_fit(float(result.fun), rows, total)
-        if not converged:
+    def _finish(self, x: Any, cost: float, iterations: int, rows: Rows, total: float, problem: str) -> None:
+        """Take the result of a solver; warn of a problem, if there is one."""
+        self._flat[...] = x
+        self.n_iter_ = iterations
+        self.loss_ = self._loss_of_fit(cost, rows, total)
+        if problem:
             warnings.warn(
-                f"{self.solver} failed to converge after {self.n_iter_} iteration(s) (status={result.status}):\n"
-                f"{result.message}\nIncrease max_iter or scale the data.",
+                f"{self.solver} failed to converge after {iterations} iteration(s) {problem}\n"
+                "Increase max_iter or scale the data.",
                 ConvergenceWarning,
                 stacklevel=5,
             )
-
-    def _fit_lm(self, rows: Rows) -> None:
-        """Levenberg-Marquardt by SciPy, on the residuals of all rows and outputs, and the weights times root alpha."""
-        net, mask = self._net, self._weights_mask()
-        m, k, n = len(rows), self.n_outputs_, net.n_parameters
-        if m * k * n > MAX_JACOBIAN:
-            raise ValueError(
-                f"solver='lm' is for small data: its Jacobian of {m} rows x {k} outputs x {n} parameters is more than "
-                f"{MAX_JACOBIAN} numbers; take solver='lbfgs' or 'adam'"
-            )
-        X = rows.X if isinstance(rows.X, np.ndarray) else rows.X.toarray()
-        total = float(m) if rows.sample_weight is None else float(rows.sample_weight.sum())
-        root = np.ones((m, 1)) if rows.sample_weight is None else np.sqrt(rows.sample_weight.astype(float))[:, None]
-        decay = math.sqrt(self.alpha) * mask.astype(float)
-        penalised = np.flatnonzero(decay)
-
-        def residuals(x: Any) -> Any:
-            outputs = net.forward(x.astype(net.dtype), X, threads=self.threads)
-            return np.concatenate([(root * (outputs - rows.Y)).ravel(), (decay * x)[penalised]])
-
-        def jacobian(x: Any) -> Any:
-            J = np.zeros((m * k + len(penalised), n))
-            of_outputs = net.jacobian(x.astype(net.dtype), X, threads=self.threads)
-            np.multiply(root[:, :, None], of_outputs, out=J[: m * k].reshape(m, k, n))
-            J[m * k + np.arange(len(penalised)), penalised] = decay[penalised]
-            return J
-
-        precision = 1e-4 * self.tol or None
-        result = scipy.optimize.least_squares(
-            residuals, self._flat.astype(np.float64), jacobian, method="trf" if m * k + len(penalised) < n else "lm",
-            max_nfev=self.max_iter, ftol=precision, xtol=precision or 1e-15, gtol=precision,
-        )  # fmt: skip
-        result.fun = result.cost / total
-        self._finish(result, rows, total, converged=result.status > 0)
 
     # ---------------------------------------------------------------------------------------------------- ensembles
 
@@ -606,3 +603,13 @@ def has_steps(estimator: Any) -> bool:
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )
     return True
+
+
+def _scipy_callback(after: Callable[[Any, float], bool]) -> Callable[..., None]:
+    """The same for SciPy, which knows by the name of the argument that it gets more than the parameters."""
+
+    def callback(intermediate_result: Any) -> None:
+        if after(intermediate_result.x, float(intermediate_result.fun)):
+            raise StopIteration
+
+    return callback

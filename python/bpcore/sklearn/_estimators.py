@@ -458,8 +458,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         :class:`bpcore.Network`. With those that scikit-learn lacks, the outputs begin at the best constant: the median,
         the quantile, the mean.
     solver : {"adam", "sgd", "lbfgs", "lm"}, default "adam"
-        lm: Levenberg-Marquardt by ``scipy.optimize.least_squares``, for squared_error and small data: up to 2^27 rows
-        times outputs times parameters. ``max_iter`` are its evaluations, ``1e-4 * tol`` its tolerances.
+        lm: Levenberg-Marquardt, for squared_error and small networks, of up to 11,585 parameters: its time grows with
+        their cube, its memory with their square and not with the rows. It ends when an iteration gains less than
+        ``tol/10`` of the loss.
     delta, quantile, power : float, default 1.0, 0.5 and 1.5
         The parameters of huber (> 0), quantile (between 0 and 1) and tweedie (between 1 and 2).
     hidden_layer_sizes, activation, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
