@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import importlib.util
 import io
 import os
 import re
@@ -38,6 +39,8 @@ COMMANDS = [
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_python_blocks(path):
     """One after the other, in one namespace, as a reader would; what they assert holds."""
+    if path.name == "scikit_learn.md":
+        pytest.importorskip("sklearn")
     names: dict[str, object] = {}
     for language, block in blocks(path):
         if language == "python":
@@ -120,10 +123,13 @@ def examples() -> list[doctest.DocTest]:
     """The examples in the docstrings of all public names, and of the methods of public classes."""
     finder = doctest.DocTestFinder(recurse=False)
     names = {"bpcore": bpcore}
-    for name in bpcore.__all__:
-        value = names[f"bpcore.{name}"] = getattr(bpcore, name)
-        if isinstance(value, type):
-            names |= {f"bpcore.{name}.{method}": getattr(value, method) for method in vars(value) if method[0] != "_"}
+    modules = ["bpcore", "bpcore.sklearn"] if importlib.util.find_spec("sklearn") else ["bpcore"]
+    for module in map(importlib.import_module, modules):
+        for name in module.__all__:
+            value = names[f"{module.__name__}.{name}"] = getattr(module, name)
+            if isinstance(value, type):
+                methods = [method for method in vars(value) if method[0] != "_"]
+                names |= {f"{module.__name__}.{name}.{method}": getattr(value, method) for method in methods}
     globs = {"bpcore": bpcore, "np": np}
     found = [finder.find(value, name, globs=globs) for name, value in names.items() if hasattr(value, "__doc__")]
     return [test for tests in found for test in tests]
