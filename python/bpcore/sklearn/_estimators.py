@@ -140,7 +140,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     >>> from sklearn.datasets import load_iris
     >>> from bpcore.sklearn import MLPClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = MLPClassifier((16,), solver="lbfgs", alpha=0.1, random_state=0).fit(X, y)
+    >>> model = MLPClassifier((16,), solver="lbfgs", alpha=1, max_iter=1000, random_state=0).fit(X, y)
     >>> model.score(X, y) > 0.95
     True
     >>> model.predict_proba(X[:1]).argmax()
@@ -485,7 +485,7 @@ n_layers_, n_outputs_, n_features_in_, t_, out_activation_, feature_names_in_, e
     --------
     >>> from bpcore.sklearn import MLPRegressor
     >>> x = np.linspace(0, 3, 50)[:, None]
-    >>> model = MLPRegressor(hidden_layer_sizes=8, activation="tanh", solver="lm", alpha=1e-6, random_state=0)
+    >>> model = MLPRegressor(hidden_layer_sizes=8, activation="tanh", solver="lm", max_iter=1000, random_state=0)
     >>> model.fit(x, np.sin(2 * x[:, 0])).score(x, np.sin(2 * x[:, 0])) > 0.999
     True
     """
