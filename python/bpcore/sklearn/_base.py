@@ -11,7 +11,7 @@ import numpy as np
 import scipy.optimize
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import get_scorer
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -87,8 +87,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             theirs = ("constant", "invscaling", "adaptive")
             check_choice("learning_rate", self.learning_rate, (*theirs, *SCHEDULES, "plateau"), " or a function")
         check_choice("loss", self.loss, self._losses)
-        if self.dtype is not None and np.dtype(self.dtype) not in (np.dtype("float32"), np.dtype("float64")):
-            raise ValueError(f"dtype must be None, float32 or float64, got {self.dtype!r}")
+        if self.dtype is not None and self.dtype not in ("float32", "float64", np.float32, np.float64):
+            raise ValueError(f"dtype must be None, 'float32' or 'float64', got {self.dtype!r}")
+        if self.scoring is not None:
+            check_scoring(self, self.scoring)
         if self.callbacks is not None:
             callbacks = self.callbacks if isinstance(self.callbacks, (list, tuple)) else [self.callbacks]
             for callback in callbacks:
@@ -178,12 +180,23 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self.intercepts_.append(self._random_state.uniform(-bound, bound, n_out))
         self._start_outputs(y)
         self._parameters(keep=True)
-        if self.solver in STOCHASTIC:
+        for name in ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_"):
+            self.__dict__.pop(name, None)
+
+    def _begin_records(self) -> None:
+        """Those of epochs, which a warm start goes on with, unless another solver or no early stopping came before."""
+        if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
-            self.best_loss_ = None if self.early_stopping else np.inf
-            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
-            self.best_validation_score_ = -np.inf if self.early_stopping else None
+        if not self.early_stopping:
+            if getattr(self, "best_loss_", None) is None:
+                self.best_loss_ = np.inf
+            self.validation_scores_: list[float] | None = None
+            self.best_validation_score_ = None
+        else:
+            self.best_loss_ = None
+            if getattr(self, "validation_scores_", None) is None:
+                self.validation_scores_, self.best_validation_score_ = [], -np.inf
 
     def _check_classes(self, y: Any, classes: Any) -> None:
         """What a classifier needs to know before it learns from some of the rows."""
@@ -291,8 +304,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             return self.learning_rate
         if self.learning_rate not in SCHEDULES:
             return None
-        schedule, total, first = SCHEDULES[self.learning_rate], self.max_iter * steps_per_epoch, self._optimizer.steps
-        return lambda step: self.learning_rate_init * schedule(min((step - first) / total, 1.0))
+        schedule, total = SCHEDULES[self.learning_rate], self.max_iter * steps_per_epoch
+        return lambda step: self.learning_rate_init * schedule(min(step / total, 1.0))
 
     def _batch_size(self, n_rows: int) -> int:
         if self.batch_size == "auto":
@@ -306,6 +319,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _fit_stochastic(self, rows: Rows, y: Array, incremental: bool) -> None:
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        self._begin_records()
         optimizer = self.__dict__.get("_optimizer")
         if not incremental or not isinstance(optimizer, _Descent if self.solver == "sgd" else _Adam):
             self._optimizer = self._make_optimizer()
@@ -351,6 +365,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self.loss_curve_.append(self.loss_)
             if self.verbose:
                 print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+            if epochs.diverged and not np.isfinite(self._flat).all():
+                break  # no step leads back from there
             self._count_improvement(scored, held)
             if bar is not None:
                 bar.set_postfix_str(f"loss {self.loss_:.4g}", refresh=False)
@@ -429,7 +445,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             if predicted.dtype.kind == "f" and not np.isfinite(predicted).all():
                 return np.nan
             return float(self._default_score(y, predicted, sample_weight=weights))
-        scorer = get_scorer(self.scoring) if isinstance(self.scoring, str) else self.scoring
+        scorer = check_scoring(scored, self.scoring)
         if weights is None:
             return float(scorer(scored, X, y))
         return float(scorer(scored, X, y, sample_weight=weights))
