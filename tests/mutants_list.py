@@ -2880,6 +2880,126 @@ TEAM_TESTS = " ".join(
     f"embedding_python::test_threads_{name}" for name in ("end_with_the_call", "of_a_team", "that_cannot_be_started")
 )
 
+SKLEARN_EPOCHS = (
+    ("epsilon beside the corrected mean", ("epsilon / math.sqrt(1 - beta2 ** (self.steps + 1))", "epsilon")),
+    ("epsilon of the step before", ("beta2 ** (self.steps + 1)", "beta2 ** max(self.steps, 1)")),
+    ("the velocity keeps no rates", ("                velocity *= ratio", "                velocity *= 1")),
+    (
+        "alpha by the rows of a whole batch",
+        ("self.penalties.alpha / (n * mean_weight),", "self.penalties.alpha / (self.batch_size * mean_weight),"),
+    ),
+    ("alpha by the rows, not their weights", ("penalties.alpha / total, weights", "penalties.alpha / n, weights")),
+    ("one call over the short batch", ("min((m - first) // self.batch_size or 1, self.max_steps)", "self.max_steps")),
+    (
+        "the mean weight of all rows",
+        ("mean_weight = float(weights.mean())", "mean_weight = float(self.rows.sample_weight.mean())"),
+    ),
+    ("batches count alike", ("            return last, total + n * loss", "            return last, total + loss")),
+    (
+        "the penalty of biases, too",
+        ("        weights = self.params * self.weights_mask\n", "        weights = self.params\n"),
+    ),
+    ("L1 shrinks biases", ("by * self.weights_mask, 0)", "by, 0)")),
+    (
+        "L1 overshoots 0",
+        (
+            "np.maximum(np.abs(self.params) - by * self.weights_mask, 0)",
+            "(np.abs(self.params) - by * self.weights_mask)",
+        ),
+    ),
+    ("L1 not by the rows", ("current_learning_rate * penalties.l1 / total)", "current_learning_rate * penalties.l1)")),
+    (
+        "decay of biases",
+        (
+            "params *= 1 - rate * penalties.weight_decay * self.weights_mask",
+            "params *= 1 - rate * penalties.weight_decay",
+        ),
+    ),
+    ("decay without the rate", ("params *= 1 - rate * penalties", "params *= 1 - penalties")),
+    ("gradients are not clipped", ("grad *= penalties.clip_norm / norm", "grad *= 1")),
+    (
+        "short gradients are stretched",
+        ("                if norm > penalties.clip_norm:\n", "                if norm:\n"),
+    ),
+    ("cosine of half the way", ("math.cos(math.pi * done)) / 2,", "math.cos(math.pi * done / 2)) / 2,")),
+    ("one cycle without its rise", ("_between(1 / 25, 1.0, done / 0.3)", "_between(1.0, 1.0, done / 0.3)")),
+    ("a step less", ("0.1 ** min(int(3 * done), 2)", "0.1 ** min(int(2 * done), 2)")),
+)
+SKLEARN_BASE = (
+    (
+        "weights drawn transposed",
+        (
+            "self._random_state.uniform(-bound, bound, (n_in, n_out))",
+            "self._random_state.uniform(-bound, bound, (n_out, n_in)).T",
+        ),
+    ),
+    ("one bound for all activations", ("2.0 if name in", "6.0 if name in")),
+    (
+        "the order is drawn from the start",
+        ("self._random_state.shuffle(order)", "order = self._random_state.permutation(m)"),
+    ),
+    ("the best weights are not restored", ("            self._flat[...] = self._best\n", "            pass\n")),
+    ("the best score is any better one", ("if score > self.best_validation_score_:", "if better:")),
+    ("an epoch is as good as the best", ("self.loss_ > self.best_loss_ - self.tol", "self.loss_ > self.best_loss_")),
+    (
+        "one epoch of patience less",
+        (
+            "if self._no_improvement_count > self.n_iter_no_change",
+            "if self._no_improvement_count >= self.n_iter_no_change",
+        ),
+    ),
+    (
+        "the rate falls to a half",
+        ("self._optimizer.set_learning_rate(rate / 5.0)", "self._optimizer.set_learning_rate(rate / 2.0)"),
+    ),
+    ("rows of the epoch, not of all", ("(self.t_ + 1) ** self.power_t", "(self.n_iter_ * m + 1) ** self.power_t")),
+    (
+        "pickles keep a second copy",
+        ('if name not in ("_flat", "_views")', 'if name not in ("_views",)'),
+        "the second copy is made anew where it is needed",
+    ),
+    ("replaced weights are not seen", ("all(a is b for a, b in zip(arrays, views))", "True")),
+    ("members are all alike", ("random_state=int(seed)", "random_state=int(seeds[0])")),
+    (
+        "weights of the held-out rows are lost",
+        (
+            "part, (rows.X[held], y[held], None if weights is None else weights[held])",
+            "part, (rows.X[held], y[held], None)",
+        ),
+    ),
+)
+SKLEARN_LEAST_SQUARES = (
+    ("weights, not their roots", ("self.root = np.sqrt(weights)[:, None]", "self.root = weights[:, None]")),
+    ("the gradient without the penalty", ("gradient, matrix = self.decay * x,", "gradient, matrix = 0 * x,")),
+    ("the last rows twice", ("block = slice(first, first + size)", "block = slice(max(first - 1, 0), first + size)")),
+    ("steps that gain nothing are taken", ("if step is None or not gain > 0:", "if step is None:")),
+)
+SKLEARN_LOSSES = (
+    ("the sum over outputs", ("scale = 1 / n_outputs if", "scale = 1.0 if")),
+    ("poisson without its constant", ("constant=lambda y: xlogy(y, y) - y", "constant=lambda y: 0 * y")),
+    ("gamma without its constant", ("constant=lambda y: -np.log(y) - 1", "constant=lambda y: 0 * y")),
+    ("outputs begin at the mean", ("np.median(y, axis=0)", "np.mean(y, axis=0)")),
+    ("exp of outputs begins at the mean", ("np.log(np.where(mean > 0, mean, 1))", "mean")),
+)
+SKLEARN_ESTIMATORS = (
+    ("class weights alone", ("by_class if weights is None else by_class * weights", "by_class")),
+    (
+        "the first class by subtraction",
+        ("expit(np.concatenate([-z, z], axis=1))", "np.concatenate([1 - expit(z), expit(z)], axis=1)"),
+    ),
+    (
+        "the spread of all",
+        (
+            "return each.mean(axis=0), each.std(axis=0)\n        return self._predict(X)",
+            "return each.mean(axis=0), each.std()\n        return self._predict(X)",
+        ),
+    ),
+    (
+        "logarithms of means of logits",
+        ("return logsumexp(each, axis=0) - math.log(len(each))", "return each.mean(axis=0)"),
+    ),
+)
+
 MUTANTS = [
     ("_validation.py", "contract loops chunks training", VALIDATION),
     ("network.py", "derivatives loops contract parity", NETWORK),
@@ -2891,6 +3011,11 @@ MUTANTS = [
     ("training.py", "training", TRAINING),
     ("training.py", "training_data", TRAINING_DATA),
     ("_population.py", "population", POPULATION),
+    ("sklearn/_epochs.py", "sklearn", SKLEARN_EPOCHS),
+    ("sklearn/_base.py", "sklearn", SKLEARN_BASE),
+    ("sklearn/_least_squares.py", "sklearn", SKLEARN_LEAST_SQUARES),
+    ("sklearn/_losses.py", "sklearn", SKLEARN_LOSSES),
+    ("sklearn/_estimators.py", "sklearn", SKLEARN_ESTIMATORS),
     ("network/population.pyx", "population", POPULATION_LOOP),
     ("network/heads.pyx", "heads autodiff hunt", HEADS_LOOP),
     ("network/plan.pyx", "heads embedding::test_functions_refuse_what_is_no_head", HEADS_PLAN),
