@@ -2886,15 +2886,15 @@ SKLEARN_EPOCHS = (
     ("the velocity keeps no rates", ("                velocity *= ratio", "                velocity *= 1")),
     (
         "alpha by the rows of a whole batch",
-        ("self.penalties.alpha / (n * mean_weight),", "self.penalties.alpha / (self.batch_size * mean_weight),"),
+        ("self.penalties.alpha / (n * mean_weight)\n", "self.penalties.alpha / (self.batch_size * mean_weight)\n"),
     ),
-    ("alpha by the rows, not their weights", ("penalties.alpha / total, weights", "penalties.alpha / n, weights")),
+    ("alpha by the rows, not their weights", ("l2 = penalties.alpha / total", "l2 = penalties.alpha / n")),
     ("one call over the short batch", ("min((m - first) // self.batch_size or 1, self.max_steps)", "self.max_steps")),
     (
         "the mean weight of all rows",
         ("mean_weight = float(weights.mean())", "mean_weight = float(self.rows.sample_weight.mean())"),
     ),
-    ("batches count alike", ("            return last, total + n * loss", "            return last, total + loss")),
+    ("batches count alike", ("costs = total + n * loss", "costs = total + loss")),
     (
         "the penalty of biases, too",
         ("        weights = self.params * self.weights_mask\n", "        weights = self.params\n"),
@@ -2911,15 +2911,18 @@ SKLEARN_EPOCHS = (
     (
         "decay of biases",
         (
-            "params *= 1 - rate * penalties.weight_decay * self.weights_mask",
-            "params *= 1 - rate * penalties.weight_decay",
+            "penalties.weight_decay * self.weights_mask",
+            "penalties.weight_decay",
         ),
     ),
-    ("decay without the rate", ("params *= 1 - rate * penalties", "params *= 1 - penalties")),
+    (
+        "decay without the rate",
+        ("params *= 1 - optimizer.current_learning_rate * penalties", "params *= 1 - penalties"),
+    ),
     ("gradients are not clipped", ("grad *= penalties.clip_norm / norm", "grad *= 1")),
     (
         "short gradients are stretched",
-        ("                if norm > penalties.clip_norm:\n", "                if norm:\n"),
+        (":= float(np.linalg.norm(grad))) > penalties.clip_norm", ":= float(np.linalg.norm(grad))) > 0"),
     ),
     ("cosine of half the way", ("math.cos(math.pi * done)) / 2,", "math.cos(math.pi * done / 2)) / 2,")),
     ("one cycle without its rise", ("_between(1 / 25, 1.0, done / 0.3)", "_between(1.0, 1.0, done / 0.3)")),

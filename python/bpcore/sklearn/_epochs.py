@@ -166,49 +166,43 @@ class Epochs:
 
     def _steps_in_core(self, order: Order | None, first: int, total: float) -> tuple[int, float]:
         """Steps of as many batches as the backend takes in one call; where the next begins, and the sum of losses."""
-        m = len(self.rows)
+        m, net, optimizer = len(self.rows), self.net, self.optimizer
         n = min(self.batch_size, m - first)
-        net, optimizer, mean_weight, penalty = self.net, self.optimizer, 1.0, self._penalty()
         weights: Floats | None = None
+        mean_weight = 1.0
         if self.rows.sample_weight is not None:
             weights = self._take(self.rows.sample_weight, order, first, n)
             mean_weight = float(weights.mean())
             if not mean_weight > 0:
                 return first + n, total  # a batch of weight 0 makes no step
+        penalty = self._penalty(n * mean_weight)
+        # The short batch at the end has an alpha of its own, and so a call.
         steps = min((m - first) // self.batch_size or 1, self.max_steps)
         rate = optimizer._start(self.params)
-        last = first
-        costs = 0.0 if self.loss_of is not None else total
-        batches = Batches(order, first, self.batch_size, steps, SECONDS_UNINTERRUPTED, self.n_threads, costs)
+        batches = Batches(order, first, self.batch_size, steps, SECONDS_UNINTERRUPTED, self.n_threads, total)
         update = Update(optimizer, optimizer._hyperparameters, optimizer._state, rate, self.last_finite_params)
+        l2 = self.penalties.alpha / (n * mean_weight)
         last, cost, costs = net._core.train_batches(
-            net._plan,
-            self.params,
-            tuple(self.block),
-            batches,
-            mean_weight,
-            self.penalties.alpha / (n * mean_weight),
-            update,
+            net._plan, self.params, tuple(self.block), batches, mean_weight, l2, update
         )
+        if self.loss_of is not None and last > first:
+            loss = self.loss_of(cost - penalty, self._take(self.rows.Y, order, first, n), weights) + penalty
+            costs = total + n * loss
         if not math.isfinite(cost):  # the backend does not take such a step, but scikit-learn goes on
             n = min(self.batch_size, m - last)
             return last + n, costs + n * self._step(order, last, n)
-        if self.loss_of is not None:
-            penalty /= n * mean_weight
-            loss = self.loss_of(cost - penalty, self._take(self.rows.Y, order, first, n), weights) + penalty
-            return last, total + n * loss
         return last, costs
 
     @staticmethod
     def _take(array: Any, order: Order | None, first: int, n: int) -> Any:
         return array[first : first + n] if order is None else array.take(order[first : first + n], axis=0)
 
-    def _penalty(self) -> float:
-        """``alpha / 2`` times the squares of the weights, where the loss has to be told from it."""
-        if self.loss_of is None and self.in_core:
+    def _penalty(self, total: float) -> float:
+        """The part of the network's cost that is no loss, where it has to be known."""
+        if self.loss_of is None:
             return 0.0
         weights = self.params * self.weights_mask
-        return 0.5 * self.penalties.alpha * float(weights @ weights)
+        return 0.5 * self.penalties.alpha * float(weights @ weights) / total
 
     def _step(self, order: Order | None, first: int, n: int) -> float:
         """One step, by the calls that everyone has; the loss before it."""
@@ -217,25 +211,19 @@ class Epochs:
         total = float(n) if weights is None else float(weights.sum())
         if not total > 0:
             return 0.0
-        penalty = self._penalty() / total
+        penalty = self._penalty(total)
         with np.errstate(all="ignore"):
-            cost, grad = net.cost_and_gradient(
-                params, X, Y, penalties.alpha / total, weights, self.grad, threads=self.threads
-            )
-            loss = cost - penalty
+            l2 = penalties.alpha / total
+            loss, grad = net.cost_and_gradient(params, X, Y, l2, weights, self.grad, threads=self.threads)
+            self.diverged |= not math.isfinite(loss)
             if self.loss_of is not None:
-                loss = self.loss_of(loss, Y, weights)
-            loss += penalty + penalties.l1 / total * float(
-                np.abs(params * self.weights_mask).sum() if penalties.l1 else 0
-            )
-            self.diverged |= not math.isfinite(cost)
-            if penalties.clip_norm:
-                norm = float(np.linalg.norm(grad))
-                if norm > penalties.clip_norm:
-                    grad *= penalties.clip_norm / norm
+                loss = self.loss_of(loss - penalty, Y, weights) + penalty
+            if penalties.l1:
+                loss += penalties.l1 / total * float(np.abs(params * self.weights_mask).sum())
+            if penalties.clip_norm and (norm := float(np.linalg.norm(grad))) > penalties.clip_norm:
+                grad *= penalties.clip_norm / norm
             if penalties.weight_decay:
-                rate = optimizer.current_learning_rate
-                params *= 1 - rate * penalties.weight_decay * self.weights_mask
+                params *= 1 - optimizer.current_learning_rate * penalties.weight_decay * self.weights_mask
             optimizer.step(params, grad)
             if penalties.l1:
                 self._shrink(optimizer.current_learning_rate * penalties.l1 / total)
@@ -243,5 +231,4 @@ class Epochs:
 
     def _shrink(self, by: float) -> None:
         """Bring the weights nearer to 0 by so much, and no further: the proximal step of the L1 penalty."""
-        shrunk = np.sign(self.params) * np.maximum(np.abs(self.params) - by * self.weights_mask, 0)
-        self.params[...] = shrunk
+        self.params[...] = np.sign(self.params) * np.maximum(np.abs(self.params) - by * self.weights_mask, 0)
