@@ -1,4 +1,7 @@
-"""One fixture, ``backend``, runs a test on every backend that this machine can run; ``--backend`` on one alone."""
+"""One fixture, ``backend``, runs a test on every backend that this machine can run.
+
+``--backend NAME`` runs it on one alone, ``--compiled`` on all but the pure-Python one.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ NEED_SOURCES = ("test_sources.py",)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--backend", metavar="NAME", help="run the tests on this backend alone")
+    parser.addoption("--compiled", action="store_true", help="run the tests on all backends but the pure-Python one")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,6 +47,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # wheels/run_tests.py runs the suite once for each backend, with that one alone.
         alone = os.environ.get("BPCORE_TEST_ALONE")
         names = [bpcore.backend] if alone else bpcore.available_backends()
+        if metafunc.config.getoption("--compiled"):
+            names = [name for name in names if name != "python"]
         metafunc.parametrize("backend", names, indirect=True)
 
 

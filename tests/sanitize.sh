@@ -132,7 +132,7 @@ found() { # the files with reports. Those of a child may be read by a test alone
 # --------------------------------------------------------------------------------------------------------- the build
 step "Python"
 has='import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))'
-if [ "$quick" ] && python -c "$has" pip setuptools wheel Cython numpy pytest xdist hypothesis mpmath; then
+if [ "$quick" ] && python -c "$has" pip setuptools Cython numpy pytest xdist hypothesis mpmath; then
   PATH=$(python -c 'import os, sys; print(os.path.dirname(sys.executable))'):$PATH # not a script that looks for one
 else
   packages python3-venv

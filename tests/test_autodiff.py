@@ -73,8 +73,11 @@ def reference(sizes, hidden, loss, output, dtype):
         z, a, penalty = network(p, x)
         return jnp.sum(w * LOSS[loss](z, a, Y)) / w.sum() + 0.07 / 2 * penalty
 
-    J, (grad, dX) = jax.jit(jax.value_and_grad(cost, argnums=(0, 1)))(params, X)
-    A = network(params, X)[1]
+    @jax.jit
+    def both(p, x):
+        return jax.value_and_grad(cost, argnums=(0, 1))(p, x), network(p, x)[1]
+
+    (J, (grad, dX)), A = both(params, X)
     as_numpy = {"J": float(J), "grad": np.array(grad), "dX": np.array(dX), "A": np.array(A)}
     return SimpleNamespace(params=params, X=X, Y=Y, w=w, **as_numpy)
 
@@ -120,7 +123,7 @@ def test_several_heads(dtype):
             total += options["weight"] * jnp.mean(LOSS[name](own, G[CANONICAL_OUTPUT[name]](own), y))
         return total
 
-    J, expected = jax.value_and_grad(cost)(params.astype(np.float64))
+    J, expected = jax.jit(jax.value_and_grad(cost))(params.astype(np.float64))
     found, grad = net.cost_and_gradient(params, X, Y)
     assert found == pytest.approx(float(J), rel=1e-12 if dtype == "float64" else 1e-5)
     assert_agree(grad, np.array(expected).astype(dtype), dtype, 10)
@@ -146,11 +149,14 @@ def derivatives(sizes, hidden, output, dtype):
     def loss(p, x, y):
         return jnp.sum((network(p, x) - y) ** 2) / 2
 
-    J = jax.vmap(jax.jacrev(network), (None, 0))(params, X)
-    Jx = jax.vmap(jax.jacfwd(network, argnums=1), (None, 0))(params, X)
-    G_rows = jax.vmap(jax.grad(loss), (None, 0, 0))(params, X, Y)
-    A, dA = jax.jvp(network, (params, X), (d_params, d_X))
-    found = [np.array(x, dtype) for x in (J, Jx, G_rows, A, dA)]
+    @jax.jit  # operation by operation each of them would be compiled by itself
+    def every(params, X, Y, d_params, d_X):
+        J = jax.vmap(jax.jacrev(network), (None, 0))(params, X)
+        Jx = jax.vmap(jax.jacfwd(network, argnums=1), (None, 0))(params, X)
+        G_rows = jax.vmap(jax.grad(loss), (None, 0, 0))(params, X, Y)
+        return J, Jx, G_rows, *jax.jvp(network, (params, X), (d_params, d_X))
+
+    found = [np.array(x, dtype) for x in every(params, X, Y, d_params, d_X)]
     return SimpleNamespace(params=params, X=X, Y=Y, d_params=d_params, d_X=d_X, found=found)
 
 

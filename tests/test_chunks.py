@@ -39,8 +39,7 @@ def test_same_bits_for_any_number_of_threads(backend, dtype, loss, rng):
 
 
 @pytest.mark.parametrize("sizes", [(5, 40, 3), (150, 500, 150)], ids=["chunks of many tiles", "chunks of one tile"])
-@pytest.mark.parametrize("l2", [0.0, 0.1])
-@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+@pytest.mark.parametrize(("loss", "l2"), [("squared_error", 0.1), ("cross_entropy", 0.0)])
 def test_few_chunks_in_one_go_have_the_bits_of_the_accumulator(backend, dtype, sizes, loss, l2, rng):
     """Groups or single chunks, by one thread or by many, added in the backend or in Python."""
     net = bpcore.Network(sizes, "tanh", loss, dtype=dtype)

@@ -56,6 +56,7 @@ def test_jacobians_against_differences(backend, rng, hidden, output):
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_all_forms_of_the_derivative_agree(backend, dtype, rng, sizes, rows):
     net, params = network(sizes, dtype, rng)
+    rows = min(rows, 300) if sizes[0] == 70 else rows  # of three tiles, too; a Jacobian of 700 would have half a GB
     X, Y, _ = make_data(sizes, net.loss, dtype, max(rows, 1), rng)
     X, Y = X[:rows], Y[:rows]
     dA, d_params, d_X = (rng.normal(size=s).astype(dtype) for s in (Y.shape, params.shape, X.shape))

@@ -19,6 +19,7 @@ OPTIMIZERS = {
     "schedule": (bpcore.GradientDescent, {"learning_rate": lambda step: 0.1 / (1 + step)}),
     "Adam": (bpcore.Adam, {"learning_rate": 0.01}),
 }
+WEIGHTED = ["", "rows", "outputs"]
 #: Where the steps are taken: in the backend, from arrays that were converted once, or some batches at a time (two, or
 #: one); or outside.
 ROUTES = {"once": {}, "blocks": {"bytes": 700}, "single batches": {"bytes": 1}, "outside": {}}
@@ -75,10 +76,11 @@ def kinds_of_data(X, Y, weights, tmp_path):
 
 
 @pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("weighted", ["", "rows", "outputs"])
+@pytest.mark.parametrize("weighted", WEIGHTED)
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_the_same_bits_for_every_kind_of_data(dtype, kind, weighted, shuffle, route, tmp_path, monkeypatch, rng):
+def test_the_same_bits_for_every_kind_of_data(dtype, kind, weighted, route, tmp_path, monkeypatch, rng):
+    """Half of the cases are shuffled: both with every two of the other parameters."""
+    shuffle = ([*OPTIMIZERS].index(kind) + WEIGHTED.index(weighted) + [*ROUTES].index(route)) % 2 == 0
     net = bpcore.Network([4, 5, 3], "tanh", dtype=dtype)
     X, Y = (rng.normal(size=(43, n)).astype("float32").astype(dtype) for n in (4, 3))
     weights = rng.choice([0.0, 0.5, 1.0, 2.0], (43, 3) if weighted == "outputs" else 43).astype(dtype)
