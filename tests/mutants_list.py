@@ -2947,8 +2947,8 @@ SKLEARN_BASE = (
     (
         "one epoch of patience less",
         (
-            "if self._no_improvement_count > self.n_iter_no_change",
-            "if self._no_improvement_count >= self.n_iter_no_change",
+            "ends = self._no_improvement_count > self.n_iter_no_change",
+            "ends = self._no_improvement_count >= self.n_iter_no_change",
         ),
     ),
     (

@@ -80,6 +80,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "progress"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if not isinstance(self.verbose, (bool, np.bool_)):
+            integer("verbose", self.verbose, 0)
+        try:
+            check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(f"random_state: {error}") from None
         if self.batch_size != "auto":
             integer("batch_size", self.batch_size, 1)
         check_choice("solver", self.solver, (*STOCHASTIC, "lbfgs", "lm"))
@@ -101,7 +107,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 if getattr(self, name):
                     raise ValueError(f"{name} needs solver='adam' or 'sgd', got solver={self.solver!r}")
         if self.solver == "lm" and self.loss != "squared_error":
-            raise ValueError(f"solver='lm' needs loss='squared_error' (it solves least squares), got {self.loss!r}")
+            raise ValueError(
+                f"solver='lm' needs loss='squared_error', as it solves least squares, got {self.loss!r}; take 'lbfgs'"
+            )
         self._hidden_sizes()
         self._hidden_activations()
 
@@ -115,6 +123,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _hidden_activations(self) -> list[str]:
         """The activation of each hidden layer, by our names."""
         n_hidden = len(self._hidden_sizes())
+        if not isinstance(self.activation, (str, list, tuple)):
+            raise TypeError(f"activation must be a name or a list with one for each layer, got {self.activation!r}")
         given = [self.activation] * n_hidden if isinstance(self.activation, str) else self.activation
         known = ("logistic", *ACTIVATIONS)
         for name in [self.activation] if isinstance(self.activation, str) else given:
@@ -373,11 +383,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 bar.update()
             if self.solver == "sgd" and self.learning_rate == "invscaling":
                 self._optimizer.set_learning_rate(self.learning_rate_init / (self.t_ + 1) ** self.power_t)
-            if self._no_improvement_count > self.n_iter_no_change:
-                if self._stops():
-                    break
-                self._no_improvement_count = 0
-            if self._called_back() or incremental:
+            ends = self._no_improvement_count > self.n_iter_no_change
+            if ends:
+                ends = self._stops()
+                self._no_improvement_count *= ends
+            if self._called_back() or ends or incremental:
                 break
             # Schedules are made for all epochs, which is no sign that more are needed.
             if self.n_iter_ == self.max_iter and (epochs.rate_at is None or callable(self.learning_rate)):
@@ -559,17 +569,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             random_state = check_random_state(self.random_state)
             seeds = random_state.randint(np.iinfo(np.int32).max, size=self.n_members)
             members = [clone(self).set_params(n_members=1, random_state=int(seed)) for seed in seeds]
-        for name in ("coefs_", "intercepts_", "_net", "_views", "_flat", "_optimizer"):
-            self.__dict__.pop(name, None)
         for member in members:
             member._fit(X, y, sample_weight, incremental, classes)
+        for name in [name for name in vars(self) if name.endswith("_") or name in ("_net", "_views", "_flat", "_best")]:
+            del self.__dict__[name]  # of one network before
         self.estimators_ = members
-        first = members[0]
-        for name in ("n_features_in_", "feature_names_in_", "n_outputs_", "n_layers_", "out_activation_", "classes_",
-                     "_label_binarizer", "t_"):  # fmt: skip
-            self.__dict__.pop(name, None)
-            if hasattr(first, name):
-                setattr(self, name, getattr(first, name))
+        shared = ("n_features_in_", "feature_names_in_", "n_outputs_", "n_layers_", "out_activation_", "classes_", "t_")
+        for name in (*shared, "_label_binarizer"):
+            if hasattr(members[0], name):
+                setattr(self, name, getattr(members[0], name))
         self.n_iter_ = max(member.n_iter_ for member in members)
         self.loss_ = float(np.mean([member.loss_ for member in members]))
         return self

@@ -231,8 +231,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         super()._check_parameters()
         _validation.check_scalar("gamma", self.gamma)
         _validation.check_scalar("label_smoothing", self.label_smoothing, high=1.0, below=True)
-        if self.solver == "lm":
-            raise ValueError("solver='lm' solves least squares, which the losses of a classifier are not; take 'lbfgs'")
         weight = self.class_weight
         if weight is not None and weight != "balanced" and not isinstance(weight, (dict, list)):
             raise TypeError(f"class_weight must be a dict, 'balanced' or None, got {weight!r}")
