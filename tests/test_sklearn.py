@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import io
 import math
 import os
@@ -90,9 +91,8 @@ def test_the_tests_of_scikit_learn(tmp_path):
         pytest.skip("scikit-learn is installed without its tests")
     text, theirs = source.read_text(encoding="utf-8"), "from sklearn.neural_network import MLPClassifier, MLPRegressor"
     assert text.count(theirs) == 1
-    (tmp_path / "test_mlp.py").write_text(
-        text.replace(theirs, "from bpcore." + theirs[5:].replace(".neural_network", ""))
-    )
+    ours = "from bpcore.sklearn import MLPClassifier, MLPRegressor"
+    (tmp_path / "test_mlp.py").write_text(text.replace(theirs, ours), encoding="utf-8")
     fixture = "import pytest\n\n@pytest.fixture\ndef global_random_seed():\n    return 42\n"
     (tmp_path / "conftest.py").write_text(fixture)
     arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", ".", "--junitxml", "results.xml", "-q"]
@@ -102,7 +102,8 @@ def test_the_tests_of_scikit_learn(tmp_path):
     cases = list(ElementTree.parse(tmp_path / "results.xml").iter("testcase"))
     failed = {case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None}
     assert failed == set(EXCEPTIONS), done.stdout[-5000:]
-    assert not [case.get("name") for case in cases if case.find("skipped") is not None and "pandas" in sys.modules]
+    if importlib.util.find_spec("pandas"):
+        assert not [case.get("name") for case in cases if case.find("skipped") is not None]
     assert len(cases) > 40
 
 
@@ -111,7 +112,7 @@ import warnings
 from sklearn.utils.estimator_checks import check_estimator
 from bpcore.sklearn import MLPClassifier, MLPRegressor
 
-fast = dict(hidden_layer_sizes=16, learning_rate_init=0.02)
+fast = dict(hidden_layer_sizes=16, learning_rate_init=0.02, random_state=0)
 warnings.simplefilter("ignore")
 for estimator in [
     MLPClassifier(),
@@ -299,6 +300,33 @@ def test_random_estimators_agree_with_theirs(backend):
     """Weights, records, printed text, warnings and predictions, whatever the settings and the data."""
     first = zlib.crc32(backend.encode()) % 10**6
     assert sum(one_against_theirs(seed) for seed in range(first, first + 60)) > 40
+
+
+@ignore_convergence
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_large_batches_agree_with_theirs(rng, solver):
+    """Batches that are computed in several parts, the last of them short."""
+    X = rng.normal(size=(5000, 6)).astype("float32").astype(float)
+    for y in (np.where(X[:, 0] > X[:, 1], "a", "b"), np.digitize(X[:, 0], [-1, 0, 1])):
+        settings = {"solver": solver, "hidden_layer_sizes": (9,), "batch_size": 4096, "max_iter": 2, "alpha": 1.0}
+        settings |= {"random_state": 1, "learning_rate_init": 0.05}
+        ours, theirs = MLPClassifier(**settings).fit(X, y), sklearn.neural_network.MLPClassifier(**settings).fit(X, y)
+        close(ours.loss_curve_, theirs.loss_curve_, 1e-9, "loss_curve_")
+        close(ours.coefs_[0], theirs.coefs_[0], 1e-9, "coefs_")
+
+
+@ignore_convergence
+@pytest.mark.parametrize("extra", [{}, {"clip_norm": 1e9}])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_batch_without_weight_makes_no_step(rng, solver, extra):
+    """scikit-learn divides by 0 there."""
+    x, y = curve(30)
+    weights = np.r_[np.zeros(10), np.ones(20)]
+    settings = {"solver": solver, "hidden_layer_sizes": (4,), "batch_size": 10, "shuffle": False, "max_iter": 3} | extra
+    model = MLPRegressor(random_state=0, **settings).fit(x, y, weights)
+    alone = MLPRegressor(random_state=0, **settings).fit(x[10:], y[10:])
+    close(model.coefs_[0], alone.coefs_[0], 1e-12, "coefs_")
+    assert np.isfinite(model.loss_curve_).all()
 
 
 @ignore_convergence
@@ -603,6 +631,22 @@ def test_random_classifiers_agree_with_plain_numpy(backend):
         one_classifier(seed)
 
 
+@ignore_convergence
+@pytest.mark.parametrize("rate", [*SCHEDULES, decay_by_root])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_schedules_go_on_in_partial_fit(rate, solver):
+    """As many calls as epochs come to the same as one fit."""
+    x, y = curve(40)
+    settings = {"solver": solver, "learning_rate": rate, "learning_rate_init": 0.05, "hidden_layer_sizes": (4,)}
+    settings |= {"batch_size": 16, "shuffle": False, "max_iter": 7, "random_state": 0, "tol": 0.0}
+    model = MLPRegressor(**settings)
+    for _ in range(7):
+        model.partial_fit(x, y)
+    expected = MLPRegressor(**settings | {"n_iter_no_change": 100}).fit(x, y)
+    close(model.loss_curve_, expected.loss_curve_, 1e-12, "loss_curve_")
+    close(model.coefs_[0], expected.coefs_[0], 1e-12, "coefs_")
+
+
 # ------------------------------------------------------------------------------------------------ least squares
 
 
@@ -719,12 +763,16 @@ def test_probabilities_of_members(rng, n_classes):
 
 
 @ignore_convergence
-def test_the_logits_of_members_agree_with_their_probabilities(rng):
-    """The sign of the decision says what is predicted, where the members do not agree, too."""
+def test_the_decisions_of_members_agree_with_their_probabilities(rng):
+    """The sign says what is predicted, where one member is sure of what the others doubt, too."""
     X, y = classes(rng)
-    settings = SMALL | {"max_iter": 30, "learning_rate_init": 0.1}
-    model = MLPClassifier(n_members=3, **settings).fit(X, y)
-    X = 3 * rng.normal(size=(500, X.shape[1]))
+    model = MLPClassifier(n_members=3, **SMALL).fit(X, y)
+    for member, logit in zip(model.estimators_, [10.0, -1.0, -1.0]):
+        member.coefs_[-1][...] = 0
+        member.intercepts_[-1][...] = logit
+    assert 0.49 < model.predict_proba(X)[0, 1] < 0.53
+    model.estimators_[1].intercepts_[-1][...] = -3  # now the mean of the probabilities is 0.44, that of the logits 2
+    np.testing.assert_array_equal(model.predict(X), 0)
     np.testing.assert_array_equal(model.decision_function(X) > 0, model.predict(X) == 1)
 
 
@@ -855,16 +903,23 @@ def test_callbacks_are_called_after_the_last_epoch_too():
 
 
 @ignore_convergence
-def test_callbacks_of_lbfgs_and_members():
+@pytest.mark.parametrize("solver", ["lbfgs", "lm"])
+def test_callbacks_of_other_solvers_and_members(solver, capsys):
+    """After each iteration, with its loss, which is printed if ``verbose``."""
     x, y = curve()
     calls = []
     model = MLPRegressor(
-        solver="lbfgs", callbacks=lambda model: calls.append(model.loss_) or len(calls) == 5, **SMALL | {"max_iter": 50}
+        solver=solver,
+        verbose=True,
+        callbacks=lambda model: calls.append(model.loss_) or len(calls) == 5,
+        **SMALL | {"max_iter": 50},
     ).fit(x, y)
     assert len(calls) == 5
     assert model.n_iter_ == 5
     assert model.loss_ == pytest.approx(calls[-1])
     assert calls[-1] < calls[0]
+    printed = "".join(f"Iteration {i}, loss = {loss:.8f}\n" for i, loss in enumerate(calls, 1))
+    assert capsys.readouterr().out == printed
     members = []
     MLPRegressor(n_members=2, callbacks=lambda member: members.append(member.random_state), **SMALL).fit(x, y)
     assert len(members) == 8
@@ -1232,6 +1287,13 @@ def test_text_is_placed(rng):
             MLPClassifier(**SMALL).fit(data, y)
 
 
+def test_targets_of_text_are_named():
+    x, y = curve(20)
+    for loss in ("squared_error", "gamma"):
+        with pytest.raises((TypeError, ValueError), match=r"\by\b"):
+            MLPRegressor(loss, **SMALL).fit(x, np.where(y > 0, "much", "little"))
+
+
 def test_wrong_targets_are_placed(rng):
     x, y = curve(20)
     pandas = pytest.importorskip("pandas")
@@ -1358,6 +1420,19 @@ def test_divergence(rng, solver, backend):
     X, y = rng.normal(size=(50, 3)) * 1e200, rng.normal(size=50) * 1e200
     with pytest.raises(ValueError, match="non-finite parameter weights.*learning_rate_init"):
         MLPRegressor(solver=solver, **SMALL | {"learning_rate_init": 1e3}).fit(X, y)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "lm"])
+def test_divergence_of_other_solvers_is_told(rng, solver):
+    """A loss that is not finite from the start is no convergence."""
+    X, y = rng.normal(size=(50, 3)) * 1e200, rng.normal(size=50) * 1e200
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            MLPRegressor(solver=solver, **SMALL).fit(X, y)
+        except ValueError:
+            return
+    assert [w for w in caught if w.category is ConvergenceWarning]
 
 
 # ----------------------------------------------------------------------------------------------------------- imports
