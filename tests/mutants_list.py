@@ -2979,9 +2979,10 @@ SKLEARN_LEAST_SQUARES = (
 )
 SKLEARN_LOSSES = (
     ("the sum over outputs", ("scale = 1 / n_outputs if", "scale = 1.0 if")),
-    ("poisson without its constant", ("constant=lambda y: xlogy(y, y) - y", "constant=lambda y: 0 * y")),
-    ("gamma without its constant", ("constant=lambda y: -np.log(y) - 1", "constant=lambda y: 0 * y")),
-    ("outputs begin at the mean", ("np.median(y, axis=0)", "np.mean(y, axis=0)")),
+    ("poisson without its constant", ("constant=lambda y, _: xlogy(y, y) - y", "constant=lambda y, _: 0 * y")),
+    ("gamma without its constant", ("constant=lambda y, _: -np.log(y) - 1", "constant=lambda y, _: 0 * y")),
+    ("outputs begin at another quantile", ("return _quantile(y, weights, 0.5)", "return _quantile(y, weights, 0.4)")),
+    ("the start heeds no weights", ("mean = np.average(y, axis=0, weights=weights)", "mean = np.average(y, axis=0)")),
     ("exp of outputs begins at the mean", ("np.log(np.where(mean > 0, mean, 1))", "mean")),
 )
 SKLEARN_ESTIMATORS = (

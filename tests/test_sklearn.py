@@ -588,6 +588,17 @@ def fitted_plainly(make, X):
     return plain if moved < 1e-11 * np.abs(plain.params).max() else None
 
 
+def best_constants(Y, weights, quantile):
+    """For each column the quantile; with weights, the target whose pinball loss is least, tried one by one."""
+    if weights is None:
+        return np.quantile(Y, quantile, axis=0)
+
+    def loss_of(column):
+        return lambda c: weights @ np.where(column > c, quantile * (column - c), (1 - quantile) * (c - column))
+
+    return np.array([min(sorted(column), key=loss_of(column)) for column in Y.T])
+
+
 def one_regressor(seed):
     """A random loss and random settings, beside plain NumPy; False if rounding decides."""
     rng = np.random.default_rng(seed)
@@ -603,21 +614,23 @@ def one_regressor(seed):
     if loss == "gamma":
         Y = rng.gamma(2.0, size=shape)
     if loss in ("huber", "absolute_error"):
-        first = np.median(Y, axis=0)
+        first = best_constants(Y, weights, 0.5)
     if loss in ("gamma", "tweedie"):
-        first = np.log(Y.mean(axis=0))
+        first = np.log(Y.mean(axis=0) if weights is None else (weights @ Y) / weights.sum())
     if loss in ("huber", "quantile", "tweedie"):
         name = {"huber": "delta", "quantile": "quantile", "tweedie": "power"}[loss]
         settings[name] = parameter = float({"huber": 0.2, "quantile": 0.1, "tweedie": 1.1}[loss] + 0.8 * rng.random())
     if loss == "quantile":
-        first = np.quantile(Y, parameter, axis=0)
+        first = best_constants(Y, weights, parameter)
 
     def report(losses, Y):
         if loss == "poisson":
             return losses + (xlogy(Y, Y) - Y).sum(axis=1)
         if loss == "gamma":
             return losses - (np.log(Y) + 1).sum(axis=1)
-        return losses if loss == "tweedie" else losses / Y.shape[1]
+        if loss == "tweedie":
+            return losses + (Y ** (2 - parameter) / ((1 - parameter) * (2 - parameter))).sum(axis=1)
+        return losses / Y.shape[1]
 
     model = MLPRegressor(loss, **settings)
     output = "exp" if loss in ("poisson", "gamma", "tweedie") else "identity"

@@ -116,7 +116,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if any(not isinstance(size, (int, np.integer)) or size <= 0 for size in sizes):
+        if any(not isinstance(size, (int, np.integer)) for size in sizes):
+            raise TypeError(f"hidden_layer_sizes must be integers, got {self.hidden_layer_sizes!r}")
+        if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return [int(size) for size in sizes]
 
@@ -166,6 +168,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         net = self._net
         flat = np.empty(net.n_parameters, net.dtype)
         layers = net.layers(flat)
+        shapes = [(layer.weights.T.shape, layer.bias.shape) for layer in layers]
+        given = [(np.shape(coef), np.shape(intercept)) for coef, intercept in zip(self.coefs_, self.intercepts_)]
+        if given != shapes:
+            raise ValueError(f"coefs_ and intercepts_ must have the shapes of the layers, {shapes}, got {given}")
         for layer, coef, intercept in zip(layers, self.coefs_, self.intercepts_):
             layer.weights[...] = np.transpose(coef)
             layer.bias[...] = intercept
@@ -175,7 +181,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self._flat, self._views = flat, [*self.coefs_, *self.intercepts_]
         return flat
 
-    def _initialize(self, n_features: int, dtype: Any, y: Array) -> None:
+    def _initialize(self, n_features: int, dtype: Any, y: Array, weights: Floats | None) -> None:
         """Draw the weights as scikit-learn does, number for number, and begin the records of the training."""
         self.n_iter_ = 0
         self.t_ = 0
@@ -188,7 +194,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             bound = np.sqrt((2.0 if name in ("sigmoid", "logistic") else 6.0) / (n_in + n_out))
             self.coefs_.append(self._random_state.uniform(-bound, bound, (n_in, n_out)))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, n_out))
-        self._start_outputs(y)
+        self._start_outputs(y, weights)
         self._parameters(keep=True)
         for name in ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_"):
             self.__dict__.pop(name, None)
@@ -211,7 +217,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _check_classes(self, y: Any, classes: Any) -> None:
         """What a classifier needs to know before it learns from some of the rows."""
 
-    def _start_outputs(self, y: Array) -> None:
+    def _start_outputs(self, y: Array, weights: Floats | None) -> None:
         """Where the loss is one that scikit-learn lacks, the outputs may begin at a constant."""
 
     # ------------------------------------------------------------------------------------------------------- fitting
@@ -233,7 +239,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self._random_state = check_random_state(self.random_state)
         dtype = X.dtype if self.dtype is None else np.dtype(self.dtype)
         if first:
-            self._initialize(X.shape[1], dtype, targets)
+            self._initialize(X.shape[1], dtype, targets, weights)
         else:
             self._continue(X.shape[1])
         rows = self._rows(X, targets, weights)

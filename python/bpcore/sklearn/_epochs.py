@@ -2,7 +2,7 @@
 
 The steps are those of its ``sgd`` and ``adam`` to the last term: ``alpha`` divided by the rows of the batch (or by the
 sum of their weights), Adam's epsilon beside the root of the uncorrected mean, velocities that keep the rates they were
-made with.
+made with. Schedules that scikit-learn lacks change the rate of the whole velocity, as in PyTorch.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import math
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logit, logsumexp
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
@@ -407,13 +407,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         -------
         log_probabilities : ndarray of shape (m, n_classes)
         """
-        X = self._validated_inputs(X)
+        return self._log_probabilities(self._validated_inputs(X))
+
+    def _log_probabilities(self, X: Any) -> Floats:
         if hasattr(self, "estimators_"):
             each = np.stack([member._log_probabilities(X) for member in self.estimators_])
             return logsumexp(each, axis=0) - math.log(len(each))  # type: ignore[no-any-return]
-        return self._log_probabilities(X)
-
-    def _log_probabilities(self, X: Any) -> Floats:
         if self.out_activation_ == "logistic" and self.n_outputs_ > 1:
             # Labels whose probabilities are both rounded to 1 shall be equal here, too.
             with np.errstate(divide="ignore"):
@@ -435,9 +434,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Returns
         -------
         logits : ndarray of shape (m,) for two classes, else (m, n_outputs)
-            With ``n_members`` > 1 the means of theirs.
+            With ``n_members`` > 1 those of the mean probabilities: of more than two classes, their logarithms.
         """
-        logits = self._forward(self._validated_inputs(X), logits=True)
+        X = self._validated_inputs(X)
+        if not hasattr(self, "estimators_"):
+            logits = self._forward(X, logits=True)
+        elif self.n_outputs_ > 1 and self.out_activation_ == "logistic":
+            logits = logit(self._forward(X))
+        else:
+            logits = self._log_probabilities(X)
+            logits = logits[:, 1:] - logits[:, :1] if self.n_outputs_ == 1 else logits
         return logits.ravel() if logits.shape[1] == 1 else logits
 
     def __sklearn_tags__(self) -> Any:
@@ -576,7 +582,7 @@ n_layers_, n_outputs_, n_features_in_, t_, out_activation_, feature_names_in_, e
         return {} if option is None else {option: getattr(self, option)}
 
     def _reported(self) -> Any:
-        return reported(REGRESSION[self.loss], self.n_outputs_)
+        return reported(REGRESSION[self.loss], self.n_outputs_, self._parameter())
 
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
         with Explained(X, y):
@@ -588,6 +594,9 @@ n_layers_, n_outputs_, n_features_in_, t_, out_activation_, feature_names_in_, e
             y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        if y.dtype.kind not in "fiub":
+            place = next(place for place, value in np.ndenumerate(y) if isinstance(value, str))
+            raise ValueError(f"y must be numbers, got {str(y[place])!r} in row {place[0]}; MLPClassifier takes classes")
         loss = REGRESSION[self.loss]
         wrong = np.argwhere(y <= loss.low if loss.strict else y < loss.low)
         if len(wrong):
@@ -605,10 +614,14 @@ n_layers_, n_outputs_, n_features_in_, t_, out_activation_, feature_names_in_, e
         self.n_outputs_, self.out_activation_ = targets.shape[1], output
         return targets
 
-    def _start_outputs(self, y: Array) -> None:
+    def _start_outputs(self, y: Array, weights: Floats | None) -> None:
         loss = REGRESSION[self.loss]
         if loss.start is not None:
-            self.intercepts_[-1][...] = loss.start(y, getattr(self, loss.option or "", None))
+            self.intercepts_[-1][...] = loss.start(y, weights, self._parameter())
+
+    def _parameter(self) -> float | None:
+        option = REGRESSION[self.loss].option
+        return None if option is None else float(getattr(self, option))
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on rows and their targets.

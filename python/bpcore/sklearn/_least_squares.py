@@ -67,6 +67,8 @@ def minimize(
     K. Madsen, H. B. Nielsen and O. Tingleff (2004), Methods for non-linear least squares problems, algorithm 3.16.
     """
     cost = problem.cost(x)
+    if not np.isfinite(cost):
+        return x, cost, 0, False
     gradient, matrix = problem.gradient_and_matrix(x)
     damping, growth = 1e-3 * float(np.max(np.diag(matrix))), 2.0
     for iteration in range(1, max_iter + 1):
