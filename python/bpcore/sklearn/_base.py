@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from bpcore import _validation
 from bpcore._validation import Array, Floats
@@ -23,11 +23,9 @@ from bpcore.network import Network
 from bpcore.training import progress_bar
 
 from ._epochs import SCHEDULES, Epochs, Penalties, Rows, _Adam, _Descent
-from ._explain import Explained
+from ._explain import Explained, checked_weights
 from ._least_squares import MAX_PARAMETERS, LeastSquares, minimize
 
-#: Rows of a sparse matrix that are made dense at a time, in bytes.
-DENSE_BYTES = 1 << 22
 STOCHASTIC = ("sgd", "adam")
 #: Their name of an activation, and ours.
 NAMES = {"logistic": "sigmoid"}
@@ -46,6 +44,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     """
 
     _losses: tuple[str, ...]
+    _solvers: tuple[str, ...] = (*STOCHASTIC, "lbfgs")
     _default_score: Any
     coefs_: list[Any]
     intercepts_: list[Any]
@@ -53,7 +52,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     best_loss_: Any
     best_validation_score_: Any
     _flat: Floats
-    _best: Floats
+    _best: Floats | None
     _net: Network
     _optimizer: Any
 
@@ -88,14 +87,18 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"random_state: {error}") from None
         if self.batch_size != "auto":
             integer("batch_size", self.batch_size, 1)
-        check_choice("solver", self.solver, (*STOCHASTIC, "lbfgs", "lm"))
+        check_choice("solver", self.solver, self._solvers)
         if not callable(self.learning_rate):
             theirs = ("constant", "invscaling", "adaptive")
             check_choice("learning_rate", self.learning_rate, (*theirs, *SCHEDULES, "plateau"), " or a function")
         check_choice("loss", self.loss, self._losses)
         if self.dtype is not None and self.dtype not in ("float32", "float64", np.float32, np.float64):
             raise ValueError(f"dtype must be None, 'float32' or 'float64', got {self.dtype!r}")
+        if self.early_stopping and not self.validation_fraction:
+            raise ValueError("validation_fraction must be > 0 with early_stopping, got 0")
         if self.scoring is not None:
+            if not isinstance(self.scoring, str) and not callable(self.scoring):
+                raise TypeError(f"scoring must be a scorer's name, a function or None, got {self.scoring!r}")
             check_scoring(self, self.scoring)
         if self.callbacks is not None:
             callbacks = self.callbacks if isinstance(self.callbacks, (list, tuple)) else [self.callbacks]
@@ -103,7 +106,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 if not callable(callback):
                     raise TypeError(f"callbacks must be functions of the estimator, got {callback!r}")
         if self.solver not in STOCHASTIC:
-            for name in ("l1", "weight_decay", "clip_norm", "early_stopping"):
+            for name in ("l1", "weight_decay", "clip_norm"):
                 if getattr(self, name):
                     raise ValueError(f"{name} needs solver='adam' or 'sgd', got solver={self.solver!r}")
         if self.solver == "lm" and self.loss != "squared_error":
@@ -116,7 +119,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if any(not isinstance(size, (int, np.integer)) for size in sizes):
+        if any(isinstance(size, (bool, np.bool_)) or not isinstance(size, (int, np.integer)) for size in sizes):
             raise TypeError(f"hidden_layer_sizes must be integers, got {self.hidden_layer_sizes!r}")
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
@@ -125,9 +128,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _hidden_activations(self) -> list[str]:
         """The activation of each hidden layer, by our names."""
         n_hidden = len(self._hidden_sizes())
-        if not isinstance(self.activation, (str, list, tuple)):
-            raise TypeError(f"activation must be a name or a list with one for each layer, got {self.activation!r}")
-        given = [self.activation] * n_hidden if isinstance(self.activation, str) else self.activation
+        if not isinstance(self.activation, (str, list, tuple, np.ndarray)):
+            raise TypeError(
+                f"activation must be a name or a list with one for each hidden layer, got {self.activation!r}"
+            )
+        given = [self.activation] * n_hidden if isinstance(self.activation, str) else list(self.activation)
         known = ("logistic", *ACTIVATIONS)
         for name in [self.activation] if isinstance(self.activation, str) else given:
             check_choice("activation", name, known, ", or a list with one for each hidden layer")
@@ -231,10 +236,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.__dict__.pop("estimators_", None)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate(X, y, incremental, reset=first)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        weights = self._class_weights(y, weights)
+        weights = self._class_weights(y, None if sample_weight is None else checked_weights(sample_weight, X))
         if weights is not None and not weights.sum() > 0:
-            raise ValueError("sample_weight must have a sum > 0, got 0: Weights sum to zero, can't be normalized")
+            names = "sample_weight" if sample_weight is not None else "class_weight"
+            raise ValueError(f"{names} must leave a sum > 0, got 0: Weights sum to zero, can't be normalized")
         targets = self._targets(y)
         self._random_state = check_random_state(self.random_state)
         dtype = X.dtype if self.dtype is None else np.dtype(self.dtype)
@@ -361,7 +366,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        if self.early_stopping:
+        if self.early_stopping and self._best is not None:
             self._flat[...] = self._best
 
     def _run(self, epochs: Epochs, held: Any, incremental: bool, bar: Any) -> None:
@@ -369,8 +374,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         m = len(epochs.rows)
         order = np.arange(m) if self.shuffle else None
         scored = None if held is None else self._scored()
-        if held is not None:
-            self._best = self._flat.copy()
+        self._best = None  # a warm start that finds no better score than a fit before ends with its last weights
         self.n_iter_ = 0
         for _ in range(self.max_iter):
             if order is not None:
@@ -421,7 +425,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self._no_improvement_count = 0 if better else self._no_improvement_count + 1
         if score > self.best_validation_score_:
             self.best_validation_score_ = score
-            self._best[...] = self._flat
+            self._best = self._flat.copy()
 
     def _stops(self) -> bool:
         """Whether training ends for want of improvement; else the rate is divided by 5."""
@@ -462,9 +466,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 return np.nan
             return float(self._default_score(y, predicted, sample_weight=weights))
         scorer = check_scoring(scored, self.scoring)
-        if weights is None:
-            return float(scorer(scored, X, y))
-        return float(scorer(scored, X, y, sample_weight=weights))
+        try:
+            return float(scorer(scored, X, y) if weights is None else scorer(scored, X, y, sample_weight=weights))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"scoring={self.scoring!r}: {error}") from error
 
     # --------------------------------------------------------------------------------------------- all rows at once
 
@@ -601,17 +606,28 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _forward(self, X: Any, logits: bool = False) -> Floats:
         """The outputs of checked rows; the mean of the members'."""
         if hasattr(self, "estimators_"):
-            return np.mean([member._forward(X, logits) for member in self.estimators_], axis=0)
-        net = self._fitted_network()
+            mean: Floats = np.mean([member._forward(X, logits) for member in self.estimators_], axis=0)
+            return mean
+        net, params = self._fitted_network(), self._parameters()
+        if not isinstance(X, np.ndarray):
+            net, params, X = self._above_the_first(net, params, X)
         if logits and net.output != "identity":
             net = Network(net.sizes, hidden=net.hidden, dtype=net.dtype)
-        params = self._parameters()
-        if isinstance(X, np.ndarray):
-            return net.forward(params, X, threads=self.threads)
-        X = X.tocsr()
-        size = max(DENSE_BYTES // (X.shape[1] * net.dtype.itemsize), 1)
-        blocks = [X[first : first + size].toarray() for first in range(0, X.shape[0], size)]
-        return np.concatenate([net.forward(params, block, threads=self.threads) for block in blocks])
+        return net.forward(params, X, threads=self.threads)
+
+    @staticmethod
+    def _above_the_first(net: Network, params: Floats, X: Any) -> tuple[Network, Floats, Floats]:
+        """A network whose inputs are the first layer's z, which of sparse rows is a product with what is not 0."""
+        first, *above = net.layers(params)
+        units = len(first.bias)
+        upper = net._resized([units, *net.sizes[1:]])
+        upper_params = np.zeros(upper.n_parameters, net.dtype)
+        copy, *layers = upper.layers(upper_params)
+        copy.weights[...] = np.eye(units)
+        for layer, given in zip(layers, above):
+            layer.weights[...], layer.bias[...] = given
+        z = X.astype(net.dtype) @ np.ascontiguousarray(first.weights.T)
+        return upper, upper_params, np.asarray(z + first.bias, net.dtype)
 
     def _fitted_network(self) -> Network:
         """The network of the fit; made from ``coefs_`` where a user has put them there without one."""

@@ -201,8 +201,9 @@ class Epochs:
         """The part of the network's cost that is no loss, where it has to be known."""
         if self.loss_of is None:
             return 0.0
-        weights = self.params * self.weights_mask
-        return 0.5 * self.penalties.alpha * float(weights @ weights) / total
+        with np.errstate(all="ignore"):
+            weights = self.params * self.weights_mask
+            return 0.5 * self.penalties.alpha * float(weights @ weights) / total
 
     def _step(self, order: Order | None, first: int, n: int) -> float:
         """One step, by the calls that everyone has; the loss before it."""

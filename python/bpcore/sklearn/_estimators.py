@@ -33,8 +33,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     hidden_layer_sizes : int or sequence of int, default (100,)
         Units of each hidden layer; ``()`` for none.
     activation : str or sequence of str, default "relu"
-        Of the hidden layers: identity, logistic, tanh, relu, as in scikit-learn, or leaky_relu, elu, softplus, silu,
-        gelu; one name for all, or a sequence with one for each.
+        Of the hidden layers: identity, logistic (or sigmoid), tanh, relu, as in scikit-learn, or leaky_relu, elu,
+        softplus, silu, gelu; one name for all, or a sequence with one for each.
     solver : {"adam", "sgd", "lbfgs"}, default "adam"
         lbfgs is SciPy's L-BFGS-B on all rows at once.
     alpha : float, default 0.0001
@@ -47,7 +47,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         fifth of it whenever ``n_iter_no_change`` epochs in turn were no better, until 1e-6), which scikit-learn has.
         With sgd and adam alike: cosine (to 0), one_cycle (up from 1/25 in the first 0.3 of the steps, then down to
         4e-6), step (a tenth of it after each third), each over ``max_iter`` epochs; plateau, which is adaptive for
-        both; or a function of the step, counted from 0, that returns the rate.
+        both; or a function of the step, counted from 0 in each ``fit``, that returns the rate. Calls of
+        ``partial_fit`` go on counting, as epochs of one schedule.
     learning_rate_init : float, default 0.001
     power_t : float, default 0.5
     max_iter : int, default 200
@@ -67,7 +68,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     nesterovs_momentum : bool, default True
     early_stopping : bool, default False
         Hold out ``validation_fraction`` of the rows, stop when their score is no better for ``n_iter_no_change``
-        epochs, and return to the best weights.
+        epochs, and return to the best weights. Of no effect with lbfgs and lm.
     validation_fraction : float, default 0.1
     beta_1, beta_2, epsilon : float, default 0.9, 0.999 and 1e-8
         Of adam, with epsilon as scikit-learn has it.
@@ -80,8 +81,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Of the focal loss.
     label_smoothing : float, default 0.0
         Of more than two classes: this part of each target is spread over the classes.
-    class_weight : dict, "balanced" or None, default None
-        Weights of classes, by which sample weights are multiplied; balanced: by the inverse of their numbers of rows.
+    class_weight : dict, "balanced", list of dict or None, default None
+        Weights of classes (a list: for each label those of 0 and 1), by which sample weights are multiplied; balanced:
+        by the inverse of their numbers of rows.
     l1 : float, default 0.0
         Weight of the penalty of the weights' absolute values, divided as ``alpha`` is. After each step the weights are
         brought nearer to 0 by ``rate * l1``, divided likewise: some become exactly 0. For sgd and adam.
@@ -91,9 +93,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     clip_norm : float or None, default None
         Gradients of a step that are longer than this are scaled down to it. For sgd and adam.
     scoring : str, callable or None, default None
-        What early stopping scores by, as in ``cross_val_score``; None: accuracy.
+        What early stopping scores by, as in ``cross_val_score``; None: accuracy. It is called with arrays, not frames.
     callbacks : callable or list of callable, default None
-        Called with the estimator after each epoch; training ends if one returns a true value.
+        Called with the estimator after each epoch (of each member); training ends if one returns a true value.
     progress : bool, default False
         Show a progress bar; needs the package tqdm.
     dtype : {None, "float32", "float64"}, default None
@@ -110,9 +112,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     coefs_, intercepts_ : list of ndarray
         Weights, of shape ``(n_in, n_out)``, and biases of each layer, which may be changed in place.
     loss_, best_loss_ : float
-        The loss of the last epoch, and the least one; ``best_loss_`` is None with early stopping.
+        The loss of the last epoch, and the least one; ``best_loss_`` is None with early stopping, and missing with
+        lbfgs and lm.
     loss_curve_ : list of float
-        Of each epoch (not with lbfgs).
+        Of each epoch (not with lbfgs and lm).
     validation_scores_ : list of float or None
         With early stopping, the score after each epoch.
     best_validation_score_ : float or None
@@ -123,7 +126,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     feature_names_in_ : ndarray
         Names of columns, if X had them, all strings.
     estimators_ : list of MLPClassifier
-        The networks, if ``n_members`` is more than 1; weights, records and ``t_`` are theirs then.
+        The networks, if ``n_members`` is more than 1; weights and records of epochs are theirs then, ``loss_`` is the
+        mean of theirs and ``n_iter_`` the largest.
 
     Raises
     ------
@@ -232,8 +236,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         _validation.check_scalar("gamma", self.gamma)
         _validation.check_scalar("label_smoothing", self.label_smoothing, high=1.0, below=True)
         weight = self.class_weight
-        if weight is not None and weight != "balanced" and not isinstance(weight, (dict, list)):
-            raise TypeError(f"class_weight must be a dict, 'balanced' or None, got {weight!r}")
+        dicts = weight if isinstance(weight, list) else [weight]  # of several labels, one for each
+        if weight is not None and weight != "balanced" and not all(isinstance(given, dict) for given in dicts):
+            raise TypeError(
+                f"class_weight must be a dict (of labels, a list of them), 'balanced' or None, got {weight!r}"
+            )
+        for given in dicts if isinstance(dicts[0], dict) else ():
+            for label, value in given.items():
+                _validation.check_scalar(f"class_weight[{label!r}]", value)
 
     def _network_loss(self) -> tuple[str, str]:
         if self.out_activation_ == "softmax":
@@ -278,7 +288,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def _class_weights(self, y: Array, weights: Any) -> Any:
         if self.class_weight is None:
             return weights
-        by_class = compute_sample_weight(self.class_weight, y)
+        try:
+            by_class = compute_sample_weight(self.class_weight, y)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"class_weight: {error}") from error
         return by_class if weights is None else by_class * weights
 
     def _targets(self, y: Array) -> Array:
@@ -416,7 +429,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if self.out_activation_ == "logistic" and self.n_outputs_ > 1:
             # Labels whose probabilities are both rounded to 1 shall be equal here, too.
             with np.errstate(divide="ignore"):
-                return np.log(self._forward(X))
+                logs: Floats = np.log(self._forward(X))
+            return logs
         z = self._forward(X, logits=True)
         if self.out_activation_ == "softmax":
             z -= z.max(axis=1, keepdims=True)
@@ -425,7 +439,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return log_probabilities
 
     def decision_function(self, X: Any) -> Floats:
-        """The logits: for two classes that of the second, positive where it is predicted; scikit-learn's has none.
+        """What the probabilities are made of, comparable from row to row; scikit-learn's has no such method.
 
         Parameters
         ----------
@@ -433,18 +447,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         Returns
         -------
-        logits : ndarray of shape (m,) for two classes, else (m, n_outputs)
-            With ``n_members`` > 1 those of the mean probabilities: of more than two classes, their logarithms.
+        decisions : ndarray of shape (m,) for two classes, else (m, n_outputs)
+            Of two classes and of labels the logit of the (second's) probability, positive where it is predicted; of
+            more classes the logarithm of each one's probability. With ``n_members`` > 1 of the mean probabilities.
         """
         X = self._validated_inputs(X)
-        if not hasattr(self, "estimators_"):
-            logits = self._forward(X, logits=True)
-        elif self.n_outputs_ > 1 and self.out_activation_ == "logistic":
-            logits = logit(self._forward(X))
-        else:
-            logits = self._log_probabilities(X)
-            logits = logits[:, 1:] - logits[:, :1] if self.n_outputs_ == 1 else logits
-        return logits.ravel() if logits.shape[1] == 1 else logits
+        if self.out_activation_ == "logistic" and self.n_outputs_ > 1:
+            return self._forward(X, logits=True) if not hasattr(self, "estimators_") else logit(self._forward(X))
+        logs = self._log_probabilities(X)
+        return logs[:, 1] - logs[:, 0] if self.n_outputs_ == 1 else logs
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -478,7 +489,7 @@ n_members, threads
     coefs_, intercepts_, loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_, n_iter_, \
 n_layers_, n_outputs_, n_features_in_, t_, out_activation_, feature_names_in_, estimators_
         As in :class:`MLPClassifier`. As in scikit-learn, losses are means over the outputs, but for poisson (and gamma
-        and tweedie), which are sums; what is minimised is always the sum.
+        and tweedie), which are sums of half the deviance; what is minimised is always the sum.
 
     Raises
     ------
@@ -495,6 +506,7 @@ n_layers_, n_outputs_, n_features_in_, t_, out_activation_, feature_names_in_, e
     """
 
     _losses = tuple(REGRESSION)
+    _solvers = (*BaseMLP._solvers, "lm")
     _default_score = staticmethod(r2_score)
 
     def __init__(
@@ -600,8 +612,10 @@ n_layers_, n_outputs_, n_features_in_, t_, out_activation_, feature_names_in_, e
         loss = REGRESSION[self.loss]
         wrong = np.argwhere(y <= loss.low if loss.strict else y < loss.low)
         if len(wrong):
-            place, must = tuple(wrong[0]), f"{'>' if loss.strict else '>='} {loss.low:g}"
-            raise ValueError(f"y must be {must} for loss={self.loss!r}, got {y[place]} in row {place[0]}")
+            place = tuple(wrong[0])
+            column = f", column {place[1]}" if y.ndim == 2 else ""
+            must = f"{'>' if loss.strict else '>='} {loss.low:g}"
+            raise ValueError(f"y must be {must} for loss={self.loss!r}, got {y[place]} in row {place[0]}{column}")
         return X, y
 
     def _class_weights(self, y: Array, weights: Any) -> Any:
