@@ -433,10 +433,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             return logs
         z = self._forward(X, logits=True)
         if self.out_activation_ == "softmax":
-            z -= z.max(axis=1, keepdims=True)
-            return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-        log_probabilities: Floats = -np.logaddexp(0, np.concatenate([z, -z], axis=1))
-        return log_probabilities
+            logs = z - z.max(axis=1, keepdims=True)
+            logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+        else:
+            logs = -np.logaddexp(0, np.concatenate([z, -z], axis=1))
+        return logs
 
     def decision_function(self, X: Any) -> Floats:
         """What the probabilities are made of, comparable from row to row; scikit-learn's has no such method.
