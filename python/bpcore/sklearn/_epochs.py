@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bpcore import _chunks
+from bpcore import _chunks, _validation
 from bpcore._validation import Array, Batch, Floats
 from bpcore.fallback import Batches, Update
 from bpcore.network import Network
@@ -144,18 +144,19 @@ class Epochs:
         self.in_core = (
             plain and isinstance(rows.X, np.ndarray) and batch_size <= (net._plan.chunk_rows * net._plan.group_size)
         )
-        self.block = Batch(rows.X, rows.Y, rows.sample_weight)
+        self.block, self.m, self.started = tuple(Batch(rows.X, rows.Y, rows.sample_weight)), len(rows), False
         self.n_threads = _chunks.n_threads(net._plan, batch_size, threads)
         # Where nothing changes from step to step, the backend takes them all in one call.
         one_by_one = isinstance(optimizer, Adam) or rows.sample_weight is not None or loss_of is not None or rate_at
-        self.max_steps = 1 if one_by_one else len(rows)
+        self.max_steps = 1 if one_by_one else self.m
 
     def run(self, order: Order | None) -> float:
         """One epoch: the mean of the batches' losses by their rows, each before its step."""
-        m, first, total = len(self.rows), 0, 0.0
+        m, first, total = self.m, 0, 0.0
         while first < m:
             if self.rate_at is not None:
-                self.optimizer.learning_rate = self.rate_at(self.optimizer.steps)
+                rate = self.rate_at(self.optimizer.steps)
+                self.optimizer.learning_rate = _validation.check_scalar("learning_rate", rate)
             if self.in_core:
                 first, total = self._steps_in_core(order, first, total)
             else:
@@ -166,7 +167,7 @@ class Epochs:
 
     def _steps_in_core(self, order: Order | None, first: int, total: float) -> tuple[int, float]:
         """Steps of as many batches as the backend takes in one call; where the next begins, and the sum of losses."""
-        m, net, optimizer = len(self.rows), self.net, self.optimizer
+        m, net, optimizer = self.m, self.net, self.optimizer
         n = min(self.batch_size, m - first)
         weights: Floats | None = None
         mean_weight = 1.0
@@ -175,15 +176,18 @@ class Epochs:
             mean_weight = float(weights.mean())
             if not mean_weight > 0:
                 return first + n, total  # a batch of weight 0 makes no step
-        penalty = self._penalty(n * mean_weight)
+        penalty = 0.0 if self.loss_of is None else self._penalty(n * mean_weight)
         # The short batch at the end has an alpha of its own, and so a call.
         steps = min((m - first) // self.batch_size or 1, self.max_steps)
-        rate = optimizer._start(self.params)
+        if not self.started:
+            optimizer._start(self.params)  # makes the state
+            self.started = True
         batches = Batches(order, first, self.batch_size, steps, SECONDS_UNINTERRUPTED, self.n_threads, total)
+        rate: Any = optimizer.learning_rate
         update = Update(optimizer, optimizer._hyperparameters, optimizer._state, rate, self.last_finite_params)
         l2 = self.penalties.alpha / (n * mean_weight)
         last, cost, costs = net._core.train_batches(
-            net._plan, self.params, tuple(self.block), batches, mean_weight, l2, update
+            net._plan, self.params, self.block, batches, mean_weight, l2, update
         )
         if self.loss_of is not None and last > first:
             loss = self.loss_of(cost - penalty, self._take(self.rows.Y, order, first, n), weights) + penalty
