@@ -372,7 +372,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _run(self, epochs: Epochs, held: Any, incremental: bool, bar: Any) -> None:
         """Epochs until nothing gets better, the number of them is reached, or a callback says so."""
         m = len(epochs.rows)
-        order = np.arange(m) if self.shuffle else None
+        order = np.arange(m, dtype=np.int64) if self.shuffle else None
         scored = None if held is None else self._scored()
         self._best = None  # a warm start that finds no better score than a fit before ends with its last weights
         self.n_iter_ = 0

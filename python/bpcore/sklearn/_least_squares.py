@@ -70,7 +70,7 @@ def minimize(
     if not np.isfinite(cost):
         return x, cost, 0, False
     gradient, matrix = problem.gradient_and_matrix(x)
-    damping, growth = 1e-3 * float(np.max(np.diag(matrix))), 2.0
+    damping, growth = 1e-3 * float(np.max(np.diag(matrix))) or 1.0, 2.0
     for iteration in range(1, max_iter + 1):
         damped = matrix + damping * np.eye(len(x))
         try:
