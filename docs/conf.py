@@ -24,3 +24,13 @@ numpydoc_class_members_toctree = False
 numpydoc_show_class_members = False
 autodoc_default_options = {"members": True, "undoc-members": False}
 autodoc_typehints = "none"  # the sections of the docstrings name types
+
+
+def skip_what_is_inherited(app, what, name, member, skip, options):
+    """What the estimators have from scikit-learn is documented there, with links that lead nowhere here."""
+    return True if (getattr(member, "__module__", None) or "").startswith("sklearn.") else None
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("autodoc-skip-member", skip_what_is_inherited)
