@@ -333,6 +333,37 @@ def test_the_report_says_how_the_first_line_was_taken(run, tmp_path, first, said
     assert values(run("train d.csv --target 2 --epochs 1"))["data"] == f"d.csv ({said}"
 
 
+@pytest.mark.parametrize("cell", ["-", "n.b.", '"1,5"', "1_000"])
+def test_a_first_row_of_data_is_not_taken_as_names(run, fails, tmp_path, cell):
+    """Neither by train nor by predict, whether the model knows names or not: n rows give n predictions, or an error."""
+    rows = "".join(f"{i},{i % 3}.5,{i % 2}\n" for i in range(20))
+    (tmp_path / "bare.csv").write_text(rows)
+    (tmp_path / "named.csv").write_text("a,b,y\n" + rows)
+    (tmp_path / "first.csv").write_text(f"5.1,{cell},0\n" + rows)
+    (tmp_path / "new.csv").write_text(f"5.1,{cell}\n7,8\n9,10\n")
+    shown = repr(cell.strip('"'))
+    message = f".csv, row 1 (line 1), column 1: {shown} is not a number; --header if that row holds names"
+    fails("first" + message, "train first.csv --target 2")
+    for data, target in (("bare.csv", "2"), ("named.csv", "y")):
+        run("train", data, "--target", target, "--epochs", 1, "--save", "m.npz")
+        fails("new" + message, "predict m.npz new.csv")
+        (tmp_path / "ok.csv").write_text("5.1,6\n7,8\n9,10\n")
+        assert len(table(run("predict m.npz ok.csv"))[1]) == 3
+
+
+def test_predict_says_that_it_takes_a_first_line_as_names(run, capsys, tmp_path):
+    """Where the model has no names that would show that it is a header."""
+    (tmp_path / "bare.csv").write_text("".join(f"{i},{i % 3}.5,{i % 2}\n" for i in range(20)))
+    run("train bare.csv --target 2 --epochs 1 --save m.npz")
+    (tmp_path / "new.csv").write_text("a,b\n7,8\n9,10\n")
+    note = "bpcore: first line of new.csv taken as names; --no-header if it is data\n"
+    for option, said in ([], note), (["--header"], ""):
+        assert main(["predict", "m.npz", "new.csv", *option]) == 0
+        out, err = capsys.readouterr()
+        assert err == said
+        assert len(table(out)[1]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

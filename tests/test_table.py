@@ -89,7 +89,13 @@ def test_byte_order_mark_blank_lines_and_quotes(write):
     [
         ("a,b,c\n1,2,x\n", True),
         ("1,2,x\n3,4,y\n", False),  # the text is in the target alone
-        ("1,b,c\n1,2,x\n", True),
+        ("1,b,c\n1,2,x\n", False),  # a number beside text: an error, and no row lost
+        ("5.1,-,0\n1,2,0\n", False),
+        ('5.1,"1,5",0\n1,2,0\n', False),
+        ("-,n.b.,0\n1,2,0\n", True),
+        ("-,/,0\n1,2,0\n", False),  # no word
+        ('"1,5","2,5",0\n1,2,0\n', False),
+        ("größe,幅,c\n1,2,x\n", True),
         ("a,b,c\n,2,x\n", True),  # a gap below a name
         (",b,c\n0,2,x\n", True),  # the index column of a data frame
         ("red,1,x\nblue,2,y\n", False),

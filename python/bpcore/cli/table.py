@@ -100,8 +100,8 @@ def read_table(
         One character; if None, comma, semicolon or tab, whichever cuts the first line into most
         cells.
     header : bool, optional
-        Whether the first row holds names; if None, it does when it has text where the next row
-        has a number.
+        Whether the first row holds names; if None, it does when it has the `expected` names, or no
+        number and a word where the next row has a number.
 
     Raises
     ------
@@ -330,7 +330,10 @@ def _getter(columns: tuple[int, ...]) -> Callable[[list[str]], Sequence[str]]:
 def _has_header(
     first: list[str], second: list[str] | None, left_out: list[str], expected: Sequence[str] | None
 ) -> bool:
-    """Whether the first row holds names: text where the second row has a number or a gap."""
+    """Whether the first row holds names: no number, and words where the second row has a number or a gap.
+
+    A row with numbers and text is data: the text is an error, which names the cell, and not a name that costs a row.
+    """
     names = [cell.strip() for cell in first]
     specs = list(left_out)
     if expected is not None and set(expected) <= set(names):
@@ -338,13 +341,17 @@ def _has_header(
     if any(_index(spec) is None for spec in specs):
         return True  # a column asked for by name; whether it is there is found out later
     indices = {int(spec) % len(first) for spec in specs}
-    for i, cell in enumerate(first):
-        below = None if second is None or i >= len(second) else second[i]
-        if i in indices or _number(cell) is not None:
-            continue
-        if below is None or _number(below) is not None:
-            return True
-    return False
+    columns = [i for i in range(len(first)) if i not in indices]
+    if any(_is_number(first[i]) for i in columns):
+        return False
+    # Neither a dash nor a number with a decimal comma is a word.
+    words = [i for i in columns if any(c.isalpha() for c in first[i]) and _number(first[i]) is None]
+    return any(second is None or i >= len(second) or _number(second[i]) is not None for i in words)
+
+
+def _is_number(cell: str) -> bool:
+    number = _number(cell)
+    return number is not None and not np.isnan(number)
 
 
 def _numbers_or_text(labels: NDArray[Any]) -> NDArray[Any]:
