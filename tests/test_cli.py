@@ -416,6 +416,30 @@ def test_constant_columns_are_not_blown_up(run, rng, tmp_path):
     assert abs(model.feature_mean[0] - 0.1) < 1e-12
 
 
+def test_columns_that_vary_by_rounding_only_are_not_blown_up(run, rng, tmp_path):
+    """0.3 and 0.1 + 0.2, as after a change of units; another value of the column is not divided by the rounding."""
+    X = np.column_stack([np.where(rng.random(400) < 0.5, 0.3, 0.1 + 0.2), rng.normal(size=400)])
+    assert len(set(X[:, 0])) == 2
+    np.savez(tmp_path / "d.npz", X=X, y=X[:, 1])
+    run("train d.npz --hidden none --epochs 5 --save m.npz")
+    assert load("m.npz").feature_scale[0] == 1
+    np.save(tmp_path / "new.npy", [[0.31, 0.0]])
+    assert abs(float(table(run("predict m.npz new.npy"))[1][0][0])) < 2
+
+
+def test_the_scale_is_that_of_scikit_learn(rng):
+    preprocessing = pytest.importorskip("sklearn.preprocessing", reason="scikit-learn comes with the dev extra")
+    base = 10.0 ** rng.integers(-5, 6, 60) * rng.normal(size=60)
+    X = base + base * rng.normal(size=(100, 60)) * 10.0 ** rng.integers(-17, -10, 60)
+    scale = train._mean_and_scale("feature", X)[1]
+    expected = preprocessing.StandardScaler().fit(X).scale_
+    assert 5 < np.sum(expected == 1) < 55
+    np.testing.assert_array_equal(scale == 1, expected == 1)
+    np.testing.assert_allclose(scale, expected, rtol=0.05)
+    large = train._mean_and_scale("feature", np.array([[1e150], [2e150]]))[1]
+    assert large[0] == pytest.approx(5e149)
+
+
 @pytest.mark.parametrize("fraction", [0, 0.1, 0.5])
 def test_held_out_rows_keep_the_shares_of_the_classes(fraction):
     from bpcore.cli.train import _split

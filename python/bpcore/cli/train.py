@@ -323,11 +323,13 @@ def _model(
 
 
 def _mean_and_scale(what: str, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each column, the latter 1 where the column does not vary."""
+    """Mean and standard deviation of each column, the latter 1 where the column varies by rounding only."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean, scale = values.mean(axis=0), values.std(axis=0)
-    # Rounding leaves a constant column a little deviation, which must not be blown up.
-    scale[(values == values[0]).all(axis=0) | (scale == 0)] = 1.0
+    # The rule of scikit-learn's StandardScaler, without squares that could overflow: a variance that is not above
+    # n eps variance + (n mean eps)^2 is what rounding leaves of a constant column, and must not be blown up.
+    rounding = len(values) * np.finfo(np.float64).eps
+    scale[np.sqrt(1 - rounding) * scale <= rounding * np.abs(mean)] = 1.0
     wrong = ~(np.isfinite(mean) & np.isfinite(scale))
     if wrong.any():
         raise ValueError(f"{what} {int(np.argmax(wrong))} has values too large to be scaled")
