@@ -148,7 +148,8 @@ def test_classification(run, fails, flowers, suffix, loss):
     X, kinds = flowers
     arguments = ["train", "flowers.csv", "--target", "kind", "--save", f"m{suffix}", "--hidden", "8"]
     if loss == "squared_error":
-        fails("the target of squared_error must be numbers, got 'lily, white'", *arguments, "--loss", loss)
+        message = f"(line 2), column 1 'kind': the target of squared_error must be numbers, got {str(kinds[0])!r}"
+        fails(message, *arguments, "--loss", loss)
         return
     out = run(*arguments, *(["--loss", loss] if loss else []))
     assert float(values(out)["test accuracy"].split()[0]) > 90
@@ -266,6 +267,38 @@ def test_two_classes_with_one_output(run, rng, tmp_path):
 def test_the_loss_is_chosen_by_the_target(run, tmp_path, target, loss):
     (tmp_path / "d.csv").write_text("\n".join(f"{i},{y}" for i, y in enumerate(target)))
     assert values(run("train", "d.csv", "--target", 1, "--epochs", 1))["loss"].startswith(loss)
+
+
+@pytest.mark.parametrize(
+    ("cell", "cure"), [("n.b.", "write a plain number"), ("-", "plain number"), ('"12,5"', "decimal point")]
+)
+def test_a_target_of_numbers_with_a_cell_that_is_none_is_refused(run, fails, tmp_path, cell, cure):
+    rows = [f"{i},{100 + i % 50}.5" for i in range(200)]
+    rows[7] = f"7,{cell}"
+    (tmp_path / "d.csv").write_text("a,price\n" + "\n".join(rows))
+    text = cell.strip('"')
+    place = "d.csv, row 8 (line 9), column 1 'price': "
+    rows_with = "(not a number in 1 of 200 rows)"
+    message = f"{place}a target of numbers must have numbers only, got {text!r} {rows_with}; "
+    fails(message, "train d.csv --target price")
+    fails(cure, "train d.csv --target price")
+    fails("; --loss cross_entropy if the 51 different values are classes", "train d.csv --target price")
+    fails(f"{place}the target of huber must be numbers, got {text!r}", "train d.csv --target price --loss huber")
+    assert "51 classes" in run("train d.csv --target price --loss cross_entropy --epochs 1")
+    np.savez(tmp_path / "d.npz", X=np.ones((200, 1)), y=[row.partition(",")[2].strip('"') for row in rows])
+    fails(f"d.npz: y[7]: a target of numbers must have numbers only, got {text!r}", "train d.npz")
+
+
+@pytest.mark.parametrize("form", ["{},5", "${},250.00", "{} %", "-{}'000"])
+def test_a_target_of_numbers_in_another_form_is_refused(fails, tmp_path, form):
+    (tmp_path / "d.csv").write_text("a;y\n" + "".join(f"{i};{form.format(i % 40)}\n" for i in range(60)))
+    message = f"row 1 (line 2), column 1 'y': a target of numbers must have numbers only, got {form.format(0)!r}"
+    fails(message, "train d.csv --target y")
+
+
+def test_text_of_many_values_with_some_numbers_is_classes(run, tmp_path):
+    (tmp_path / "d.csv").write_text("a,y\n" + "".join(f"{i},{'n' * (i % 2)}{i % 30}\n" for i in range(120)))
+    assert "cross_entropy (the target is text)" in run("train d.csv --target y --epochs 1")
 
 
 def test_class_names_are_sorted_as_what_they_are():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
@@ -14,6 +16,11 @@ __all__ = ["Problem", "accuracy", "choose_problem", "regression_errors"]
 
 MAX_GUESSED_CLASSES = 20
 """Whole numbers are taken as classes if they have at most so many different values."""
+
+ALMOST_NUMBER = re.compile(r"[+-]?\s*[$€£¥]?\s*\d[\d.,' ]*\s*[%$€£¥]?", re.ASCII)
+"""Such as 12,5 and $1,250.00 and 30 %."""
+
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
 
 CLASSIFICATION = ("cross_entropy", "binary_cross_entropy")
 SCALED = ("squared_error", "huber", "absolute_error")
@@ -43,7 +50,12 @@ class Problem:
     reason: str
 
 
-def choose_problem(target: NDArray[Any], loss: str | None, labels: NDArray[Any] | None = None) -> Problem:
+def choose_problem(
+    target: NDArray[Any],
+    loss: str | None,
+    labels: NDArray[Any] | None = None,
+    place: Callable[[int], str] | None = None,
+) -> Problem:
     """Turn a target column into a problem.
 
     Parameters
@@ -56,17 +68,21 @@ def choose_problem(target: NDArray[Any], loss: str | None, labels: NDArray[Any] 
     labels : ndarray, optional
         The target as it stands in the file, text (objects) or numbers of any dtype, from which the
         classes are taken; by default `target`.
+    place : callable, optional
+        The place of a row's target in words, for errors.
 
     Raises
     ------
     ValueError
-        If the loss does not fit the target, or a class is written in two ways.
+        If the loss does not fit the target, a class is written in two ways, or the target is of numbers
+        but for some cells and no loss is given.
     """
     labels = target if labels is None else labels
     text = target.dtype == object
     reason = "as --loss says"
     if loss is None:
         if text:
+            _refuse_spoilt_numbers(target, place)
             loss, reason = "cross_entropy", "the target is text"
         elif (
             target.ndim == 1
@@ -79,12 +95,34 @@ def choose_problem(target: NDArray[Any], loss: str | None, labels: NDArray[Any] 
     if loss in CLASSIFICATION:
         return _classification(labels, not text, loss, reason)
     if text:
-        first = next(label for label in target if not _is_number(label))
-        raise ValueError(f"the target of {loss} must be numbers, got {first!r}")
+        row = next(row for row, label in enumerate(target) if not _is_number(label))
+        where = "" if place is None else f"{place(row)}: "
+        raise ValueError(f"{where}the target of {loss} must be numbers, got {target[row]!r}{_cure(target[row])}")
     if loss == "poisson" and (target < 0).any():
         raise ValueError(f"the target of poisson must be >= 0, got {target[target < 0][0]:g}")
     targets = target if target.ndim == 2 else target[:, np.newaxis]
     return Problem(loss, targets, None, targets.shape[1], reason)
+
+
+def _refuse_spoilt_numbers(target: NDArray[Any], place: Callable[[int], str] | None) -> None:
+    """Raise ValueError for text of many values, most of them numbers: it is a quantity with other cells."""
+    n = len(set(target.tolist()))
+    spoilt = [row for row, label in enumerate(target) if not _is_number(label)]
+    nearly = sum(ALMOST_NUMBER.fullmatch(target[row]) is not None for row in spoilt)
+    if n <= MAX_GUESSED_CLASSES or 2 * (len(target) - len(spoilt) + nearly) <= len(target):
+        return
+    row = spoilt[0]
+    where = "" if place is None else f"{place(row)}: "
+    raise ValueError(
+        f"{where}a target of numbers must have numbers only, got {target[row]!r} (not a number in {len(spoilt)} of "
+        f"{len(target)} rows){_cure(target[row])}; --loss cross_entropy if the {n} different values are classes"
+    )
+
+
+def _cure(cell: str) -> str:
+    return (
+        "; write a decimal point" if DECIMAL_COMMA.fullmatch(cell) else "; write a plain number, or leave the row out"
+    )
 
 
 def _classification(labels: NDArray[Any], numbers: bool, loss: str, reason: str) -> Problem:

@@ -58,6 +58,8 @@ class Table:
         (str) for text, stripped; else of the dtype in the file.
     header : bool or None
         Whether the first line was taken as names; None if the file is not CSV.
+    target_place : callable, or None
+        The place of the target of a row (counted from 0) in words, for errors.
     """
 
     features: NDArray[np.float64]
@@ -65,6 +67,7 @@ class Table:
     target: NDArray[Any] | None = None
     labels: NDArray[Any] | None = None
     header: bool | None = None
+    target_place: Callable[[int], str] | None = None
 
 
 def read_table(
@@ -316,7 +319,7 @@ def _read_csv(
     labels_or_numbers = _numbers_or_text(labels)
     if labels_or_numbers.dtype != object:
         _require_finite(labels_or_numbers[:, np.newaxis], lambda row, _: place(row, label_column))
-    return Table(features, feature_names, labels_or_numbers, labels, header)
+    return Table(features, feature_names, labels_or_numbers, labels, header, lambda row: place(row, label_column))
 
 
 def _getter(columns: tuple[int, ...]) -> Callable[[list[str]], Sequence[str]]:
@@ -405,7 +408,9 @@ def _read_arrays(
     if not read_target:
         return Table(features)
     if y is not None:
-        return Table(features, None, *_target_array(path, y, len(features)))
+        return Table(
+            features, None, *_target_array(path, y, len(features)), target_place=lambda row: f"{path}: y[{row}]"
+        )
     if columns.target is None:
         return Table(features)
     values = X[:, columns.target]

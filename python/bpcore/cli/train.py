@@ -154,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
     table, source = _read(args)
     if table.target is None:
         raise ValueError(f"{args.data} holds no target: --target says which column it is")
-    problem = choose_problem(table.target, args.loss, table.labels)
+    problem = choose_problem(table.target, args.loss, table.labels, table.target_place)
     rows = _split(problem, args.test_fraction, args.patience is not None, args.seed)
     if epochs is None:  # few rows make few steps an epoch
         epochs = min(max(100_000 // len(rows.train), 20), 300)
