@@ -242,6 +242,47 @@ def test_several_targets(run, rng, tmp_path):
     np.testing.assert_allclose(np.array(rows, float), Y, atol=0.5)
 
 
+@pytest.mark.parametrize("classes", [False, True])
+def test_sample_weights_are_used(run, rng, tmp_path, classes):
+    """Two kinds of rows contradict each other, and those that weigh more are learnt; scores count by weight, too."""
+    x = rng.normal(size=400)
+    liar = np.arange(400) % 2 == 0
+    target = x > 0 if classes else 3 * x
+    y = np.where(liar, ~target if classes else -target, target)
+    w = np.where(liar, 0.0, 2.0)
+    x = np.where(liar & (rng.random(400) < 0.05), 1e12, x)  # nor does a row of weight 0 change the scaling
+    np.savez(tmp_path / "d.npz", X=x[:, None], y=y, sample_weight=w)
+    out = run("train d.npz --hidden 8 --learning-rate 0.01 --patience 20 --save m.npz")
+    assert "sample_weight from 0 to 2, in training and scores" in out
+    found = values(out)
+    if classes:
+        assert float(found["test accuracy"].split()[0]) > 95
+        assert found["test accuracy"].endswith(" of 80 rows, each with its weight)")
+    else:
+        assert float(found["test R^2"]) > 0.95
+    model = load("m.npz")
+    assert abs(model.feature_mean[0]) < 1
+    assert model.feature_scale[0] < 2
+    assert len(table(run("predict m.npz d.npz"))[1]) == 400
+
+
+def test_a_weight_of_two_is_the_row_twice(rng):
+    X, Y, w = rng.normal(size=(50, 3)) * 5 + 2, rng.normal(size=(50, 2)), rng.integers(0, 4, 50)
+    copies = np.repeat(np.arange(50), w)
+    for got, expected in (
+        (train._mean_and_scale("feature", X, w.astype(float)), train._mean_and_scale("feature", X[copies])),
+        (problem.regression_errors(X[:, :2], Y, w), problem.regression_errors(X[copies, :2], Y[copies])),
+        ([problem.accuracy(X, w % 3, w)], [problem.accuracy(X[copies], (w % 3)[copies])]),
+    ):
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_weights_of_0_in_a_whole_part_are_refused(fails, tmp_path):
+    np.savez(tmp_path / "d.npz", X=np.ones((20, 1)), y=np.arange(20.0) / 7, sample_weight=np.arange(20) == 0)
+    fails("sample_weight must have a sum > 0 in the rows for ", "train d.npz")
+
+
 def test_two_classes_with_one_output(run, rng, tmp_path):
     X = rng.normal(size=(200, 2))
     np.savetxt(tmp_path / "d.csv", np.column_stack([X, np.where(X.sum(axis=1) > 0, 3, -1.5)]), "%.17g", ",")

@@ -171,18 +171,27 @@ def _is_number(label: str) -> bool:
     return "_" not in label
 
 
-def accuracy(probabilities: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """The fraction of rows whose most probable class is the right one."""
-    return float(np.mean(np.argmax(probabilities, axis=1) == labels))
+def accuracy(
+    probabilities: NDArray[Any], labels: NDArray[np.int64], sample_weight: NDArray[np.float64] | None = None
+) -> float:
+    """The fraction of rows, by their weights, whose most probable class is the right one."""
+    return float(np.average(np.argmax(probabilities, axis=1) == labels, weights=sample_weight))
 
 
-def regression_errors(predictions: NDArray[Any], targets: NDArray[np.float64]) -> tuple[float, float, float]:
+def regression_errors(
+    predictions: NDArray[Any], targets: NDArray[np.float64], sample_weight: NDArray[np.float64] | None = None
+) -> tuple[float, float, float]:
     """Root mean squared error, mean absolute error, and the coefficient of determination R^2.
 
     R^2 is averaged over the outputs, and NaN where a target does not vary.
     """
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        averages: NDArray[np.float64] = np.average(values, axis=0, weights=sample_weight)
+        return averages
+
     residuals = predictions - targets
-    squares = np.sum(residuals**2, axis=0)
-    total = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0)
+    squares = mean(residuals**2)
+    total = mean((targets - mean(targets)) ** 2)
     r2 = np.mean(1 - squares / total) if (total > 0).all() else np.nan
-    return float(np.sqrt(np.mean(residuals**2))), float(np.mean(np.abs(residuals))), float(r2)
+    return float(np.sqrt(np.mean(squares))), float(np.mean(mean(np.abs(residuals)))), float(r2)

@@ -60,6 +60,8 @@ class Table:
         Whether the first line was taken as names; None if the file is not CSV.
     target_place : callable, or None
         The place of the target of a row (counted from 0) in words, for errors.
+    sample_weight : ndarray of float64, shape (m,), or None
+        The array of that name in an ``.npz`` file: finite, none negative, not all 0. Read with the target.
     """
 
     features: NDArray[np.float64]
@@ -68,6 +70,7 @@ class Table:
     labels: NDArray[Any] | None = None
     header: bool | None = None
     target_place: Callable[[int], str] | None = None
+    sample_weight: NDArray[np.float64] | None = None
 
 
 def read_table(
@@ -86,7 +89,8 @@ def read_table(
     Parameters
     ----------
     path : str or path-like
-        The file. An ``.npz`` file holds arrays ``X`` and ``y``, or one two-dimensional array.
+        The file. An ``.npz`` file holds arrays ``X`` and ``y``, or one two-dimensional array, and may hold
+        ``sample_weight``.
     target : str, optional
         Name or index of the column that is not a feature; needed if the target is read and the
         file is CSV.
@@ -386,7 +390,9 @@ def _read_arrays(
 ) -> Table:
     """Read a ``.npy`` or ``.npz`` file; see :func:`read_table`."""
     arrays = _load_arrays(path)
-    name, y = "X", None
+    name, y, weights = "X", None, None
+    if path.lower().endswith(".npz"):
+        weights = arrays.pop("sample_weight", None)
     if "X" in arrays:
         y = arrays.get("y")
     else:
@@ -407,15 +413,36 @@ def _read_arrays(
     _require_finite(features, lambda row, column: f"{path}: {name}[{row}, {columns.features[column]}]")
     if not read_target:
         return Table(features)
+    weights = None if weights is None else _weight_array(path, weights, len(features))
     if y is not None:
         return Table(
-            features, None, *_target_array(path, y, len(features)), target_place=lambda row: f"{path}: y[{row}]"
+            features,
+            None,
+            *_target_array(path, y, len(features)),
+            target_place=lambda row: f"{path}: y[{row}]",
+            sample_weight=weights,
         )
     if columns.target is None:
         return Table(features)
     values = X[:, columns.target]
     _require_finite(values[:, np.newaxis], lambda row, _: f"{path}: {name}[{row}, {columns.target}]")
-    return Table(features, None, values, arrays[name][:, columns.target])
+    return Table(features, None, values, arrays[name][:, columns.target], sample_weight=weights)
+
+
+def _weight_array(path: str, values: NDArray[Any], n_rows: int) -> NDArray[np.float64]:
+    """The array sample_weight of an ``.npz`` file, checked."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape != (n_rows,):
+        raise TableError(f"{path}: sample_weight must have shape ({n_rows},), got {values.shape}")
+    weights = _real(path, "sample_weight", values)
+    _require_finite(weights[:, np.newaxis], lambda row, _: f"{path}: sample_weight[{row}]")
+    if (weights < 0).any():
+        row = int(np.argmax(weights < 0))
+        raise TableError(f"{path}: sample_weight must be >= 0, got sample_weight[{row}] = {weights[row]:g}")
+    if not weights.any():
+        raise TableError(f"{path}: sample_weight must have a sum > 0, got 0")
+    return weights
 
 
 def _load_arrays(path: str) -> dict[str, NDArray[Any]]:
