@@ -283,6 +283,45 @@ def test_weights_of_0_in_a_whole_part_are_refused(fails, tmp_path):
     fails("sample_weight must have a sum > 0 in the rows for ", "train d.npz")
 
 
+@pytest.mark.parametrize("dtype", ["int64", "float32", "bool"])
+def test_one_hot_rows_are_classes(run, rng, tmp_path, dtype):
+    X = rng.normal(size=(300, 3))
+    kind = X.argmax(axis=1)
+    np.savez(tmp_path / "d.npz", X=X, y=np.eye(4)[kind].astype(dtype))  # the last column has no 1
+    out = run("train d.npz --hidden 16 --learning-rate 0.01 --epochs 60 --save m.npz")
+    assert values(out)["loss"] == "cross_entropy (each row of the target has a single 1 in 4 columns)"
+    assert values(out)["data"] == "d.npz: 300 rows, 3 features, 4 classes"
+    assert float(values(out)["test accuracy"].split()[0]) > 90
+    header, rows = table(run("predict m.npz d.npz --probabilities"))
+    assert header == ["prediction", *(f"probability_{i}" for i in range(4))]
+    assert np.mean([int(row[0]) == k for row, k in zip(rows, kind)]) > 0.9
+    assert "squared_error (as --loss says)" in run("train d.npz --loss squared_error --epochs 1")
+
+
+def test_columns_of_0_and_1_are_independent_labels(run, fails, rng, tmp_path):
+    X = rng.normal(size=(300, 3))
+    Y = X > [0, 0.5, -0.5]
+    np.savez(tmp_path / "d.npz", X=X, y=Y.astype(int))
+    out = run("train d.npz --hidden 16 --learning-rate 0.01 --epochs 60 --save m.npz")
+    reason = "the target is 3 columns of 0 and 1, independent labels"
+    assert values(out)["loss"] == f"binary_cross_entropy ({reason})"
+    assert values(out)["data"] == "d.npz: 300 rows, 3 features, 3 labels"
+    scores = r"^test accuracy +([\d.]+) % of the labels\n +([\d.]+) % of the rows with all labels right$"
+    each = re.search(scores, out, re.MULTILINE)
+    assert 95 < float(each[1]) <= 100
+    assert 80 < float(each[2]) <= float(each[1])
+    header, rows = table(run("predict m.npz d.npz"))
+    assert header == ["prediction_0", "prediction_1", "prediction_2"]
+    assert np.mean((np.array(rows, float) > 0.5) == Y) > 0.95
+    row = int(np.argmax(Y.sum(axis=1) != 1))
+    message = f"the target of cross_entropy must have a single 1 in each row, got {Y[row].sum()} in row {row + 1}"
+    fails(message, "train d.npz --loss cross_entropy")
+    np.savez(tmp_path / "e.npz", X=X, y=np.eye(3)[np.zeros(300, int)])
+    fails("the target has one class only, '0'", "train e.npz")
+    np.savez(tmp_path / "e.npz", X=X, y=X)
+    fails("one class per row, or columns of 0 and 1", "train e.npz --loss binary_cross_entropy")
+
+
 def test_two_classes_with_one_output(run, rng, tmp_path):
     X = rng.normal(size=(200, 2))
     np.savetxt(tmp_path / "d.csv", np.column_stack([X, np.where(X.sum(axis=1) > 0, 3, -1.5)]), "%.17g", ",")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Problem", "accuracy", "choose_problem", "regression_errors"]
+__all__ = ["Problem", "accuracy", "choose_problem", "label_accuracy", "regression_errors"]
 
 MAX_GUESSED_CLASSES = 20
 """Whole numbers are taken as classes if they have at most so many different values."""
@@ -35,7 +35,8 @@ class Problem:
     ----------
     loss : str
     targets : ndarray
-        Labels, int64 of shape (m,), for a classification; else float64 of shape (m, n_outputs).
+        Class indices, int64 of shape (m,), if there are class names; else float64 of shape (m, n_outputs), which are 0
+        and 1 for independent labels.
     class_names : tuple of str, or None
         In the order of the labels.
     n_outputs : int
@@ -48,6 +49,11 @@ class Problem:
     class_names: tuple[str, ...] | None
     n_outputs: int
     reason: str
+
+    @property
+    def independent_labels(self) -> bool:
+        """Whether each output is the probability of a label of its own."""
+        return self.loss == "binary_cross_entropy" and self.class_names is None
 
 
 def choose_problem(
@@ -63,8 +69,8 @@ def choose_problem(
     target : ndarray
         Text (objects) of shape (m,), or float64 of shape (m,) or (m, k), finite.
     loss : str, optional
-        If None: cross_entropy for text and for whole numbers of few different values,
-        squared_error for other numbers.
+        If None: cross_entropy for text, for whole numbers of few different values and for one-hot rows,
+        binary_cross_entropy for other columns of 0 and 1, squared_error for other numbers.
     labels : ndarray, optional
         The target as it stands in the file, text (objects) or numbers of any dtype, from which the
         classes are taken; by default `target`.
@@ -80,6 +86,8 @@ def choose_problem(
     labels = target if labels is None else labels
     text = target.dtype == object
     reason = "as --loss says"
+    if target.ndim == 2 and loss in (None, *CLASSIFICATION) and ((target == 0) | (target == 1)).all():
+        return _indicators(target, loss, reason)
     if loss is None:
         if text:
             _refuse_spoilt_numbers(target, place)
@@ -102,6 +110,26 @@ def choose_problem(
         raise ValueError(f"the target of poisson must be >= 0, got {target[target < 0][0]:g}")
     targets = target if target.ndim == 2 else target[:, np.newaxis]
     return Problem(loss, targets, None, targets.shape[1], reason)
+
+
+def _indicators(target: NDArray[Any], loss: str | None, reason: str) -> Problem:
+    """The problem of several columns of 0 and 1: classes if each row has one 1, else independent labels."""
+    n = target.shape[1]
+    counts = target.sum(axis=1)
+    one_hot = bool((counts == 1).all())
+    if loss is None and one_hot:
+        loss, reason = "cross_entropy", f"each row of the target has a single 1 in {n} columns"
+    elif loss is None:
+        loss, reason = "binary_cross_entropy", f"the target is {n} columns of 0 and 1, independent labels"
+    if loss == "binary_cross_entropy":
+        return Problem(loss, target, None, n, reason)
+    if not one_hot:
+        row = int(np.argmax(counts != 1))
+        raise ValueError(f"the target of {loss} must have a single 1 in each row, got {counts[row]:g} in row {row + 1}")
+    classes = target.argmax(axis=1).astype(np.int64)
+    if (classes == classes[0]).all():
+        raise ValueError(f"the target has one class only, '{classes[0]}'")
+    return Problem(loss, classes, tuple(map(str, range(n))), n, reason)
 
 
 def _refuse_spoilt_numbers(target: NDArray[Any], place: Callable[[int], str] | None) -> None:
@@ -127,7 +155,9 @@ def _cure(cell: str) -> str:
 
 def _classification(labels: NDArray[Any], numbers: bool, loss: str, reason: str) -> Problem:
     if labels.ndim == 2:
-        raise ValueError(f"the target of {loss} must be one class per row, got shape {labels.shape}")
+        raise ValueError(
+            f"the target of {loss} must be one class per row, or columns of 0 and 1, got shape {labels.shape}"
+        )
     values = _numbers_in_order(labels) if numbers and labels.dtype == object else sorted(set(labels.tolist()))
     n = len(values)
     if n < 2:
@@ -176,6 +206,15 @@ def accuracy(
 ) -> float:
     """The fraction of rows, by their weights, whose most probable class is the right one."""
     return float(np.average(np.argmax(probabilities, axis=1) == labels, weights=sample_weight))
+
+
+def label_accuracy(
+    probabilities: NDArray[Any], labels: NDArray[np.float64], sample_weight: NDArray[np.float64] | None = None
+) -> tuple[float, float]:
+    """The fraction of independent labels that are right, and that of rows with all of them right, by weight."""
+    right = (probabilities > 0.5) == (labels == 1)
+    each = np.average(right.mean(axis=1), weights=sample_weight)
+    return float(each), float(np.average(right.all(axis=1), weights=sample_weight))
 
 
 def regression_errors(

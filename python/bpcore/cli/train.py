@@ -23,7 +23,7 @@ from bpcore.training import History
 from bpcore.training import train as run_training
 
 from . import arguments
-from .problem import SCALED, Problem, accuracy, choose_problem, regression_errors
+from .problem import SCALED, Problem, accuracy, choose_problem, label_accuracy, regression_errors
 from .table import Table, read_table
 
 VALIDATION_FRACTION = 0.1
@@ -176,6 +176,8 @@ def run(args: argparse.Namespace) -> int:
     Y = _scaled_targets(model, problem)
 
     classes = "" if problem.class_names is None else f", {len(problem.class_names)} classes"
+    if problem.independent_labels:
+        classes = f", {_count(problem.n_outputs, 'label')}"
     _describe("data", f"{source}: {len(X)} rows, {_count(X.shape[1], 'feature')}{classes}")
     _describe("", rows.describe(args))
     if weights is not None:
@@ -392,10 +394,11 @@ class _Scores:
     ) -> None:
         self.model = model
         self._targets = problem.targets
+        self._labels = problem.independent_labels
         self._X = X
         self._weights = weights
         self._parts = {"train": rows.train} | ({"test": rows.test} if len(rows.test) else {})
-        measure = "RMSE" if problem.class_names is None else "accuracy"
+        measure = "RMSE" if problem.class_names is None and not self._labels else "accuracy"
         columns = [f"{part + ' ' + measure:>15}" for part in self._parts]
         self.header = " ".join(["epoch", f"{'cost':>12}", *columns])
 
@@ -408,7 +411,9 @@ class _Scores:
         cells = [f"{epoch:5d}", f"{cost:12.6g}"]
         for rows in self._parts.values():
             outputs, targets, weights = self._predict(rows), self._targets[rows], _rows_of(self._weights, rows)
-            if self.model.class_names is None:
+            if self._labels:
+                cells.append(f"{100 * label_accuracy(outputs, targets, weights)[0]:13.2f} %")
+            elif self.model.class_names is None:
                 cells.append(f"{regression_errors(outputs, targets, weights)[0]:15.6g}")
             else:
                 cells.append(f"{100 * accuracy(outputs, targets, weights):13.2f} %")
@@ -423,6 +428,12 @@ class _Scores:
             if weights is not None:
                 right += ", each with its weight"
             return [(f"{part} accuracy", f"{100 * accuracy(outputs, targets, weights):.2f} % ({right})")]
+        if self._labels:
+            each, all_right = label_accuracy(outputs, targets, weights)
+            return [
+                (f"{part} accuracy", f"{100 * each:.2f} % of the labels"),
+                ("", f"{100 * all_right:.2f} % of the rows with all labels right"),
+            ]
         rmse, mae, r2 = regression_errors(outputs, targets, weights)
         described = "undefined (the target does not vary)" if np.isnan(r2) else f"{r2:.4f}"
         values = (f"{rmse:.6g}", f"{mae:.6g}", described)
