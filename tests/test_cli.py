@@ -148,7 +148,8 @@ def test_classification(run, fails, flowers, suffix, loss):
     X, kinds = flowers
     arguments = ["train", "flowers.csv", "--target", "kind", "--save", f"m{suffix}", "--hidden", "8"]
     if loss == "squared_error":
-        fails("the target of squared_error must be numbers, got 'lily, white'", *arguments, "--loss", loss)
+        message = f"(line 2), column 1 'kind': the target of squared_error must be numbers, got {str(kinds[0])!r}"
+        fails(message, *arguments, "--loss", loss)
         return
     out = run(*arguments, *(["--loss", loss] if loss else []))
     assert float(values(out)["test accuracy"].split()[0]) > 90
@@ -241,6 +242,86 @@ def test_several_targets(run, rng, tmp_path):
     np.testing.assert_allclose(np.array(rows, float), Y, atol=0.5)
 
 
+@pytest.mark.parametrize("classes", [False, True])
+def test_sample_weights_are_used(run, rng, tmp_path, classes):
+    """Two kinds of rows contradict each other, and those that weigh more are learnt; scores count by weight, too."""
+    x = rng.normal(size=400)
+    liar = np.arange(400) % 2 == 0
+    target = x > 0 if classes else 3 * x
+    y = np.where(liar, ~target if classes else -target, target)
+    w = np.where(liar, 0.0, 2.0)
+    x = np.where(liar & (rng.random(400) < 0.05), 1e12, x)  # nor does a row of weight 0 change the scaling
+    np.savez(tmp_path / "d.npz", X=x[:, None], y=y, sample_weight=w)
+    out = run("train d.npz --hidden 8 --learning-rate 0.01 --patience 20 --save m.npz")
+    assert "sample_weight from 0 to 2, in training and scores" in out
+    found = values(out)
+    if classes:
+        assert float(found["test accuracy"].split()[0]) > 95
+        assert found["test accuracy"].endswith(" of 80 rows, each with its weight)")
+    else:
+        assert float(found["test R^2"]) > 0.95
+    model = load("m.npz")
+    assert abs(model.feature_mean[0]) < 1
+    assert model.feature_scale[0] < 2
+    assert len(table(run("predict m.npz d.npz"))[1]) == 400
+
+
+def test_a_weight_of_two_is_the_row_twice(rng):
+    X, Y, w = rng.normal(size=(50, 3)) * 5 + 2, rng.normal(size=(50, 2)), rng.integers(0, 4, 50)
+    copies = np.repeat(np.arange(50), w)
+    for got, expected in (
+        (train._mean_and_scale("feature", X, w.astype(float)), train._mean_and_scale("feature", X[copies])),
+        (problem.regression_errors(X[:, :2], Y, w), problem.regression_errors(X[copies, :2], Y[copies])),
+        ([problem.accuracy(X, w % 3, w)], [problem.accuracy(X[copies], (w % 3)[copies])]),
+    ):
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_weights_of_0_in_a_whole_part_are_refused(fails, tmp_path):
+    np.savez(tmp_path / "d.npz", X=np.ones((20, 1)), y=np.arange(20.0) / 7, sample_weight=np.arange(20) == 0)
+    fails("sample_weight must have a sum > 0 in the rows for ", "train d.npz")
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32", "bool"])
+def test_one_hot_rows_are_classes(run, rng, tmp_path, dtype):
+    X = rng.normal(size=(300, 3))
+    kind = X.argmax(axis=1)
+    np.savez(tmp_path / "d.npz", X=X, y=np.eye(4)[kind].astype(dtype))  # the last column has no 1
+    out = run("train d.npz --hidden 16 --learning-rate 0.01 --epochs 60 --save m.npz")
+    assert values(out)["loss"] == "cross_entropy (each row of the target has a single 1 in 4 columns)"
+    assert values(out)["data"] == "d.npz: 300 rows, 3 features, 4 classes"
+    assert float(values(out)["test accuracy"].split()[0]) > 90
+    header, rows = table(run("predict m.npz d.npz --probabilities"))
+    assert header == ["prediction", *(f"probability_{i}" for i in range(4))]
+    assert np.mean([int(row[0]) == k for row, k in zip(rows, kind)]) > 0.9
+    assert "squared_error (as --loss says)" in run("train d.npz --loss squared_error --epochs 1")
+
+
+def test_columns_of_0_and_1_are_independent_labels(run, fails, rng, tmp_path):
+    X = rng.normal(size=(300, 3))
+    Y = X > [0, 0.5, -0.5]
+    np.savez(tmp_path / "d.npz", X=X, y=Y.astype(int))
+    out = run("train d.npz --hidden 16 --learning-rate 0.01 --epochs 60 --save m.npz")
+    reason = "the target is 3 columns of 0 and 1, independent labels"
+    assert values(out)["loss"] == f"binary_cross_entropy ({reason})"
+    assert values(out)["data"] == "d.npz: 300 rows, 3 features, 3 labels"
+    scores = r"^test accuracy +([\d.]+) % of the labels\n +([\d.]+) % of the rows with all labels right$"
+    each = re.search(scores, out, re.MULTILINE)
+    assert 95 < float(each[1]) <= 100
+    assert 80 < float(each[2]) <= float(each[1])
+    header, rows = table(run("predict m.npz d.npz"))
+    assert header == ["prediction_0", "prediction_1", "prediction_2"]
+    assert np.mean((np.array(rows, float) > 0.5) == Y) > 0.95
+    row = int(np.argmax(Y.sum(axis=1) != 1))
+    message = f"the target of cross_entropy must have a single 1 in each row, got {Y[row].sum()} in row {row + 1}"
+    fails(message, "train d.npz --loss cross_entropy")
+    np.savez(tmp_path / "e.npz", X=X, y=np.eye(3)[np.zeros(300, int)])
+    fails("the target has one class only, '0'", "train e.npz")
+    np.savez(tmp_path / "e.npz", X=X, y=X)
+    fails("one class per row, or columns of 0 and 1", "train e.npz --loss binary_cross_entropy")
+
+
 def test_two_classes_with_one_output(run, rng, tmp_path):
     X = rng.normal(size=(200, 2))
     np.savetxt(tmp_path / "d.csv", np.column_stack([X, np.where(X.sum(axis=1) > 0, 3, -1.5)]), "%.17g", ",")
@@ -266,6 +347,38 @@ def test_two_classes_with_one_output(run, rng, tmp_path):
 def test_the_loss_is_chosen_by_the_target(run, tmp_path, target, loss):
     (tmp_path / "d.csv").write_text("\n".join(f"{i},{y}" for i, y in enumerate(target)))
     assert values(run("train", "d.csv", "--target", 1, "--epochs", 1))["loss"].startswith(loss)
+
+
+@pytest.mark.parametrize(
+    ("cell", "cure"), [("n.b.", "write a plain number"), ("-", "plain number"), ('"12,5"', "decimal point")]
+)
+def test_a_target_of_numbers_with_a_cell_that_is_none_is_refused(run, fails, tmp_path, cell, cure):
+    rows = [f"{i},{100 + i % 50}.5" for i in range(200)]
+    rows[7] = f"7,{cell}"
+    (tmp_path / "d.csv").write_text("a,price\n" + "\n".join(rows))
+    text = cell.strip('"')
+    place = "d.csv, row 8 (line 9), column 1 'price': "
+    rows_with = "(not a number in 1 of 200 rows)"
+    message = f"{place}a target of numbers must have numbers only, got {text!r} {rows_with}; "
+    fails(message, "train d.csv --target price")
+    fails(cure, "train d.csv --target price")
+    fails("; --loss cross_entropy if the 51 different values are classes", "train d.csv --target price")
+    fails(f"{place}the target of huber must be numbers, got {text!r}", "train d.csv --target price --loss huber")
+    assert "51 classes" in run("train d.csv --target price --loss cross_entropy --epochs 1")
+    np.savez(tmp_path / "d.npz", X=np.ones((200, 1)), y=[row.partition(",")[2].strip('"') for row in rows])
+    fails(f"d.npz: y[7]: a target of numbers must have numbers only, got {text!r}", "train d.npz")
+
+
+@pytest.mark.parametrize("form", ["{},5", "${},250.00", "{} %", "-{}'000"])
+def test_a_target_of_numbers_in_another_form_is_refused(fails, tmp_path, form):
+    (tmp_path / "d.csv").write_text("a;y\n" + "".join(f"{i};{form.format(i % 40)}\n" for i in range(60)))
+    message = f"row 1 (line 2), column 1 'y': a target of numbers must have numbers only, got {form.format(0)!r}"
+    fails(message, "train d.csv --target y")
+
+
+def test_text_of_many_values_with_some_numbers_is_classes(run, tmp_path):
+    (tmp_path / "d.csv").write_text("a,y\n" + "".join(f"{i},{'n' * (i % 2)}{i % 30}\n" for i in range(120)))
+    assert "cross_entropy (the target is text)" in run("train d.csv --target y --epochs 1")
 
 
 def test_class_names_are_sorted_as_what_they_are():
@@ -333,6 +446,37 @@ def test_the_report_says_how_the_first_line_was_taken(run, tmp_path, first, said
     assert values(run("train d.csv --target 2 --epochs 1"))["data"] == f"d.csv ({said}"
 
 
+@pytest.mark.parametrize("cell", ["-", "n.b.", '"1,5"', "1_000"])
+def test_a_first_row_of_data_is_not_taken_as_names(run, fails, tmp_path, cell):
+    """Neither by train nor by predict, whether the model knows names or not: n rows give n predictions, or an error."""
+    rows = "".join(f"{i},{i % 3}.5,{i % 2}\n" for i in range(20))
+    (tmp_path / "bare.csv").write_text(rows)
+    (tmp_path / "named.csv").write_text("a,b,y\n" + rows)
+    (tmp_path / "first.csv").write_text(f"5.1,{cell},0\n" + rows)
+    (tmp_path / "new.csv").write_text(f"5.1,{cell}\n7,8\n9,10\n")
+    shown = repr(cell.strip('"'))
+    message = f".csv, row 1 (line 1), column 1: {shown} is not a number; --header if that row holds names"
+    fails("first" + message, "train first.csv --target 2")
+    for data, target in (("bare.csv", "2"), ("named.csv", "y")):
+        run("train", data, "--target", target, "--epochs", 1, "--save", "m.npz")
+        fails("new" + message, "predict m.npz new.csv")
+        (tmp_path / "ok.csv").write_text("5.1,6\n7,8\n9,10\n")
+        assert len(table(run("predict m.npz ok.csv"))[1]) == 3
+
+
+def test_predict_says_that_it_takes_a_first_line_as_names(run, capsys, tmp_path):
+    """Where the model has no names that would show that it is a header."""
+    (tmp_path / "bare.csv").write_text("".join(f"{i},{i % 3}.5,{i % 2}\n" for i in range(20)))
+    run("train bare.csv --target 2 --epochs 1 --save m.npz")
+    (tmp_path / "new.csv").write_text("a,b\n7,8\n9,10\n")
+    note = "bpcore: first line of new.csv taken as names; --no-header if it is data\n"
+    for option, said in ([], note), (["--header"], ""):
+        assert main(["predict", "m.npz", "new.csv", *option]) == 0
+        out, err = capsys.readouterr()
+        assert err == said
+        assert len(table(out)[1]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -383,6 +527,30 @@ def test_constant_columns_are_not_blown_up(run, rng, tmp_path):
     model = load(tmp_path / "m.npz")
     assert model.feature_scale[0] == 1
     assert abs(model.feature_mean[0] - 0.1) < 1e-12
+
+
+def test_columns_that_vary_by_rounding_only_are_not_blown_up(run, rng, tmp_path):
+    """0.3 and 0.1 + 0.2, as after a change of units; another value of the column is not divided by the rounding."""
+    X = np.column_stack([np.where(rng.random(400) < 0.5, 0.3, 0.1 + 0.2), rng.normal(size=400)])
+    assert len(set(X[:, 0])) == 2
+    np.savez(tmp_path / "d.npz", X=X, y=X[:, 1])
+    run("train d.npz --hidden none --epochs 5 --save m.npz")
+    assert load("m.npz").feature_scale[0] == 1
+    np.save(tmp_path / "new.npy", [[0.31, 0.0]])
+    assert abs(float(table(run("predict m.npz new.npy"))[1][0][0])) < 2
+
+
+def test_the_scale_is_that_of_scikit_learn(rng):
+    preprocessing = pytest.importorskip("sklearn.preprocessing", reason="scikit-learn comes with the dev extra")
+    base = 10.0 ** rng.integers(-5, 6, 60) * rng.normal(size=60)
+    X = base + base * rng.normal(size=(100, 60)) * 10.0 ** rng.integers(-17, -10, 60)
+    scale = train._mean_and_scale("feature", X)[1]
+    expected = preprocessing.StandardScaler().fit(X).scale_
+    assert 5 < np.sum(expected == 1) < 55
+    np.testing.assert_array_equal(scale == 1, expected == 1)
+    np.testing.assert_allclose(scale, expected, rtol=0.05)
+    large = train._mean_and_scale("feature", np.array([[1e150], [2e150]]))[1]
+    assert large[0] == pytest.approx(5e149)
 
 
 @pytest.mark.parametrize("fraction", [0, 0.1, 0.5])

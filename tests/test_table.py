@@ -89,7 +89,13 @@ def test_byte_order_mark_blank_lines_and_quotes(write):
     [
         ("a,b,c\n1,2,x\n", True),
         ("1,2,x\n3,4,y\n", False),  # the text is in the target alone
-        ("1,b,c\n1,2,x\n", True),
+        ("1,b,c\n1,2,x\n", False),  # a number beside text: an error, and no row lost
+        ("5.1,-,0\n1,2,0\n", False),
+        ('5.1,"1,5",0\n1,2,0\n', False),
+        ("-,n.b.,0\n1,2,0\n", True),
+        ("-,/,0\n1,2,0\n", False),  # no word
+        ('"1,5","2,5",0\n1,2,0\n', False),
+        ("größe,幅,c\n1,2,x\n", True),
         ("a,b,c\n,2,x\n", True),  # a gap below a name
         (",b,c\n0,2,x\n", True),  # the index column of a data frame
         ("red,1,x\nblue,2,y\n", False),
@@ -178,6 +184,16 @@ def test_npz_with_x_and_y(tmp_path, rng):
         read_table(path, target="0")
 
 
+def test_npz_with_sample_weight(tmp_path, rng):
+    X, w = rng.normal(size=(5, 3)), np.array([1, 0, 2, 3, 1], np.int8)
+    np.savez(tmp_path / "d.npz", X=X, y=np.arange(5), sample_weight=w)
+    assert read_table(tmp_path / "d.npz").sample_weight.tolist() == w.tolist()
+    np.savez(tmp_path / "d.npz", table=X, sample_weight=w[:, None])
+    table = read_table(tmp_path / "d.npz", target="0")
+    np.testing.assert_array_equal(table.features, X[:, 1:])
+    assert table.sample_weight.tolist() == w.tolist()
+
+
 def test_a_pipe_is_as_good_as_a_file(monkeypatch):
     """Such as ``<(zcat data.csv.gz)`` in a shell: it can be read once, from the start."""
     reading, writing = os.pipe()
@@ -252,6 +268,9 @@ def test_bad_csv_is_refused(write, text, options, message):
         read_table(write(text), **({"target": "y"} | options))
 
 
+WEIGHTED = {"X": np.ones((2, 2)), "y": np.arange(2)}
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -272,6 +291,11 @@ def test_bad_csv_is_refused(write, text, options, message):
         ({"X": np.ones((2, 2)), "y": np.array([[0, 0], [0, np.nan]])}, "y[1, 1]: missing value"),
         ({"X": np.ones((2, 2)), "y": np.array(["a", ""])}, "y[1]: missing value"),
         ({"X": np.ones((2, 2)), "y": np.ones(2, complex)}, "y must hold real numbers, got dtype complex128"),
+        (WEIGHTED | {"sample_weight": np.ones(3)}, "sample_weight must have shape (2,), got (3,)"),
+        (WEIGHTED | {"sample_weight": np.array([1, -2])}, "sample_weight must be >= 0, got sample_weight[1] = -2"),
+        (WEIGHTED | {"sample_weight": np.array([1, np.nan])}, "sample_weight[1]: missing value"),
+        (WEIGHTED | {"sample_weight": np.zeros(2)}, "sample_weight must have a sum > 0, got 0"),
+        (WEIGHTED | {"sample_weight": np.array(["a", "b"])}, "sample_weight must hold real numbers"),
         ({"X": np.array([[1, None]])}, "is not a .npz file of plain arrays"),
     ],
 )

@@ -58,6 +58,10 @@ class Table:
         (str) for text, stripped; else of the dtype in the file.
     header : bool or None
         Whether the first line was taken as names; None if the file is not CSV.
+    target_place : callable, or None
+        The place of the target of a row (counted from 0) in words, for errors.
+    sample_weight : ndarray of float64, shape (m,), or None
+        The array of that name in an ``.npz`` file: finite, none negative, not all 0. Read with the target.
     """
 
     features: NDArray[np.float64]
@@ -65,6 +69,8 @@ class Table:
     target: NDArray[Any] | None = None
     labels: NDArray[Any] | None = None
     header: bool | None = None
+    target_place: Callable[[int], str] | None = None
+    sample_weight: NDArray[np.float64] | None = None
 
 
 def read_table(
@@ -83,7 +89,8 @@ def read_table(
     Parameters
     ----------
     path : str or path-like
-        The file. An ``.npz`` file holds arrays ``X`` and ``y``, or one two-dimensional array.
+        The file. An ``.npz`` file holds arrays ``X`` and ``y``, or one two-dimensional array, and may hold
+        ``sample_weight``.
     target : str, optional
         Name or index of the column that is not a feature; needed if the target is read and the
         file is CSV.
@@ -100,8 +107,8 @@ def read_table(
         One character; if None, comma, semicolon or tab, whichever cuts the first line into most
         cells.
     header : bool, optional
-        Whether the first row holds names; if None, it does when it has text where the next row
-        has a number.
+        Whether the first row holds names; if None, it does when it has the `expected` names, or no
+        number and a word where the next row has a number.
 
     Raises
     ------
@@ -316,7 +323,7 @@ def _read_csv(
     labels_or_numbers = _numbers_or_text(labels)
     if labels_or_numbers.dtype != object:
         _require_finite(labels_or_numbers[:, np.newaxis], lambda row, _: place(row, label_column))
-    return Table(features, feature_names, labels_or_numbers, labels, header)
+    return Table(features, feature_names, labels_or_numbers, labels, header, lambda row: place(row, label_column))
 
 
 def _getter(columns: tuple[int, ...]) -> Callable[[list[str]], Sequence[str]]:
@@ -330,7 +337,10 @@ def _getter(columns: tuple[int, ...]) -> Callable[[list[str]], Sequence[str]]:
 def _has_header(
     first: list[str], second: list[str] | None, left_out: list[str], expected: Sequence[str] | None
 ) -> bool:
-    """Whether the first row holds names: text where the second row has a number or a gap."""
+    """Whether the first row holds names: no number, and words where the second row has a number or a gap.
+
+    A row with numbers and text is data: the text is an error, which names the cell, and not a name that costs a row.
+    """
     names = [cell.strip() for cell in first]
     specs = list(left_out)
     if expected is not None and set(expected) <= set(names):
@@ -338,13 +348,17 @@ def _has_header(
     if any(_index(spec) is None for spec in specs):
         return True  # a column asked for by name; whether it is there is found out later
     indices = {int(spec) % len(first) for spec in specs}
-    for i, cell in enumerate(first):
-        below = None if second is None or i >= len(second) else second[i]
-        if i in indices or _number(cell) is not None:
-            continue
-        if below is None or _number(below) is not None:
-            return True
-    return False
+    columns = [i for i in range(len(first)) if i not in indices]
+    if any(_is_number(first[i]) for i in columns):
+        return False
+    # Neither a dash nor a number with a decimal comma is a word.
+    words = [i for i in columns if any(c.isalpha() for c in first[i]) and _number(first[i]) is None]
+    return any(second is None or i >= len(second) or _number(second[i]) is not None for i in words)
+
+
+def _is_number(cell: str) -> bool:
+    number = _number(cell)
+    return number is not None and not np.isnan(number)
 
 
 def _numbers_or_text(labels: NDArray[Any]) -> NDArray[Any]:
@@ -376,7 +390,9 @@ def _read_arrays(
 ) -> Table:
     """Read a ``.npy`` or ``.npz`` file; see :func:`read_table`."""
     arrays = _load_arrays(path)
-    name, y = "X", None
+    name, y, weights = "X", None, None
+    if path.lower().endswith(".npz"):
+        weights = arrays.pop("sample_weight", None)
     if "X" in arrays:
         y = arrays.get("y")
     else:
@@ -397,13 +413,36 @@ def _read_arrays(
     _require_finite(features, lambda row, column: f"{path}: {name}[{row}, {columns.features[column]}]")
     if not read_target:
         return Table(features)
+    weights = None if weights is None else _weight_array(path, weights, len(features))
     if y is not None:
-        return Table(features, None, *_target_array(path, y, len(features)))
+        return Table(
+            features,
+            None,
+            *_target_array(path, y, len(features)),
+            target_place=lambda row: f"{path}: y[{row}]",
+            sample_weight=weights,
+        )
     if columns.target is None:
         return Table(features)
     values = X[:, columns.target]
     _require_finite(values[:, np.newaxis], lambda row, _: f"{path}: {name}[{row}, {columns.target}]")
-    return Table(features, None, values, arrays[name][:, columns.target])
+    return Table(features, None, values, arrays[name][:, columns.target], sample_weight=weights)
+
+
+def _weight_array(path: str, values: NDArray[Any], n_rows: int) -> NDArray[np.float64]:
+    """The array sample_weight of an ``.npz`` file, checked."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape != (n_rows,):
+        raise TableError(f"{path}: sample_weight must have shape ({n_rows},), got {values.shape}")
+    weights = _real(path, "sample_weight", values)
+    _require_finite(weights[:, np.newaxis], lambda row, _: f"{path}: sample_weight[{row}]")
+    if (weights < 0).any():
+        row = int(np.argmax(weights < 0))
+        raise TableError(f"{path}: sample_weight must be >= 0, got sample_weight[{row}] = {weights[row]:g}")
+    if not weights.any():
+        raise TableError(f"{path}: sample_weight must have a sum > 0, got 0")
+    return weights
 
 
 def _load_arrays(path: str) -> dict[str, NDArray[Any]]:

@@ -23,7 +23,7 @@ from bpcore.training import History
 from bpcore.training import train as run_training
 
 from . import arguments
-from .problem import SCALED, Problem, accuracy, choose_problem, regression_errors
+from .problem import SCALED, Problem, accuracy, choose_problem, label_accuracy, regression_errors
 from .table import Table, read_table
 
 VALIDATION_FRACTION = 0.1
@@ -47,7 +47,11 @@ def add_parser(commands: Any) -> None:
         "8 x 8 handwritten digits (UCI optdigits, CC BY 4.0).",
     )
     add = parser.add_argument
-    add("data", nargs="?", help="a CSV file, a .npy file, or a .npz file with arrays X and y")
+    add(
+        "data",
+        nargs="?",
+        help="a CSV file, a .npy file, or a .npz file with arrays X, y and, optionally, sample_weight",
+    )
     add(
         "--target",
         metavar="COLUMN",
@@ -154,8 +158,11 @@ def run(args: argparse.Namespace) -> int:
     table, source = _read(args)
     if table.target is None:
         raise ValueError(f"{args.data} holds no target: --target says which column it is")
-    problem = choose_problem(table.target, args.loss, table.labels)
+    problem = choose_problem(table.target, args.loss, table.labels, table.target_place)
     rows = _split(problem, args.test_fraction, args.patience is not None, args.seed)
+    weights = table.sample_weight
+    if weights is not None:
+        rows.check_weights(weights)
     if epochs is None:  # few rows make few steps an epoch
         epochs = min(max(100_000 // len(rows.train), 20), 300)
     network = Network(
@@ -169,8 +176,12 @@ def run(args: argparse.Namespace) -> int:
     Y = _scaled_targets(model, problem)
 
     classes = "" if problem.class_names is None else f", {len(problem.class_names)} classes"
+    if problem.independent_labels:
+        classes = f", {_count(problem.n_outputs, 'label')}"
     _describe("data", f"{source}: {len(X)} rows, {_count(X.shape[1], 'feature')}{classes}")
     _describe("", rows.describe(args))
+    if weights is not None:
+        _describe("", f"sample_weight from {np.min(weights):g} to {np.max(weights):g}, in training and scores")
     _describe("network", f"{_architecture(network)}; {_count(network.n_parameters, 'parameter')}")
     _describe("loss", f"{problem.loss} ({problem.reason})")
     _describe(
@@ -180,7 +191,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print(flush=True)
 
-    scores = _Scores(model, problem, X, rows)
+    scores = _Scores(model, problem, X, rows, weights)
     progress = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
     print(scores.header, flush=True)
     try:
@@ -194,7 +205,8 @@ def run(args: argparse.Namespace) -> int:
             batch_size=args.batch_size,
             seed=args.seed,
             l2=l2,
-            validation_data=(X[rows.validation], Y[rows.validation]) if len(rows.validation) else None,
+            sample_weight=_rows_of(weights, rows.train),
+            validation_data=_validation_data(X, Y, weights, rows.validation),
             patience=args.patience,
             callback=_reporter(scores, epochs, _printer(progress)),
             progress=progress,
@@ -208,6 +220,18 @@ def run(args: argparse.Namespace) -> int:
         ) from None
     _conclude(args, history, scores)
     return INTERRUPTED if history.stopped == "interrupted" else 0
+
+
+def _rows_of(weights: NDArray[np.float64] | None, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
+    return None if weights is None else weights[rows]
+
+
+def _validation_data(
+    X: NDArray[Any], Y: NDArray[Any], weights: NDArray[np.float64] | None, rows: NDArray[np.intp]
+) -> tuple[NDArray[Any], ...] | None:
+    if not len(rows):
+        return None
+    return (X[rows], Y[rows]) if weights is None else (X[rows], Y[rows], weights[rows])
 
 
 def _conclude(args: argparse.Namespace, history: History, scores: _Scores) -> None:
@@ -266,6 +290,12 @@ class _Rows:
     validation: NDArray[np.intp]
     test: NDArray[np.intp]
 
+    def check_weights(self, weights: NDArray[np.float64]) -> None:
+        parts = {"training": self.train, "early stopping": self.validation, "the test": self.test}
+        for name, rows in parts.items():
+            if len(rows) and not weights[rows].any():
+                raise ValueError(f"sample_weight must have a sum > 0 in the rows for {name}, got 0; try another --seed")
+
     def describe(self, args: argparse.Namespace) -> str:
         validation = f", {len(self.validation)} to stop early" if len(self.validation) else ""
         test = f"{len(self.test)} held out" if len(self.test) else "none held out"
@@ -304,14 +334,14 @@ def _model(
     """The model to be trained, with the scaling that its training rows give."""
     scaling: dict[str, NDArray[np.float64]] = {}
     if not args.no_scale:
-        features = table.features[train]
+        features, weights = table.features[train], _rows_of(table.sample_weight, train)
         if args.data is None:  # all pixels are of one kind, and some are nearly always 0
             features = features.reshape(-1, 1)
-        mean, scale = _mean_and_scale("feature", features)
+        mean, scale = _mean_and_scale("feature", features, weights)
         scaling["feature_mean"] = np.resize(mean, network.sizes[0])
         scaling["feature_scale"] = np.resize(scale, network.sizes[0])
         if problem.loss in SCALED:
-            mean, scale = _mean_and_scale("target", problem.targets[train])
+            mean, scale = _mean_and_scale("target", problem.targets[train], weights)
             scaling["target_mean"], scaling["target_scale"] = mean, scale
     return Model(
         network,
@@ -322,12 +352,22 @@ def _model(
     )
 
 
-def _mean_and_scale(what: str, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each column, the latter 1 where the column does not vary."""
+def _mean_and_scale(
+    what: str, values: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each column, the latter 1 where the column varies by rounding only."""
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = values.mean(axis=0), values.std(axis=0)
-    # Rounding leaves a constant column a little deviation, which must not be blown up.
-    scale[(values == values[0]).all(axis=0) | (scale == 0)] = 1.0
+        if weights is None:
+            mean, scale = values.mean(axis=0), values.std(axis=0)
+        else:
+            counted = weights > 0
+            values, shares = values[counted], weights[counted] / np.max(weights)
+            mean = np.average(values, axis=0, weights=shares)
+            scale = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=shares))
+    # The rule of scikit-learn's StandardScaler, without squares that could overflow: a variance that is not above
+    # n eps variance + (n mean eps)^2 is what rounding leaves of a constant column, and must not be blown up.
+    rounding = len(values) * np.finfo(np.float64).eps
+    scale[np.sqrt(1 - rounding) * scale <= rounding * np.abs(mean)] = 1.0
     wrong = ~(np.isfinite(mean) & np.isfinite(scale))
     if wrong.any():
         raise ValueError(f"{what} {int(np.argmax(wrong))} has values too large to be scaled")
@@ -344,12 +384,21 @@ def _scaled_targets(model: Model, problem: Problem) -> NDArray[Any]:
 class _Scores:
     """How good the model is, on the rows for training and on those held out."""
 
-    def __init__(self, model: Model, problem: Problem, X: NDArray[Any], rows: _Rows) -> None:
+    def __init__(
+        self,
+        model: Model,
+        problem: Problem,
+        X: NDArray[Any],
+        rows: _Rows,
+        weights: NDArray[np.float64] | None,
+    ) -> None:
         self.model = model
         self._targets = problem.targets
+        self._labels = problem.independent_labels
         self._X = X
+        self._weights = weights
         self._parts = {"train": rows.train} | ({"test": rows.test} if len(rows.test) else {})
-        measure = "RMSE" if problem.class_names is None else "accuracy"
+        measure = "RMSE" if problem.class_names is None and not self._labels else "accuracy"
         columns = [f"{part + ' ' + measure:>15}" for part in self._parts]
         self.header = " ".join(["epoch", f"{'cost':>12}", *columns])
 
@@ -361,22 +410,31 @@ class _Scores:
         """A line of the report on an epoch."""
         cells = [f"{epoch:5d}", f"{cost:12.6g}"]
         for rows in self._parts.values():
-            outputs, targets = self._predict(rows), self._targets[rows]
-            if self.model.class_names is None:
-                cells.append(f"{regression_errors(outputs, targets)[0]:15.6g}")
+            outputs, targets, weights = self._predict(rows), self._targets[rows], _rows_of(self._weights, rows)
+            if self._labels:
+                cells.append(f"{100 * label_accuracy(outputs, targets, weights)[0]:13.2f} %")
+            elif self.model.class_names is None:
+                cells.append(f"{regression_errors(outputs, targets, weights)[0]:15.6g}")
             else:
-                cells.append(f"{100 * accuracy(outputs, targets):13.2f} %")
+                cells.append(f"{100 * accuracy(outputs, targets, weights):13.2f} %")
         return " ".join(cells)
 
     def final(self) -> list[tuple[str, str]]:
         """Names and values of the final scores, on the test rows if there are any."""
         part, rows = list(self._parts.items())[-1]
-        outputs, targets = self._predict(rows), self._targets[rows]
+        outputs, targets, weights = self._predict(rows), self._targets[rows], _rows_of(self._weights, rows)
         if self.model.class_names is not None:
-            share = accuracy(outputs, targets)
-            right = f"{round(share * len(rows))} of {_count(len(rows), 'row')}"
-            return [(f"{part} accuracy", f"{100 * share:.2f} % ({right})")]
-        rmse, mae, r2 = regression_errors(outputs, targets)
+            right = f"{round(accuracy(outputs, targets) * len(rows))} of {_count(len(rows), 'row')}"
+            if weights is not None:
+                right += ", each with its weight"
+            return [(f"{part} accuracy", f"{100 * accuracy(outputs, targets, weights):.2f} % ({right})")]
+        if self._labels:
+            each, all_right = label_accuracy(outputs, targets, weights)
+            return [
+                (f"{part} accuracy", f"{100 * each:.2f} % of the labels"),
+                ("", f"{100 * all_right:.2f} % of the rows with all labels right"),
+            ]
+        rmse, mae, r2 = regression_errors(outputs, targets, weights)
         described = "undefined (the target does not vary)" if np.isnan(r2) else f"{r2:.4f}"
         values = (f"{rmse:.6g}", f"{mae:.6g}", described)
         return [(f"{part} {name}", value) for name, value in zip(("RMSE", "MAE", "R^2"), values, strict=True)]
