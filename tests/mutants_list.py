@@ -2956,11 +2956,7 @@ SKLEARN_BASE = (
         ("self._optimizer.set_learning_rate(rate / 5.0)", "self._optimizer.set_learning_rate(rate / 2.0)"),
     ),
     ("rows of the epoch, not of all", ("(self.t_ + 1) ** self.power_t", "(self.n_iter_ * m + 1) ** self.power_t")),
-    (
-        "pickles keep a second copy",
-        ('if name not in ("_flat", "_views")', 'if name not in ("_views",)'),
-        "the second copy is made anew where it is needed",
-    ),
+    ("pickles keep a second copy", ('if name not in ("_flat", "_views")', 'if name not in ("_views",)')),
     ("replaced weights are not seen", ("all(a is b for a, b in zip(arrays, views))", "True")),
     ("members are all alike", ("random_state=int(seed)", "random_state=int(seeds[0])")),
     (

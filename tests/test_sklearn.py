@@ -1110,6 +1110,15 @@ def test_decisions_agree_with_predictions(rng, n_members):
 
 
 @ignore_convergence
+def test_a_pickle_has_the_weights_once():
+    x, y = curve()
+    model = MLPRegressor(hidden_layer_sizes=(200,), max_iter=2, random_state=0).fit(x, y)
+    del model._optimizer  # it has two vectors more, as scikit-learn's
+    size = sum(array.nbytes for array in (*model.coefs_, *model.intercepts_))
+    assert size < len(pickle.dumps(model)) < 1.8 * size + 2000
+
+
+@ignore_convergence
 def test_a_warm_start_learns_from_other_rows_without_a_better_score(rng):
     """The best weights of the fit before are not brought back."""
     X, other = rng.normal(size=(2, 200, 3))
