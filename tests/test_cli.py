@@ -477,6 +477,27 @@ def test_predict_says_that_it_takes_a_first_line_as_names(run, capsys, tmp_path)
         assert len(table(out)[1]) == 2
 
 
+def test_a_header_that_counts_is_taken_as_names_and_said(run, fails, capsys, tmp_path):
+    rows = "".join(f"{i}.5,{i % 3},{i % 2}\n" for i in range(20))
+    (tmp_path / "d.csv").write_text("0,1,2\n" + rows)
+    said = "first line taken as names: it counts 0, 1, 2, ...; --no-header if it is data"
+    out = run("train d.csv --target 2 --epochs 1 --save m.npz")
+    assert values(out)["data"] == f"d.csv ({said}): 20 rows, 2 features, 2 classes"
+    out = run("train d.csv --target 2 --epochs 1 --no-header")
+    assert values(out)["data"] == "d.csv (first line taken as data): 21 rows, 2 features, 3 classes"
+    (tmp_path / "new.csv").write_text("0,1\n3.5,4\n5.5,6\n")
+    assert main(["predict", "m.npz", "new.csv"]) == 0
+    out, err = capsys.readouterr()
+    assert len(table(out)[1]) == 2
+    assert err == "bpcore: first line of new.csv taken as names; --no-header if it is data\n"
+    (tmp_path / "named.csv").write_text("a,b,y\n" + rows)
+    run("train named.csv --target y --epochs 1 --save m.npz")
+    message = "no column 'a' and 1 more, which the model takes; its columns are '0', '1'; --no-header if"
+    fails(message, "predict m.npz new.csv")
+    (tmp_path / "years.csv").write_text("2019,2020,y\n" + rows)
+    assert "years.csv (first line taken as names): 20 rows" in run("train years.csv --target y --epochs 1")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

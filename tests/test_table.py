@@ -99,6 +99,11 @@ def test_byte_order_mark_blank_lines_and_quotes(write):
         ("a,b,c\n,2,x\n", True),  # a gap below a name
         (",b,c\n0,2,x\n", True),  # the index column of a data frame
         ("red,1,x\nblue,2,y\n", False),
+        ("0,1,2\n1,2,x\n", True),  # a data frame without names
+        (",0,1\n0,1.5,x\n", True),
+        (",0,1,2\n0,1,2,3\n", True),
+        ("0,1,3\n1,2,x\n", False),
+        ("1,2,3\n1,2,x\n", False),
         ("1,2,3\n4,5,6\n", False),
     ],
 )
@@ -112,6 +117,11 @@ def test_header_is_found_out(write, text, header):
     else:
         assert len(table.features) == text.count("\n") - header
         assert (table.feature_names is not None) == header
+
+
+@pytest.mark.parametrize(("text", "rows"), [("0,1\n1.5,2\n", 1), ("0,1\n1,x\n", 1), ("0,1\n1,2\n", 2), ("0,1\n", 1)])
+def test_0_and_1_are_names_above_what_is_no_whole_number(write, text, rows):
+    assert len(read_table(write(text), target="1").features) == rows
 
 
 def test_header_as_given(write):

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Table", "TableError", "read_table"]
+__all__ = ["Table", "TableError", "has_words", "read_table"]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
 """Cells that stand for a missing value, in lower case."""
@@ -108,7 +108,7 @@ def read_table(
         cells.
     header : bool, optional
         Whether the first row holds names; if None, it does when it has the `expected` names, or no
-        number and a word where the next row has a number.
+        number and a word where the next row has a number, or counts 0, 1, 2, ...
 
     Raises
     ------
@@ -186,8 +186,10 @@ def _choose_columns(
         absent = [name for name in expected if name not in names]
         if absent:
             more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            hint = "" if has_words(names) else "; --no-header if its first line is data"
             raise TableError(
-                f"{path} has no column {absent[0]!r}{more}, which the model takes; its columns are {_listed(names)}"
+                f"{path} has no column {absent[0]!r}{more}, which the model takes; "
+                f"its columns are {_listed(names)}{hint}"
             )
         for spec in drop if target is None else [*drop, target]:
             position = _position(spec, count, names)
@@ -347,6 +349,8 @@ def _has_header(
         return True
     if any(_index(spec) is None for spec in specs):
         return True  # a column asked for by name; whether it is there is found out later
+    if _counts(names, second):
+        return True
     indices = {int(spec) % len(first) for spec in specs}
     columns = [i for i in range(len(first)) if i not in indices]
     if any(_is_number(first[i]) for i in columns):
@@ -354,6 +358,22 @@ def _has_header(
     # Neither a dash nor a number with a decimal comma is a word.
     words = [i for i in columns if any(c.isalpha() for c in first[i]) and _number(first[i]) is None]
     return any(second is None or i >= len(second) or _number(second[i]) is not None for i in words)
+
+
+def _counts(names: list[str], second: list[str] | None) -> bool:
+    """Whether the names are 0, 1, 2, ..., with or without an index column, as pandas writes columns without names.
+
+    Where all is whole numbers, 0 and 1 alone are more probably data.
+    """
+    counted = names[1:] if names[0] == "" else names
+    if len(counted) < 2 or counted != [str(i) for i in range(len(counted))]:
+        return False
+    return len(counted) > 2 or any(_index(cell.strip()) is None for cell in second or [])
+
+
+def has_words(names: Sequence[str] | None) -> bool:
+    """Whether a row with these names is no row of numbers."""
+    return names is not None and any(c.isalpha() for name in names for c in name)
 
 
 def _is_number(cell: str) -> bool:
