@@ -124,6 +124,19 @@ def test_0_and_1_are_names_above_what_is_no_whole_number(write, text, rows):
     assert len(read_table(write(text), target="1").features) == rows
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_first_line_may_be_longer_than_a_cell(write, delimiter):
+    names = [f"gene_{i:06d}" for i in range(12_000)]
+    assert len(delimiter.join(names)) > csv.field_size_limit()
+    lines = [delimiter.join(row) for row in (names, ["1"] * 12_000, ["2"] * 12_000)]
+    table = read_table(write("\n".join(lines)), target=names[-1])
+    assert table.features.shape == (2, 11_999)
+    assert len(read_table(write("\n".join(lines[1:])), target="0").features) == 2
+    bare = delimiter.join(f"0.{i:012d}" for i in range(12_000))
+    assert len(bare) > csv.field_size_limit()
+    assert read_table(write(bare + "\n" + bare), target="0").features.shape == (2, 11_999)
+
+
 def test_header_as_given(write):
     path = write("1,2\n3,4\n")
     assert read_table(path, target="2", header=True).feature_names == ("1",)
@@ -271,6 +284,7 @@ def test_infinite_targets_are_refused(write, tmp_path):
         (b"a,y\n1,\xff\xfe\n", {}, "is not UTF-8 text (byte 0xff"),
         ("a,y\n1,2\n".encode("utf-16"), {}, "is not UTF-8 text"),
         ("a,y\n1," + 200_000 * "x" + "\n", {}, "field larger than field limit"),
+        ("a,y" + 200_000 * "x" + "\n1,2\n", {}, "data.csv, line 1: field larger than field limit"),
     ],
 )
 def test_bad_csv_is_refused(write, text, options, message):

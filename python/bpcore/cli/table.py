@@ -149,7 +149,10 @@ def _find_delimiter(line: str) -> str:
     """The delimiter that cuts the line into most cells; the comma if none does better."""
 
     def count(delimiter: str) -> int:
-        return len(next(csv.reader([line], delimiter=delimiter), []))
+        try:
+            return len(next(csv.reader([line], delimiter=delimiter), []))
+        except csv.Error:  # the whole of a long line is no cell
+            return 0
 
     return max(DELIMITERS, key=count)
 
