@@ -477,6 +477,15 @@ def test_predict_says_that_it_takes_a_first_line_as_names(run, capsys, tmp_path)
         assert len(table(out)[1]) == 2
 
 
+def test_options_of_the_file_go_to_train_and_predict(run, tmp_path):
+    rows = "".join(f"{i}.5,{i % 3},{i % 2}\n" for i in range(20))
+    (tmp_path / "d.csv").write_bytes(("% größe\ngröße,b,y\n% end\n" + rows).encode("latin-1"))
+    options = ["--encoding", "latin-1", "--comment", "%"]
+    out = run("train", "d.csv", "--target", "y", "--epochs", 1, "--save", "m.npz", *options)
+    assert values(out)["data"] == "d.csv (first line taken as names): 20 rows, 2 features, 2 classes"
+    assert len(table(run("predict", "m.npz", "d.csv", *options))[1]) == 20
+
+
 def test_a_header_that_counts_is_taken_as_names_and_said(run, fails, capsys, tmp_path):
     rows = "".join(f"{i}.5,{i % 3},{i % 2}\n" for i in range(20))
     (tmp_path / "d.csv").write_text("0,1,2\n" + rows)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
+import lzma
 import os
 import re
 
@@ -215,6 +218,57 @@ def test_npz_with_sample_weight(tmp_path, rng):
     table = read_table(tmp_path / "d.npz", target="0")
     np.testing.assert_array_equal(table.features, X[:, 1:])
     assert table.sample_weight.tolist() == w.tolist()
+
+
+@pytest.mark.parametrize(("name", "module"), [("d.csv.gz", gzip), ("d.csv.bz2", bz2), ("D.XZ", lzma)])
+def test_compressed_files(write, name, module):
+    data = module.compress(b"a,y\n" + b"1,2\n3,4\n" * 1000)
+    np.testing.assert_array_equal(read_table(write(data, name), target="y").features[:2], [[1], [3]])
+    for damaged in (data[:-9], b"a,y\n1,2\n", data[:30] + b"\xff\xff" + data[32:]):
+        with pytest.raises(TableError, match=f"is not a whole .{name.lower().rpartition('.')[2]} file"):
+            read_table(write(damaged, name), target="y")
+    with pytest.raises(FileNotFoundError):
+        read_table("nix" + name)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "UTF8", "utf-8-sig"])
+def test_encodings(write, encoding):
+    path = write("größe,y\n1,2\n".encode(encoding))
+    assert read_table(path, target="y", encoding=encoding).feature_names == ("größe",)
+    if encoding == "latin-1":
+        with pytest.raises(TableError, match="is not utf-16 text .*; --encoding says which"):
+            read_table(path, target="y", encoding="utf-16")
+    with pytest.raises(TableError, match="--encoding must be one that Python knows, got 'nix'"):
+        read_table(path, target="y", encoding="nix")
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;", "\ufeffsep=;", " \n\t\nsep=;\n  "])
+def test_a_first_line_may_say_the_delimiter(write, first):
+    table = read_table(write(first + "\r\nx,1;x,2;y\r\n1;2;3\r\n"), target="y")
+    assert table.feature_names == ("x,1", "x,2")
+    with pytest.raises(TableError, match=r"row 1 .line \d.: 1 cells, but line \d has 3"):
+        read_table(write(first + "\nx,1;x,2;y\n1;2;3\n"), target="2", delimiter=",", header=True)
+
+
+def test_comments_are_skipped(write):
+    text = '# by hand\n#\nx,z,y\n1,2,"a\n# b"\n  # 3,4,5\n6,7,c\n#\n'
+    table = read_table(write(text), target="y", comment="#")
+    np.testing.assert_array_equal(table.features, [[1, 2], [6, 7]])
+    assert table.target.tolist() == ["a\n# b", "c"]
+    with pytest.raises(TableError, match=r"row 2 .line 7., column 1 'z': 'x' is not"):
+        read_table(write(text.replace("6,7", "6,x")), target="y", comment="#")
+    for options in ({"target": "y"}, {"expected": ("x", "z"), "header": True}):
+        with pytest.raises(TableError, match="--comment skips lines"):
+            read_table(write("# by hand, 1\n" + text), **options)
+    with pytest.raises(TableError, match="the comment must be at least one character"):
+        read_table(write(text), target="y", comment="")
+
+
+def test_lines_of_spaces_are_no_rows(write):
+    text = "\n  \n\t\nx,y\n1,2\n  \n3,4\n \t \n"
+    np.testing.assert_array_equal(read_table(write(text), target="y").features, [[1], [3]])
+    with pytest.raises(TableError, match=r"row 2 .line 2., column 0: missing value"):
+        read_table(write("1\n \n3\n"), read_target=False)  # of a single column it is a row
 
 
 def test_a_pipe_is_as_good_as_a_file(monkeypatch):

@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
         drop=args.drop,
         expected=model.feature_names,
         n_features=model.network.sizes[0],
-        delimiter=arguments.delimiter(args.delimiter),
-        header=args.header,
+        **arguments.table_options(args),
     )
     if args.header is None and table.header and not has_words(model.feature_names):
         print(f"bpcore: first line of {args.data} taken as names; --no-header if it is data", file=sys.stderr)

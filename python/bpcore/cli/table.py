@@ -7,9 +7,13 @@ from 1, as the lines of a file are.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
+import importlib
 import itertools
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -17,7 +21,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +32,9 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
 """Cells that stand for a missing value, in lower case."""
 
 DELIMITERS = ",;\t"
+
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
+"""Modules that open compressed files, by the end of the name."""
 
 # What np.load raises for a file that is damaged or is something else altogether.
 _UNREADABLE = (
@@ -83,8 +90,10 @@ def read_table(
     n_features: int | None = None,
     delimiter: str | None = None,
     header: bool | None = None,
+    encoding: str = "utf-8",
+    comment: str | None = None,
 ) -> Table:
-    """Read a table from a ``.npy`` or ``.npz`` file, or as CSV from any other.
+    """Read a table from a ``.npy`` or ``.npz`` file, or as CSV from any other, also compressed (.gz, .bz2, .xz).
 
     Parameters
     ----------
@@ -104,11 +113,15 @@ def read_table(
     n_features : int, optional
         How many feature columns there must be.
     delimiter : str, optional
-        One character; if None, comma, semicolon or tab, whichever cuts the first line into most
-        cells.
+        One character; if None, that of a first line ``sep=;``, else comma, semicolon or tab,
+        whichever cuts the first line into most cells.
     header : bool, optional
         Whether the first row holds names; if None, it does when it has the `expected` names, or no
         number and a word where the next row has a number, or counts 0, 1, 2, ...
+    encoding : str
+        Of CSV; a byte order mark is skipped.
+    comment : str, optional
+        Lines of CSV that begin with it are skipped.
 
     Raises
     ------
@@ -122,10 +135,16 @@ def read_table(
         return _read_arrays(path, target, read_target, drop, n_features)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise TableError(f"the delimiter must be one character, got {delimiter!r}")
+    if comment == "":
+        raise TableError("the comment must be at least one character, got ''")
     try:
-        with open(path, encoding="utf-8-sig", newline="") as lines:
+        with _open(path, encoding) as file:
+            lines = iter(file) if comment is None else _without_comments(file, comment)
             # Read ahead without seek, so that a pipe is as good as a file.
-            ahead = list(_first_lines(lines))
+            ahead = _first_lines(lines)
+            if ahead and (separator := re.fullmatch(r'"?sep=([^"\r\n])"?\s*', ahead[-1], re.IGNORECASE)):
+                delimiter = separator[1] if delimiter is None else delimiter
+                ahead = [*ahead[:-1], "\n", *_first_lines(lines)]
             if delimiter is None:
                 delimiter = _find_delimiter(ahead[-1] if ahead else "")
             reader = csv.reader(itertools.chain(ahead, lines), delimiter=delimiter, strict=True)
@@ -133,16 +152,57 @@ def read_table(
                 return _read_csv(path, reader, target, read_target, drop, expected, n_features, header)
             except csv.Error as error:
                 raise TableError(f"{path}, line {reader.line_num}: {error}") from None
-    except UnicodeDecodeError as error:
-        raise TableError(f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x}: {error.reason})") from None
+    except UnicodeError as error:
+        why = str(error)
+        if isinstance(error, UnicodeDecodeError):
+            why = f"byte 0x{error.object[error.start]:02x}: {error.reason}"
+        name = "UTF-8" if encoding == "utf-8" else encoding
+        raise TableError(f"{path} is not {name} text ({why}); --encoding says which encoding it has") from None
 
 
-def _first_lines(lines: Iterable[str]) -> Iterator[str]:
-    """The lines up to the first one that is not blank."""
+@contextlib.contextmanager
+def _open(path: str, encoding: str) -> Iterator[TextIO]:
+    """The text of a file, decompressed if its name says that it is compressed."""
+    try:
+        if codecs.lookup(encoding).name == "utf-8":
+            encoding = "utf-8-sig"
+    except LookupError:
+        raise TableError(f"--encoding must be one that Python knows, got {encoding!r}") from None
+    kind = os.path.splitext(path)[1].lower()
+    if kind not in COMPRESSED:
+        with open(path, encoding=encoding, newline="") as file:
+            yield file
+        return
+    module: Any = importlib.import_module(COMPRESSED[kind])  # Python may have been built without it
+    damaged = (EOFError, OSError, zlib.error, getattr(module, "LZMAError", EOFError))
+    try:
+        with module.open(path, "rt", encoding=encoding, newline="") as file:
+            yield file
+    except damaged as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise TableError(f"{path} is not a whole {kind} file: {error}") from None
+
+
+def _without_comments(lines: Iterable[str], comment: str) -> Iterator[str]:
+    """The lines, those that begin with the comment as blank ones; a quoted cell may go over several lines."""
+    quoted = False
     for line in lines:
-        yield line
+        if not quoted and line.lstrip().startswith(comment):
+            yield "\n"
+        else:
+            quoted ^= line.count('"') % 2 == 1
+            yield line
+
+
+def _first_lines(lines: Iterable[str]) -> list[str]:
+    """The lines up to the first one that is not blank; blank ones are empty."""
+    found: list[str] = []
+    for line in lines:
         if line.strip():
-            return
+            return [*found, line]
+        found.append("\n")
+    return found
 
 
 def _find_delimiter(line: str) -> str:
@@ -189,7 +249,7 @@ def _choose_columns(
         absent = [name for name in expected if name not in names]
         if absent:
             more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-            hint = "" if has_words(names) else "; --no-header if its first line is data"
+            hint = _comment_hint(names[0]) if has_words(names) else "; --no-header if its first line is data"
             raise TableError(
                 f"{path} has no column {absent[0]!r}{more}, which the model takes; "
                 f"its columns are {_listed(names)}{hint}"
@@ -231,7 +291,7 @@ def _find_column(path: str, spec: str, count: int, names: Sequence[str] | None) 
     index = _index(spec)
     columns = f"{count} column{'' if count == 1 else 's'}"
     if names is not None:
-        raise TableError(f"{path} has no column {spec!r}; its columns are {_listed(names)}")
+        raise TableError(f"{path} has no column {spec!r}; its columns are {_listed(names)}{_comment_hint(names[0])}")
     if index is None:
         raise TableError(f"{path} has no header, so there is no column {spec!r}; give an index")
     raise TableError(f"{path} has {columns}, so there is no column {index} (counted from 0)")
@@ -240,6 +300,10 @@ def _find_column(path: str, spec: str, count: int, names: Sequence[str] | None) 
 def _index(spec: str) -> int | None:
     digits = spec.removeprefix("-")
     return int(spec) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
+
+
+def _comment_hint(cell: str) -> str:
+    return "; --comment skips lines that begin with a text" if cell.startswith(("#", "%", "//")) else ""
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:
@@ -290,11 +354,14 @@ def _read_csv(
         return f"{path}, row {row + 1} (line {lines[row]}), column {column}{name}"
 
     for line, row in numbered:
-        lines.append(line)
         if len(row) != len(first):
+            if len(row) == 1 and not row[0].strip():
+                continue  # a line of spaces
             raise TableError(
-                f"{path}, row {len(lines)} (line {line}): {len(row)} cells, but line {first_line} has {len(first)}"
+                f"{path}, row {len(lines) + 1} (line {line}): {len(row)} cells, "
+                f"but line {first_line} has {len(first)}{_comment_hint(first[0])}"
             )
+        lines.append(line)
         cells = features_of(row)
         try:
             if "_" in "".join(cells):  # float() takes 1_000, which is not a number here

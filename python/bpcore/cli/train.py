@@ -274,8 +274,7 @@ def _read(args: argparse.Namespace) -> tuple[Table, str]:
         args.data,
         target=args.target,
         drop=args.drop,
-        delimiter=arguments.delimiter(args.delimiter),
-        header=args.header,
+        **arguments.table_options(args),
     )
     if table.header is None:
         return table, args.data
