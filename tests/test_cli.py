@@ -460,6 +460,8 @@ def test_a_first_row_of_data_is_not_taken_as_names(run, fails, tmp_path, cell):
     for data, target in (("bare.csv", "2"), ("named.csv", "y")):
         run("train", data, "--target", target, "--epochs", 1, "--save", "m.npz")
         fails("new" + message, "predict m.npz new.csv")
+        if "," in cell:
+            fails("; --decimal , reads decimal commas", "predict m.npz new.csv")
         (tmp_path / "ok.csv").write_text("5.1,6\n7,8\n9,10\n")
         assert len(table(run("predict m.npz ok.csv"))[1]) == 3
 
@@ -484,6 +486,16 @@ def test_options_of_the_file_go_to_train_and_predict(run, tmp_path):
     out = run("train", "d.csv", "--target", "y", "--epochs", 1, "--save", "m.npz", *options)
     assert values(out)["data"] == "d.csv (first line taken as names): 20 rows, 2 features, 2 classes"
     assert len(table(run("predict", "m.npz", "d.csv", *options))[1]) == 20
+
+
+def test_decimal_commas_are_read_by_train_and_predict(run, fails, tmp_path):
+    (tmp_path / "d.csv").write_text("a;y\n" + "".join(f"{i},5;{i},25\n" for i in range(60)))
+    fails("; --decimal , reads decimal commas", "train d.csv --target y")
+    options = ["--decimal", ","]
+    out = run("train", "d.csv", "--target", "y", "--epochs", 1, "--save", "m.npz", *options)
+    assert values(out)["loss"] == "squared_error (the target is a quantity)"
+    assert load("m.npz").feature_mean[0] == pytest.approx(30, abs=5)
+    assert len(table(run("predict", "m.npz", "d.csv", *options))[1]) == 60
 
 
 def test_a_header_that_counts_is_taken_as_names_and_said(run, fails, capsys, tmp_path):

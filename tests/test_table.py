@@ -271,6 +271,28 @@ def test_lines_of_spaces_are_no_rows(write):
         read_table(write("1\n \n3\n"), read_target=False)  # of a single column it is a row
 
 
+@pytest.mark.parametrize(("delimiter", "quote"), [(";", ""), ("\t", ""), (",", '"')])
+@pytest.mark.parametrize("header", [False, True])
+def test_decimal_commas(write, rng, delimiter, quote, header):
+    values = rng.normal(size=(20, 3)) * 10.0 ** rng.integers(-9, 9, (20, 3))
+    rows = [delimiter.join(quote + repr(x).replace(".", ",") + quote for x in row) for row in values.tolist()]
+    path = write("\n".join([delimiter.join("abc")] * header + rows))
+    table = read_table(path, target="1", decimal=",")
+    np.testing.assert_array_equal(table.features, values[:, [0, 2]])
+    np.testing.assert_array_equal(table.target, values[:, 1])
+    assert table.header is header
+    with pytest.raises(TableError, match="column 0.*is not a number.*; --decimal , reads decimal commas"):
+        read_table(path, target="1")
+
+
+def test_points_beside_decimal_commas_are_refused(write):
+    for row, column in (("1.234;5", 0), ("1.234,5;5", 0), ("5;1.234", 1)):
+        with pytest.raises(TableError, match=f"row 2 .line 3., column {column} .*: '1.234.*' is not a number"):
+            read_table(write(f"a;y\n1,5;2,5\n{row}\n"), target="y", decimal=",")
+    table = read_table(write("a;y\n1,5;x\n2;2,5\n3;x, y\n"), target="y", decimal=",")
+    assert table.labels.tolist() == ["x", "2.5", "x, y"]
+
+
 def test_a_pipe_is_as_good_as_a_file(monkeypatch):
     """Such as ``<(zcat data.csv.gz)`` in a shell: it can be read once, from the start."""
     reading, writing = os.pipe()

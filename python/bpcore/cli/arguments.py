@@ -65,6 +65,9 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="whether the first row of a CSV file has names; by default found out",
     )
+    group.add_argument(
+        "--decimal", choices=(".", ","), default=".", help="decimal mark of the numbers in a CSV file; . by default"
+    )
     group.add_argument("--encoding", default="utf-8", help="encoding of a CSV file, such as latin-1; utf-8 by default")
     group.add_argument("--comment", metavar="TEXT", help="skip lines of a CSV file that begin with it, such as '#'")
 
@@ -76,6 +79,7 @@ def table_options(args: argparse.Namespace) -> dict[str, Any]:
         "header": args.header,
         "encoding": args.encoding,
         "comment": args.comment,
+        "decimal": args.decimal,
     }
 
 

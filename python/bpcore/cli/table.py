@@ -26,6 +26,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from .problem import DECIMAL_COMMA
+
 __all__ = ["Table", "TableError", "has_words", "read_table"]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
@@ -92,6 +94,7 @@ def read_table(
     header: bool | None = None,
     encoding: str = "utf-8",
     comment: str | None = None,
+    decimal: str = ".",
 ) -> Table:
     """Read a table from a ``.npy`` or ``.npz`` file, or as CSV from any other, also compressed (.gz, .bz2, .xz).
 
@@ -122,6 +125,8 @@ def read_table(
         Of CSV; a byte order mark is skipped.
     comment : str, optional
         Lines of CSV that begin with it are skipped.
+    decimal : str
+        The decimal mark of all numbers in CSV, ``.`` or ``,``.
 
     Raises
     ------
@@ -146,10 +151,10 @@ def read_table(
                 delimiter = separator[1] if delimiter is None else delimiter
                 ahead = [*ahead[:-1], "\n", *_first_lines(lines)]
             if delimiter is None:
-                delimiter = _find_delimiter(ahead[-1] if ahead else "")
+                delimiter = _find_delimiter(ahead[-1] if ahead else "", decimal)
             reader = csv.reader(itertools.chain(ahead, lines), delimiter=delimiter, strict=True)
             try:
-                return _read_csv(path, reader, target, read_target, drop, expected, n_features, header)
+                return _read_csv(path, reader, target, read_target, drop, expected, n_features, header, decimal)
             except csv.Error as error:
                 raise TableError(f"{path}, line {reader.line_num}: {error}") from None
     except UnicodeError as error:
@@ -205,8 +210,8 @@ def _first_lines(lines: Iterable[str]) -> list[str]:
     return found
 
 
-def _find_delimiter(line: str) -> str:
-    """The delimiter that cuts the line into most cells; the comma if none does better."""
+def _find_delimiter(line: str, decimal: str) -> str:
+    """The delimiter that cuts the line into most cells; the comma if none does better, or is the decimal mark."""
 
     def count(delimiter: str) -> int:
         try:
@@ -214,11 +219,22 @@ def _find_delimiter(line: str) -> str:
         except csv.Error:  # the whole of a long line is no cell
             return 0
 
-    return max(DELIMITERS, key=count)
+    for delimiter in ";\t":  # numbers with decimal commas have more of these than they have delimiters
+        cells = line.strip().split(delimiter)
+        if len(cells) > 1 and all(_number(cell) is not None or DECIMAL_COMMA.fullmatch(cell.strip()) for cell in cells):
+            return delimiter
+    others = DELIMITERS.replace(decimal, "")
+    return max(others if max(map(count, others)) > 1 else DELIMITERS, key=count)
 
 
-def _number(cell: str) -> float | None:
+#: To what float() reads; a point beside decimal commas is no decimal point, and becomes what is not a number here.
+DECIMAL_COMMAS = {ord(","): ".", ord("."): "_"}
+
+
+def _number(cell: str, decimal: str = ".") -> float | None:
     """The number in a cell, NaN if it is missing, None if it is text."""
+    if decimal == ",":
+        cell = cell.translate(DECIMAL_COMMAS)
     if cell.strip().lower() in MISSING:
         return float("nan")
     try:
@@ -320,6 +336,7 @@ def _read_csv(
     expected: Sequence[str] | None,
     n_features: int | None,
     header: bool | None,
+    decimal: str,
 ) -> Table:
     rows: Iterator[list[str]] = (row for row in reader if row)  # a blank line is no row
     first, second = next(rows, None), None
@@ -328,7 +345,7 @@ def _read_csv(
     first_line = reader.line_num
     if header is None:
         second = next(rows, None)
-        header = _has_header(first, second, [*drop, *([target] if target else [])], expected)
+        header = _has_header(first, second, [*drop, *([target] if target else [])], expected, decimal)
     second_line = reader.line_num
 
     names = tuple(cell.strip() for cell in first) if header else None
@@ -363,25 +380,33 @@ def _read_csv(
             )
         lines.append(line)
         cells = features_of(row)
+        if decimal == ",":
+            cells = [cell.translate(DECIMAL_COMMAS) for cell in cells]
         try:
             if "_" in "".join(cells):  # float() takes 1_000, which is not a number here
                 raise ValueError
             values.extend(map(float, cells))
         except ValueError:
             for column in columns.features:
-                number = _number(row[column])
+                number = _number(row[column], decimal)
                 if number is None:
                     where = place(len(lines) - 1, column)
-                    hint = "" if header else "; --header if that row holds names"
-                    raise TableError(
-                        f"{where}: {row[column]!r} is not a number{hint if len(lines) == 1 else ''}"
-                    ) from None
+                    hint = "" if header or len(lines) > 1 else "; --header if that row holds names"
+                    if decimal == "." and re.fullmatch(DECIMAL_COMMA, row[column].strip()):
+                        hint += "; --decimal , reads decimal commas"
+                    raise TableError(f"{where}: {row[column]!r} is not a number{hint}") from None
                 if np.isnan(number):
                     raise TableError(f"{place(len(lines) - 1, column)}: missing value") from None
         if label_column is not None:
             label = row[label_column].strip()
             if label.lower() in MISSING:
                 raise TableError(f"{place(len(lines) - 1, label_column)}: missing value")
+            if decimal == ",":
+                if "." in label and _number(label) is not None:
+                    raise TableError(
+                        f"{place(len(lines) - 1, label_column)}: {label!r} is not a number with a decimal comma"
+                    )
+                label = label if _number(label, decimal) is None else label.replace(",", ".")
             texts.append(label)
     if not lines:
         raise TableError(f"{path} has no rows of data")
@@ -407,7 +432,11 @@ def _getter(columns: tuple[int, ...]) -> Callable[[list[str]], Sequence[str]]:
 
 
 def _has_header(
-    first: list[str], second: list[str] | None, left_out: list[str], expected: Sequence[str] | None
+    first: list[str],
+    second: list[str] | None,
+    left_out: list[str],
+    expected: Sequence[str] | None,
+    decimal: str,
 ) -> bool:
     """Whether the first row holds names: no number, and words where the second row has a number or a gap.
 
@@ -423,11 +452,12 @@ def _has_header(
         return True
     indices = {int(spec) % len(first) for spec in specs}
     columns = [i for i in range(len(first)) if i not in indices]
-    if any(_is_number(first[i]) for i in columns):
+    if any(_is_number(first[i], decimal) for i in columns):
         return False
     # Neither a dash nor a number with a decimal comma is a word.
-    words = [i for i in columns if any(c.isalpha() for c in first[i]) and _number(first[i]) is None]
-    return any(second is None or i >= len(second) or _number(second[i]) is not None for i in words)
+    words = [i for i in columns if any(c.isalpha() for c in first[i]) and _number(first[i], decimal) is None]
+    below = [None if second is None or i >= len(second) else second[i].strip() for i in words]
+    return any(cell is None or _number(cell, decimal) is not None or DECIMAL_COMMA.fullmatch(cell) for cell in below)
 
 
 def _counts(names: list[str], second: list[str] | None) -> bool:
@@ -446,8 +476,8 @@ def has_words(names: Sequence[str] | None) -> bool:
     return names is not None and any(c.isalpha() for name in names for c in name)
 
 
-def _is_number(cell: str) -> bool:
-    number = _number(cell)
+def _is_number(cell: str, decimal: str) -> bool:
+    number = _number(cell, decimal)
     return number is not None and not np.isnan(number)
 
 
