@@ -460,6 +460,8 @@ def test_a_first_row_of_data_is_not_taken_as_names(run, fails, tmp_path, cell):
     for data, target in (("bare.csv", "2"), ("named.csv", "y")):
         run("train", data, "--target", target, "--epochs", 1, "--save", "m.npz")
         fails("new" + message, "predict m.npz new.csv")
+        if "," in cell:
+            fails("; --decimal , reads decimal commas", "predict m.npz new.csv")
         (tmp_path / "ok.csv").write_text("5.1,6\n7,8\n9,10\n")
         assert len(table(run("predict m.npz ok.csv"))[1]) == 3
 
@@ -475,6 +477,46 @@ def test_predict_says_that_it_takes_a_first_line_as_names(run, capsys, tmp_path)
         out, err = capsys.readouterr()
         assert err == said
         assert len(table(out)[1]) == 2
+
+
+def test_options_of_the_file_go_to_train_and_predict(run, tmp_path):
+    rows = "".join(f"{i}.5,{i % 3},{i % 2}\n" for i in range(20))
+    (tmp_path / "d.csv").write_bytes(("% größe\ngröße,b,y\n% end\n" + rows).encode("latin-1"))
+    options = ["--encoding", "latin-1", "--comment", "%"]
+    out = run("train", "d.csv", "--target", "y", "--epochs", 1, "--save", "m.npz", *options)
+    assert values(out)["data"] == "d.csv (first line taken as names): 20 rows, 2 features, 2 classes"
+    assert len(table(run("predict", "m.npz", "d.csv", *options))[1]) == 20
+
+
+def test_decimal_commas_are_read_by_train_and_predict(run, fails, tmp_path):
+    (tmp_path / "d.csv").write_text("a;y\n" + "".join(f"{i},5;{i},25\n" for i in range(60)))
+    fails("; --decimal , reads decimal commas", "train d.csv --target y")
+    options = ["--decimal", ","]
+    out = run("train", "d.csv", "--target", "y", "--epochs", 1, "--save", "m.npz", *options)
+    assert values(out)["loss"] == "squared_error (the target is a quantity)"
+    assert load("m.npz").feature_mean[0] == pytest.approx(30, abs=5)
+    assert len(table(run("predict", "m.npz", "d.csv", *options))[1]) == 60
+
+
+def test_a_header_that_counts_is_taken_as_names_and_said(run, fails, capsys, tmp_path):
+    rows = "".join(f"{i}.5,{i % 3},{i % 2}\n" for i in range(20))
+    (tmp_path / "d.csv").write_text("0,1,2\n" + rows)
+    said = "first line taken as names: it counts 0, 1, 2, ...; --no-header if it is data"
+    out = run("train d.csv --target 2 --epochs 1 --save m.npz")
+    assert values(out)["data"] == f"d.csv ({said}): 20 rows, 2 features, 2 classes"
+    out = run("train d.csv --target 2 --epochs 1 --no-header")
+    assert values(out)["data"] == "d.csv (first line taken as data): 21 rows, 2 features, 3 classes"
+    (tmp_path / "new.csv").write_text("0,1\n3.5,4\n5.5,6\n")
+    assert main(["predict", "m.npz", "new.csv"]) == 0
+    out, err = capsys.readouterr()
+    assert len(table(out)[1]) == 2
+    assert err == "bpcore: first line of new.csv taken as names; --no-header if it is data\n"
+    (tmp_path / "named.csv").write_text("a,b,y\n" + rows)
+    run("train named.csv --target y --epochs 1 --save m.npz")
+    message = "no column 'a' and 1 more, which the model takes; its columns are '0', '1'; --no-header if"
+    fails(message, "predict m.npz new.csv")
+    (tmp_path / "years.csv").write_text("2019,2020,y\n" + rows)
+    assert "years.csv (first line taken as names): 20 rows" in run("train years.csv --target y --epochs 1")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
+import lzma
 import os
 import re
 
@@ -99,6 +102,11 @@ def test_byte_order_mark_blank_lines_and_quotes(write):
         ("a,b,c\n,2,x\n", True),  # a gap below a name
         (",b,c\n0,2,x\n", True),  # the index column of a data frame
         ("red,1,x\nblue,2,y\n", False),
+        ("0,1,2\n1,2,x\n", True),  # a data frame without names
+        (",0,1\n0,1.5,x\n", True),
+        (",0,1,2\n0,1,2,3\n", True),
+        ("0,1,3\n1,2,x\n", False),
+        ("1,2,3\n1,2,x\n", False),
         ("1,2,3\n4,5,6\n", False),
     ],
 )
@@ -112,6 +120,24 @@ def test_header_is_found_out(write, text, header):
     else:
         assert len(table.features) == text.count("\n") - header
         assert (table.feature_names is not None) == header
+
+
+@pytest.mark.parametrize(("text", "rows"), [("0,1\n1.5,2\n", 1), ("0,1\n1,x\n", 1), ("0,1\n1,2\n", 2), ("0,1\n", 1)])
+def test_0_and_1_are_names_above_what_is_no_whole_number(write, text, rows):
+    assert len(read_table(write(text), target="1").features) == rows
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_first_line_may_be_longer_than_a_cell(write, delimiter):
+    names = [f"gene_{i:06d}" for i in range(12_000)]
+    assert len(delimiter.join(names)) > csv.field_size_limit()
+    lines = [delimiter.join(row) for row in (names, ["1"] * 12_000, ["2"] * 12_000)]
+    table = read_table(write("\n".join(lines)), target=names[-1])
+    assert table.features.shape == (2, 11_999)
+    assert len(read_table(write("\n".join(lines[1:])), target="0").features) == 2
+    bare = delimiter.join(f"0.{i:012d}" for i in range(12_000))
+    assert len(bare) > csv.field_size_limit()
+    assert read_table(write(bare + "\n" + bare), target="0").features.shape == (2, 11_999)
 
 
 def test_header_as_given(write):
@@ -194,6 +220,79 @@ def test_npz_with_sample_weight(tmp_path, rng):
     assert table.sample_weight.tolist() == w.tolist()
 
 
+@pytest.mark.parametrize(("name", "module"), [("d.csv.gz", gzip), ("d.csv.bz2", bz2), ("D.XZ", lzma)])
+def test_compressed_files(write, name, module):
+    data = module.compress(b"a,y\n" + b"1,2\n3,4\n" * 1000)
+    np.testing.assert_array_equal(read_table(write(data, name), target="y").features[:2], [[1], [3]])
+    for damaged in (data[:-9], b"a,y\n1,2\n", data[:30] + b"\xff\xff" + data[32:]):
+        with pytest.raises(TableError, match=f"is not a whole .{name.lower().rpartition('.')[2]} file"):
+            read_table(write(damaged, name), target="y")
+    with pytest.raises(FileNotFoundError):
+        read_table("nix" + name)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "UTF8", "utf-8-sig"])
+def test_encodings(write, encoding):
+    path = write("größe,y\n1,2\n".encode(encoding))
+    assert read_table(path, target="y", encoding=encoding).feature_names == ("größe",)
+    if encoding == "latin-1":
+        with pytest.raises(TableError, match="is not utf-16 text .*; --encoding says which"):
+            read_table(path, target="y", encoding="utf-16")
+    with pytest.raises(TableError, match="--encoding must be one that Python knows, got 'nix'"):
+        read_table(path, target="y", encoding="nix")
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;", "\ufeffsep=;", " \n\t\nsep=;\n  "])
+def test_a_first_line_may_say_the_delimiter(write, first):
+    table = read_table(write(first + "\r\nx,1;x,2;y\r\n1;2;3\r\n"), target="y")
+    assert table.feature_names == ("x,1", "x,2")
+    with pytest.raises(TableError, match=r"row 1 .line \d.: 1 cells, but line \d has 3"):
+        read_table(write(first + "\nx,1;x,2;y\n1;2;3\n"), target="2", delimiter=",", header=True)
+
+
+def test_comments_are_skipped(write):
+    text = '# by hand\n#\nx,z,y\n1,2,"a\n# b"\n  # 3,4,5\n6,7,c\n#\n'
+    table = read_table(write(text), target="y", comment="#")
+    np.testing.assert_array_equal(table.features, [[1, 2], [6, 7]])
+    assert table.target.tolist() == ["a\n# b", "c"]
+    with pytest.raises(TableError, match=r"row 2 .line 7., column 1 'z': 'x' is not"):
+        read_table(write(text.replace("6,7", "6,x")), target="y", comment="#")
+    for options in ({"target": "y"}, {"expected": ("x", "z"), "header": True}):
+        with pytest.raises(TableError, match="--comment skips lines"):
+            read_table(write("# by hand, 1\n" + text), **options)
+    with pytest.raises(TableError, match="the comment must be at least one character"):
+        read_table(write(text), target="y", comment="")
+
+
+def test_lines_of_spaces_are_no_rows(write):
+    text = "\n  \n\t\nx,y\n1,2\n  \n3,4\n \t \n"
+    np.testing.assert_array_equal(read_table(write(text), target="y").features, [[1], [3]])
+    with pytest.raises(TableError, match=r"row 2 .line 2., column 0: missing value"):
+        read_table(write("1\n \n3\n"), read_target=False)  # of a single column it is a row
+
+
+@pytest.mark.parametrize(("delimiter", "quote"), [(";", ""), ("\t", ""), (",", '"')])
+@pytest.mark.parametrize("header", [False, True])
+def test_decimal_commas(write, rng, delimiter, quote, header):
+    values = rng.normal(size=(20, 3)) * 10.0 ** rng.integers(-9, 9, (20, 3))
+    rows = [delimiter.join(quote + repr(x).replace(".", ",") + quote for x in row) for row in values.tolist()]
+    path = write("\n".join([delimiter.join("abc")] * header + rows))
+    table = read_table(path, target="1", decimal=",")
+    np.testing.assert_array_equal(table.features, values[:, [0, 2]])
+    np.testing.assert_array_equal(table.target, values[:, 1])
+    assert table.header is header
+    with pytest.raises(TableError, match="column 0.*is not a number.*; --decimal , reads decimal commas"):
+        read_table(path, target="1")
+
+
+def test_points_beside_decimal_commas_are_refused(write):
+    for row, column in (("1.234;5", 0), ("1.234,5;5", 0), ("5;1.234", 1)):
+        with pytest.raises(TableError, match=f"row 2 .line 3., column {column} .*: '1.234.*' is not a number"):
+            read_table(write(f"a;y\n1,5;2,5\n{row}\n"), target="y", decimal=",")
+    table = read_table(write("a;y\n1,5;x\n2;2,5\n3;x, y\n"), target="y", decimal=",")
+    assert table.labels.tolist() == ["x", "2.5", "x, y"]
+
+
 def test_a_pipe_is_as_good_as_a_file(monkeypatch):
     """Such as ``<(zcat data.csv.gz)`` in a shell: it can be read once, from the start."""
     reading, writing = os.pipe()
@@ -261,6 +360,7 @@ def test_infinite_targets_are_refused(write, tmp_path):
         (b"a,y\n1,\xff\xfe\n", {}, "is not UTF-8 text (byte 0xff"),
         ("a,y\n1,2\n".encode("utf-16"), {}, "is not UTF-8 text"),
         ("a,y\n1," + 200_000 * "x" + "\n", {}, "field larger than field limit"),
+        ("a,y" + 200_000 * "x" + "\n1,2\n", {}, "data.csv, line 1: field larger than field limit"),
     ],
 )
 def test_bad_csv_is_refused(write, text, options, message):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["add_table_arguments", "add_threads", "delimiter", "names", "number", "whole"]
+__all__ = ["add_table_arguments", "add_threads", "delimiter", "names", "number", "table_options", "whole"]
 
 
 def whole(low: int) -> Callable[[str], int]:
@@ -64,6 +65,22 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="whether the first row of a CSV file has names; by default found out",
     )
+    group.add_argument(
+        "--decimal", choices=(".", ","), default=".", help="decimal mark of the numbers in a CSV file; . by default"
+    )
+    group.add_argument("--encoding", default="utf-8", help="encoding of a CSV file, such as latin-1; utf-8 by default")
+    group.add_argument("--comment", metavar="TEXT", help="skip lines of a CSV file that begin with it, such as '#'")
+
+
+def table_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Those that say how a CSV file is written, as :func:`bpcore.cli.table.read_table` takes them."""
+    return {
+        "delimiter": delimiter(args.delimiter),
+        "header": args.header,
+        "encoding": args.encoding,
+        "comment": args.comment,
+        "decimal": args.decimal,
+    }
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

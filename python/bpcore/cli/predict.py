@@ -18,7 +18,7 @@ from bpcore._files import write_atomically
 from bpcore.model import Model, load
 
 from . import arguments
-from .table import read_table
+from .table import has_words, read_table
 
 
 def add_parser(commands: Any) -> None:
@@ -64,10 +64,9 @@ def run(args: argparse.Namespace) -> int:
         drop=args.drop,
         expected=model.feature_names,
         n_features=model.network.sizes[0],
-        delimiter=arguments.delimiter(args.delimiter),
-        header=args.header,
+        **arguments.table_options(args),
     )
-    if args.header is None and table.header and not _has_words(model.feature_names):
+    if args.header is None and table.header and not has_words(model.feature_names):
         print(f"bpcore: first line of {args.data} taken as names; --no-header if it is data", file=sys.stderr)
     with np.errstate(over="ignore", invalid="ignore"):
         outputs = model.predict(table.features, threads=args.threads)
@@ -84,11 +83,6 @@ def run(args: argparse.Namespace) -> int:
         _write(text, model, outputs, args.probabilities)
         text.detach()  # flushes, and leaves the file open
     return 0
-
-
-def _has_words(names: tuple[str, ...] | None) -> bool:
-    """Whether a row with these names cannot be a row of numbers."""
-    return names is not None and any(c.isalpha() for name in names for c in name)
 
 
 def _write(file: TextIO, model: Model, outputs: NDArray[Any], probabilities: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Problem", "accuracy", "choose_problem", "label_accuracy", "regression_errors"]
+__all__ = ["DECIMAL_COMMA", "Problem", "accuracy", "choose_problem", "label_accuracy", "regression_errors"]
 
 MAX_GUESSED_CLASSES = 20
 """Whole numbers are taken as classes if they have at most so many different values."""
@@ -148,9 +148,9 @@ def _refuse_spoilt_numbers(target: NDArray[Any], place: Callable[[int], str] | N
 
 
 def _cure(cell: str) -> str:
-    return (
-        "; write a decimal point" if DECIMAL_COMMA.fullmatch(cell) else "; write a plain number, or leave the row out"
-    )
+    if DECIMAL_COMMA.fullmatch(cell):
+        return "; write a decimal point, or --decimal , for a CSV file"
+    return "; write a plain number, or leave the row out"
 
 
 def _classification(labels: NDArray[Any], numbers: bool, loss: str, reason: str) -> Problem:

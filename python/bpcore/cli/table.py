@@ -7,9 +7,13 @@ from 1, as the lines of a file are.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
+import importlib
 import itertools
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -17,17 +21,22 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Table", "TableError", "read_table"]
+from .problem import DECIMAL_COMMA
+
+__all__ = ["Table", "TableError", "has_words", "read_table"]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
 """Cells that stand for a missing value, in lower case."""
 
 DELIMITERS = ",;\t"
+
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
+"""Modules that open compressed files, by the end of the name."""
 
 # What np.load raises for a file that is damaged or is something else altogether.
 _UNREADABLE = (
@@ -83,8 +92,11 @@ def read_table(
     n_features: int | None = None,
     delimiter: str | None = None,
     header: bool | None = None,
+    encoding: str = "utf-8",
+    comment: str | None = None,
+    decimal: str = ".",
 ) -> Table:
-    """Read a table from a ``.npy`` or ``.npz`` file, or as CSV from any other.
+    """Read a table from a ``.npy`` or ``.npz`` file, or as CSV from any other, also compressed (.gz, .bz2, .xz).
 
     Parameters
     ----------
@@ -104,11 +116,17 @@ def read_table(
     n_features : int, optional
         How many feature columns there must be.
     delimiter : str, optional
-        One character; if None, comma, semicolon or tab, whichever cuts the first line into most
-        cells.
+        One character; if None, that of a first line ``sep=;``, else comma, semicolon or tab,
+        whichever cuts the first line into most cells.
     header : bool, optional
         Whether the first row holds names; if None, it does when it has the `expected` names, or no
-        number and a word where the next row has a number.
+        number and a word where the next row has a number, or counts 0, 1, 2, ...
+    encoding : str
+        Of CSV; a byte order mark is skipped.
+    comment : str, optional
+        Lines of CSV that begin with it are skipped.
+    decimal : str
+        The decimal mark of all numbers in CSV, ``.`` or ``,``.
 
     Raises
     ------
@@ -122,40 +140,101 @@ def read_table(
         return _read_arrays(path, target, read_target, drop, n_features)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise TableError(f"the delimiter must be one character, got {delimiter!r}")
+    if comment == "":
+        raise TableError("the comment must be at least one character, got ''")
     try:
-        with open(path, encoding="utf-8-sig", newline="") as lines:
+        with _open(path, encoding) as file:
+            lines = iter(file) if comment is None else _without_comments(file, comment)
             # Read ahead without seek, so that a pipe is as good as a file.
-            ahead = list(_first_lines(lines))
+            ahead = _first_lines(lines)
+            if ahead and (separator := re.fullmatch(r'"?sep=([^"\r\n])"?\s*', ahead[-1], re.IGNORECASE)):
+                delimiter = separator[1] if delimiter is None else delimiter
+                ahead = [*ahead[:-1], "\n", *_first_lines(lines)]
             if delimiter is None:
-                delimiter = _find_delimiter(ahead[-1] if ahead else "")
+                delimiter = _find_delimiter(ahead[-1] if ahead else "", decimal)
             reader = csv.reader(itertools.chain(ahead, lines), delimiter=delimiter, strict=True)
             try:
-                return _read_csv(path, reader, target, read_target, drop, expected, n_features, header)
+                return _read_csv(path, reader, target, read_target, drop, expected, n_features, header, decimal)
             except csv.Error as error:
                 raise TableError(f"{path}, line {reader.line_num}: {error}") from None
-    except UnicodeDecodeError as error:
-        raise TableError(f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x}: {error.reason})") from None
+    except UnicodeError as error:
+        why = str(error)
+        if isinstance(error, UnicodeDecodeError):
+            why = f"byte 0x{error.object[error.start]:02x}: {error.reason}"
+        name = "UTF-8" if encoding == "utf-8" else encoding
+        raise TableError(f"{path} is not {name} text ({why}); --encoding says which encoding it has") from None
 
 
-def _first_lines(lines: Iterable[str]) -> Iterator[str]:
-    """The lines up to the first one that is not blank."""
+@contextlib.contextmanager
+def _open(path: str, encoding: str) -> Iterator[TextIO]:
+    """The text of a file, decompressed if its name says that it is compressed."""
+    try:
+        if codecs.lookup(encoding).name == "utf-8":
+            encoding = "utf-8-sig"
+    except LookupError:
+        raise TableError(f"--encoding must be one that Python knows, got {encoding!r}") from None
+    kind = os.path.splitext(path)[1].lower()
+    if kind not in COMPRESSED:
+        with open(path, encoding=encoding, newline="") as file:
+            yield file
+        return
+    module: Any = importlib.import_module(COMPRESSED[kind])  # Python may have been built without it
+    damaged = (EOFError, OSError, zlib.error, getattr(module, "LZMAError", EOFError))
+    try:
+        with module.open(path, "rt", encoding=encoding, newline="") as file:
+            yield file
+    except damaged as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise TableError(f"{path} is not a whole {kind} file: {error}") from None
+
+
+def _without_comments(lines: Iterable[str], comment: str) -> Iterator[str]:
+    """The lines, those that begin with the comment as blank ones; a quoted cell may go over several lines."""
+    quoted = False
     for line in lines:
-        yield line
+        if not quoted and line.lstrip().startswith(comment):
+            yield "\n"
+        else:
+            quoted ^= line.count('"') % 2 == 1
+            yield line
+
+
+def _first_lines(lines: Iterable[str]) -> list[str]:
+    """The lines up to the first one that is not blank; blank ones are empty."""
+    found: list[str] = []
+    for line in lines:
         if line.strip():
-            return
+            return [*found, line]
+        found.append("\n")
+    return found
 
 
-def _find_delimiter(line: str) -> str:
-    """The delimiter that cuts the line into most cells; the comma if none does better."""
+def _find_delimiter(line: str, decimal: str) -> str:
+    """The delimiter that cuts the line into most cells; the comma if none does better, or is the decimal mark."""
 
     def count(delimiter: str) -> int:
-        return len(next(csv.reader([line], delimiter=delimiter), []))
+        try:
+            return len(next(csv.reader([line], delimiter=delimiter), []))
+        except csv.Error:  # the whole of a long line is no cell
+            return 0
 
-    return max(DELIMITERS, key=count)
+    for delimiter in ";\t":  # numbers with decimal commas have more of these than they have delimiters
+        cells = line.strip().split(delimiter)
+        if len(cells) > 1 and all(_number(cell) is not None or DECIMAL_COMMA.fullmatch(cell.strip()) for cell in cells):
+            return delimiter
+    others = DELIMITERS.replace(decimal, "")
+    return max(others if max(map(count, others)) > 1 else DELIMITERS, key=count)
 
 
-def _number(cell: str) -> float | None:
+#: To what float() reads; a point beside decimal commas is no decimal point, and becomes what is not a number here.
+DECIMAL_COMMAS = {ord(","): ".", ord("."): "_"}
+
+
+def _number(cell: str, decimal: str = ".") -> float | None:
     """The number in a cell, NaN if it is missing, None if it is text."""
+    if decimal == ",":
+        cell = cell.translate(DECIMAL_COMMAS)
     if cell.strip().lower() in MISSING:
         return float("nan")
     try:
@@ -186,8 +265,10 @@ def _choose_columns(
         absent = [name for name in expected if name not in names]
         if absent:
             more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            hint = _comment_hint(names[0]) if has_words(names) else "; --no-header if its first line is data"
             raise TableError(
-                f"{path} has no column {absent[0]!r}{more}, which the model takes; its columns are {_listed(names)}"
+                f"{path} has no column {absent[0]!r}{more}, which the model takes; "
+                f"its columns are {_listed(names)}{hint}"
             )
         for spec in drop if target is None else [*drop, target]:
             position = _position(spec, count, names)
@@ -226,7 +307,7 @@ def _find_column(path: str, spec: str, count: int, names: Sequence[str] | None) 
     index = _index(spec)
     columns = f"{count} column{'' if count == 1 else 's'}"
     if names is not None:
-        raise TableError(f"{path} has no column {spec!r}; its columns are {_listed(names)}")
+        raise TableError(f"{path} has no column {spec!r}; its columns are {_listed(names)}{_comment_hint(names[0])}")
     if index is None:
         raise TableError(f"{path} has no header, so there is no column {spec!r}; give an index")
     raise TableError(f"{path} has {columns}, so there is no column {index} (counted from 0)")
@@ -235,6 +316,10 @@ def _find_column(path: str, spec: str, count: int, names: Sequence[str] | None) 
 def _index(spec: str) -> int | None:
     digits = spec.removeprefix("-")
     return int(spec) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
+
+
+def _comment_hint(cell: str) -> str:
+    return "; --comment skips lines that begin with a text" if cell.startswith(("#", "%", "//")) else ""
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:
@@ -251,6 +336,7 @@ def _read_csv(
     expected: Sequence[str] | None,
     n_features: int | None,
     header: bool | None,
+    decimal: str,
 ) -> Table:
     rows: Iterator[list[str]] = (row for row in reader if row)  # a blank line is no row
     first, second = next(rows, None), None
@@ -259,7 +345,7 @@ def _read_csv(
     first_line = reader.line_num
     if header is None:
         second = next(rows, None)
-        header = _has_header(first, second, [*drop, *([target] if target else [])], expected)
+        header = _has_header(first, second, [*drop, *([target] if target else [])], expected, decimal)
     second_line = reader.line_num
 
     names = tuple(cell.strip() for cell in first) if header else None
@@ -285,31 +371,42 @@ def _read_csv(
         return f"{path}, row {row + 1} (line {lines[row]}), column {column}{name}"
 
     for line, row in numbered:
-        lines.append(line)
         if len(row) != len(first):
+            if len(row) == 1 and not row[0].strip():
+                continue  # a line of spaces
             raise TableError(
-                f"{path}, row {len(lines)} (line {line}): {len(row)} cells, but line {first_line} has {len(first)}"
+                f"{path}, row {len(lines) + 1} (line {line}): {len(row)} cells, "
+                f"but line {first_line} has {len(first)}{_comment_hint(first[0])}"
             )
+        lines.append(line)
         cells = features_of(row)
+        if decimal == ",":
+            cells = [cell.translate(DECIMAL_COMMAS) for cell in cells]
         try:
             if "_" in "".join(cells):  # float() takes 1_000, which is not a number here
                 raise ValueError
             values.extend(map(float, cells))
         except ValueError:
             for column in columns.features:
-                number = _number(row[column])
+                number = _number(row[column], decimal)
                 if number is None:
                     where = place(len(lines) - 1, column)
-                    hint = "" if header else "; --header if that row holds names"
-                    raise TableError(
-                        f"{where}: {row[column]!r} is not a number{hint if len(lines) == 1 else ''}"
-                    ) from None
+                    hint = "" if header or len(lines) > 1 else "; --header if that row holds names"
+                    if decimal == "." and re.fullmatch(DECIMAL_COMMA, row[column].strip()):
+                        hint += "; --decimal , reads decimal commas"
+                    raise TableError(f"{where}: {row[column]!r} is not a number{hint}") from None
                 if np.isnan(number):
                     raise TableError(f"{place(len(lines) - 1, column)}: missing value") from None
         if label_column is not None:
             label = row[label_column].strip()
             if label.lower() in MISSING:
                 raise TableError(f"{place(len(lines) - 1, label_column)}: missing value")
+            if decimal == ",":
+                if "." in label and _number(label) is not None:
+                    raise TableError(
+                        f"{place(len(lines) - 1, label_column)}: {label!r} is not a number with a decimal comma"
+                    )
+                label = label if _number(label, decimal) is None else label.replace(",", ".")
             texts.append(label)
     if not lines:
         raise TableError(f"{path} has no rows of data")
@@ -335,7 +432,11 @@ def _getter(columns: tuple[int, ...]) -> Callable[[list[str]], Sequence[str]]:
 
 
 def _has_header(
-    first: list[str], second: list[str] | None, left_out: list[str], expected: Sequence[str] | None
+    first: list[str],
+    second: list[str] | None,
+    left_out: list[str],
+    expected: Sequence[str] | None,
+    decimal: str,
 ) -> bool:
     """Whether the first row holds names: no number, and words where the second row has a number or a gap.
 
@@ -347,17 +448,36 @@ def _has_header(
         return True
     if any(_index(spec) is None for spec in specs):
         return True  # a column asked for by name; whether it is there is found out later
+    if _counts(names, second):
+        return True
     indices = {int(spec) % len(first) for spec in specs}
     columns = [i for i in range(len(first)) if i not in indices]
-    if any(_is_number(first[i]) for i in columns):
+    if any(_is_number(first[i], decimal) for i in columns):
         return False
     # Neither a dash nor a number with a decimal comma is a word.
-    words = [i for i in columns if any(c.isalpha() for c in first[i]) and _number(first[i]) is None]
-    return any(second is None or i >= len(second) or _number(second[i]) is not None for i in words)
+    words = [i for i in columns if any(c.isalpha() for c in first[i]) and _number(first[i], decimal) is None]
+    below = [None if second is None or i >= len(second) else second[i].strip() for i in words]
+    return any(cell is None or _number(cell, decimal) is not None or DECIMAL_COMMA.fullmatch(cell) for cell in below)
 
 
-def _is_number(cell: str) -> bool:
-    number = _number(cell)
+def _counts(names: list[str], second: list[str] | None) -> bool:
+    """Whether the names are 0, 1, 2, ..., with or without an index column, as pandas writes columns without names.
+
+    Where all is whole numbers, 0 and 1 alone are more probably data.
+    """
+    counted = names[1:] if names[0] == "" else names
+    if len(counted) < 2 or counted != [str(i) for i in range(len(counted))]:
+        return False
+    return len(counted) > 2 or any(_index(cell.strip()) is None for cell in second or [])
+
+
+def has_words(names: Sequence[str] | None) -> bool:
+    """Whether a row with these names is no row of numbers."""
+    return names is not None and any(c.isalpha() for name in names for c in name)
+
+
+def _is_number(cell: str, decimal: str) -> bool:
+    number = _number(cell, decimal)
     return number is not None and not np.isnan(number)
 
 

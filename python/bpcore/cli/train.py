@@ -24,7 +24,7 @@ from bpcore.training import train as run_training
 
 from . import arguments
 from .problem import SCALED, Problem, accuracy, choose_problem, label_accuracy, regression_errors
-from .table import Table, read_table
+from .table import Table, has_words, read_table
 
 VALIDATION_FRACTION = 0.1
 """Part of the training rows that early stopping uses; the test rows must not decide when to stop."""
@@ -274,12 +274,13 @@ def _read(args: argparse.Namespace) -> tuple[Table, str]:
         args.data,
         target=args.target,
         drop=args.drop,
-        delimiter=arguments.delimiter(args.delimiter),
-        header=args.header,
+        **arguments.table_options(args),
     )
     if table.header is None:
         return table, args.data
-    return table, f"{args.data} (first line taken as {'names' if table.header else 'data'})"
+    counts = args.header is None and not has_words((*(table.feature_names or ()), args.target, *args.drop))
+    hint = ": it counts 0, 1, 2, ...; --no-header if it is data" if table.header and counts else ""
+    return table, f"{args.data} (first line taken as {'names' if table.header else 'data'}{hint})"
 
 
 @dataclass(frozen=True, eq=False)
