@@ -295,12 +295,12 @@ def one_against_theirs(seed):
     if isinstance(expected.error, ZeroDivisionError):  # a batch whose weights are all 0
         return False
     found = make_calls(ours, calls)
+    if not np.isfinite([*getattr(theirs, "loss_curve_", ()), *(getattr(theirs, "validation_scores_", ()) or ())]).all():
+        return False  # it has diverged, and gone on; ours ends there
     assert type(found.error) is type(expected.error), f"{what}: {found.error!r}"
     largest = max(float(np.abs(coef).max()) for coef in theirs.coefs_)
     if not (largest < 1e4 and np.isfinite(getattr(theirs, "loss_curve_", 0.0)).all()):
         return False  # it diverges, and rounding with it
-    if not np.isfinite([*getattr(theirs, "loss_curve_", ()), *(getattr(theirs, "validation_scores_", ()) or ())]).all():
-        return False  # it has diverged, and gone on; ours ends there
     if expected.error is None and hasattr(ours, "predict_proba"):
         with warnings.catch_warnings(action="ignore"):
             certain = np.abs(np.log(theirs.predict_proba(calls[0][1]))).max()
