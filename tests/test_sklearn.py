@@ -239,8 +239,8 @@ def make_calls(model, calls):
                 getattr(model.set_params(**changed), method)(X, y, sample_weight=weights, **more)
         except (ValueError, ZeroDivisionError) as caught_error:
             error = caught_error
-    told = [(w.category, str(w.message)) for w in caught if w.category in (ConvergenceWarning, UserWarning)]
-    return SimpleNamespace(printed=printed.getvalue(), warned=told, error=error)
+    warned = [(w.category, str(w.message)) for w in caught if w.category in (ConvergenceWarning, UserWarning)]
+    return SimpleNamespace(printed=printed.getvalue(), warned=warned, error=error)
 
 
 def records(model, X):
@@ -1561,7 +1561,7 @@ def test_divergence(rng, solver, backend):
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "lm"])
-def test_divergence_of_other_solvers_is_told(rng, solver):
+def test_divergence_of_other_solvers_warns(rng, solver):
     """A loss that is not finite from the start is no convergence."""
     X, y = rng.normal(size=(50, 3)) * 1e200, rng.normal(size=50) * 1e200
     with warnings.catch_warnings(record=True) as caught:
