@@ -583,7 +583,9 @@ def test_columns_that_vary_by_rounding_only_are_not_blown_up(run, rng, tmp_path)
 
 
 def test_the_scale_is_that_of_scikit_learn(rng):
-    preprocessing = pytest.importorskip("sklearn.preprocessing", reason="scikit-learn comes with the dev extra")
+    preprocessing = pytest.importorskip(
+        "sklearn.preprocessing", reason="scikit-learn comes with the dev extra; not every platform has it"
+    )
     base = 10.0 ** rng.integers(-5, 6, 60) * rng.normal(size=60)
     X = base + base * rng.normal(size=(100, 60)) * 10.0 ** rng.integers(-17, -10, 60)
     scale = train._mean_and_scale("feature", X)[1]
