@@ -89,8 +89,7 @@ EXCEPTIONS = {"test_gradient": "calls the private _loss_grad_lbfgs"}
 def test_the_tests_of_scikit_learn(tmp_path):
     """All of its test_mlp.py, with the import replaced, but for those that look into it."""
     source = Path(sklearn.neural_network.__file__).parent / "tests" / "test_mlp.py"
-    if not source.exists():
-        pytest.skip("scikit-learn is installed without its tests")
+    assert source.exists(), "scikit-learn is installed without its tests"
     text, theirs = source.read_text(encoding="utf-8"), "from sklearn.neural_network import MLPClassifier, MLPRegressor"
     assert text.count(theirs) == 1
     ours = "from bpcore.sklearn import MLPClassifier, MLPRegressor"
@@ -857,6 +856,19 @@ def test_predictions_of_members_agree_with_their_probabilities(rng):
     model.estimators_[1].intercepts_[-1][...] = -3  # now the mean of the probabilities is 0.44, that of the logits 2
     np.testing.assert_array_equal(model.predict(X), 0)
     np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), model.predict_proba(X), rtol=1e-12)
+
+
+@ignore_convergence
+def test_members_go_on_with_the_parameters_of_the_ensemble():
+    x, y = curve()
+    model = MLPRegressor(n_members=2, warm_start=True, **SMALL).fit(x, y)
+    members, weights = model.estimators_, [member.coefs_[0].copy() for member in model.estimators_]
+    model.set_params(alpha=0.5, max_iter=1).fit(x, y)
+    assert model.estimators_ is members
+    assert [(member.alpha, member.n_iter_, member.n_members) for member in members] == [(0.5, 1, 1)] * 2
+    assert members[0].random_state != members[1].random_state
+    for member, before in zip(members, weights):
+        assert 0 < np.abs(member.coefs_[0] - before).max() < 0.1
 
 
 @ignore_convergence

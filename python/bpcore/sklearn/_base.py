@@ -27,6 +27,8 @@ from ._explain import Explained, checked_weights
 from ._least_squares import MAX_PARAMETERS, LeastSquares, minimize
 
 STOCHASTIC = ("sgd", "adam")
+#: Parameters in which the networks of an ensemble differ from it.
+OWN_OF_MEMBERS = ("n_members", "random_state")
 #: Their name of an activation, and ours.
 NAMES = {"logistic": "sigmoid"}
 
@@ -100,11 +102,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             if not isinstance(self.scoring, str) and not callable(self.scoring):
                 raise TypeError(f"scoring must be a scorer's name, a function or None, got {self.scoring!r}")
             check_scoring(self, self.scoring)
-        if self.callbacks is not None:
-            callbacks = self.callbacks if isinstance(self.callbacks, (list, tuple)) else [self.callbacks]
-            for callback in callbacks:
-                if not callable(callback):
-                    raise TypeError(f"callbacks must be functions of the estimator, got {callback!r}")
+        for callback in self._callbacks():
+            if not callable(callback):
+                raise TypeError(f"callbacks must be functions of the estimator, got {callback!r}")
         if self.solver not in STOCHASTIC:
             for name in ("l1", "weight_decay", "clip_norm"):
                 if getattr(self, name):
@@ -445,12 +445,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             print(message + ends)
         return ends.endswith("Stopping.")
 
+    def _callbacks(self) -> Any:
+        if self.callbacks is None:
+            return ()
+        return self.callbacks if isinstance(self.callbacks, (list, tuple)) else [self.callbacks]
+
     def _called_back(self) -> bool:
         """Call the callbacks; whether one of them asks to stop."""
-        if self.callbacks is None:
-            return False
-        callbacks = self.callbacks if isinstance(self.callbacks, (list, tuple)) else [self.callbacks]
-        return sum(bool(callback(self)) for callback in callbacks) > 0  # all of them are called
+        return sum(bool(callback(self)) for callback in self._callbacks()) > 0  # all of them are called
 
     def _scored(self) -> Any:
         """This estimator for a scorer: without names of features, which the held-out rows have not."""
@@ -576,6 +578,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         goes_on = (self.warm_start or incremental) and len(getattr(self, "estimators_", ())) == self.n_members
         if goes_on:
             members = self.estimators_
+            given = {name: value for name, value in self.get_params(deep=False).items() if name not in OWN_OF_MEMBERS}
+            for member in members:
+                member.set_params(**given)
         else:
             random_state = check_random_state(self.random_state)
             seeds = random_state.randint(np.iinfo(np.int32).max, size=self.n_members)
